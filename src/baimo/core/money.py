@@ -1,0 +1,60 @@
+"""Money in integer micro-units (a millionth of the currency's unit), never floats.
+
+Prevents the failure that made other ledgers wrong: an unknown price or an unknown token count treated as 0.
+Unknown is None, and None stays None through every sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from baimo.core.call import Usage
+
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a model's tokens cost, per million tokens, in units of `currency`. None = not known."""
+
+    currency: str = "USD"
+    """ISO 4217 code."""
+    input_per_million: Decimal | None = None
+    """Fresh prompt tokens."""
+    output_per_million: Decimal | None = None
+    """Generated tokens, reasoning included."""
+    cached_per_million: Decimal | None = None
+    """Prompt tokens read from the provider's cache; None = billed as input."""
+    source: str = ""
+    """Where the price was read (an address or 'local')."""
+    as_of: str = ""
+    """ISO date on which it was read."""
+
+    def cost_micros(self, usage: Usage) -> int | None:
+        """Cost of one call in micro-units of `currency`; None when a price or a count that matters is unknown.
+
+        One unit per million tokens is one micro-unit per token, so the product is exact before rounding.
+        """
+        if usage.tokens_in is None or usage.tokens_out is None:
+            return None
+        if self.input_per_million is None or self.output_per_million is None:
+            return None
+        cached = min(usage.tokens_cached or 0, usage.tokens_in)
+        cached_rate = self.cached_per_million if self.cached_per_million is not None else self.input_per_million
+        exact = (
+            (usage.tokens_in - cached) * self.input_per_million
+            + cached * cached_rate
+            + usage.tokens_out * self.output_per_million
+        )
+        return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+
+FREE = Price(input_per_million=Decimal(0), output_per_million=Decimal(0), source="local")
+"""The price of a model that runs in this process: known, and nothing."""
+
+
+def total_micros(amounts: list[int | None]) -> int | None:
+    """The sum, or None as soon as one amount is unknown."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None

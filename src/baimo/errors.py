@@ -1,0 +1,158 @@
+"""Every exception that baimo raises on purpose.
+
+    BaimoError                     exit code 1
+    ├─ UsageError             2    the command or call was put wrongly; change it
+    │  └─ MissingExtra             a library of an extra is not installed; install baimo[extra]
+    ├─ ConfigError            2    baimo.toml, a BAIMO_* variable or a flag is wrong; mend it
+    ├─ TaskError              2    a task folder or one of its examples cannot be used; mend the line it names
+    │  └─ TemplateError            a prompt template does not render with these examples
+    ├─ UnknownModel           2    no such model or provider; take one of the near names
+    ├─ PullError              3    weights could not be fetched or failed their hash; try again or name another source
+    ├─ ProviderError          3    a model could not answer
+    │  ├─ AuthenticationFailed     the key is missing or refused; set the variable it names
+    │  ├─ RequestRefused           the server refuses this very request (4xx); it will not work again either
+    │  ├─ RateLimited              429, or the server is overloaded; waiting helps, the model is not to blame
+    │  ├─ Unreachable              no connection, DNS, TLS or timeout; check the address and the server
+    │  └─ BadReply                 the server answered with something that is no completion
+    ├─ ScorerError            3    a scorer failed; its score is left out, never counted as 0
+    ├─ StoreError             4    the workspace cannot be read or written (disk, rights, corruption, lock)
+    ├─ BudgetExceeded         5    the next call could cost more than is left; raise the limit
+    └─ RequirementNotMet      6    `--require` was not met by the verdict
+
+`str(error)` says what is wrong and where; `error.hint` says what to do next. Both come from the message catalogue.
+"""
+
+from __future__ import annotations
+
+from baimo.text import has, text
+
+
+class BaimoError(Exception):
+    """Something went wrong that a person can mend; print `error` and `error.hint`, not a traceback.
+
+    Args:
+        key: message key in the catalogue, `room.name`; `room.name_hint` is the advice that goes with it.
+        facts: what the message names: path, line, model, limit …
+    """
+
+    exit_code = 1
+
+    def __init__(self, key: str, /, **facts: object) -> None:
+        self.key = key
+        self.facts = facts
+        super().__init__(key)
+
+    def __str__(self) -> str:
+        return text(self.key, **self.facts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuilt, (type(self), self.key, self.facts))
+
+    @property
+    def hint(self) -> str:
+        """What to do next; empty when the message already says it."""
+        key = f"{self.key}_hint"
+        return text(key, **self.facts) if has(key) else ""
+
+
+def _rebuilt(kind: type[BaimoError], key: str, facts: dict[str, object]) -> BaimoError:
+    return kind(key, **facts)
+
+
+class UsageError(BaimoError):
+    """The command or call was put wrongly; change it."""
+
+    exit_code = 2
+
+
+class MissingExtra(UsageError):
+    """A library of an extra is not installed; install the extra that the message names."""
+
+
+class ConfigError(BaimoError):
+    """A setting is wrong; the message names its source and line."""
+
+    exit_code = 2
+
+
+class TaskError(BaimoError):
+    """A task folder or an example cannot be used; the message names file and line."""
+
+    exit_code = 2
+
+
+class TemplateError(TaskError):
+    """A prompt template does not render; the message names the template and the missing variable."""
+
+
+class UnknownModel(BaimoError):
+    """No such model or provider; take one of the near names."""
+
+    exit_code = 2
+
+
+class PullError(BaimoError):
+    """Weights could not be fetched or failed their hash."""
+
+    exit_code = 3
+
+
+class ProviderError(BaimoError):
+    """A model could not answer. `retry_after_s` is what the server asked us to wait, in seconds, or None."""
+
+    exit_code = 3
+    retryable = False
+
+    def __init__(self, key: str, /, *, retry_after_s: float | None = None, **facts: object) -> None:
+        super().__init__(key, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class AuthenticationFailed(ProviderError):
+    """The key is missing or refused; set the variable that the message names."""
+
+
+class RequestRefused(ProviderError):
+    """The server refuses this very request (HTTP 4xx); sending it again will not help."""
+
+
+class RateLimited(ProviderError):
+    """HTTP 429 or overload: waiting helps; never counted as a fault of the model."""
+
+    retryable = True
+
+
+class Unreachable(ProviderError):
+    """No connection, or a timeout; check the address and the server."""
+
+    retryable = True
+
+
+class BadReply(ProviderError):
+    """The server answered with something that is no completion (HTTP 5xx, truncated or malformed body)."""
+
+    retryable = True
+
+
+class ScorerError(BaimoError):
+    """A scorer failed; the sample is left out of the denominator, visibly."""
+
+    exit_code = 3
+
+
+class StoreError(BaimoError):
+    """The workspace cannot be read or written; nothing that was stored is lost."""
+
+    exit_code = 4
+
+
+class BudgetExceeded(BaimoError):
+    """The next call could cost more than is left; raise the limit."""
+
+    exit_code = 5
+
+
+class RequirementNotMet(BaimoError):
+    """`--require` was not met by the verdict."""
+
+    exit_code = 6

@@ -1,0 +1,51 @@
+"""The one catalogue of user-facing text, in English and Chinese.
+
+Prevents two failures: a message that exists in one language only, and a sentence assembled in code that no
+translator ever sees. `locales/<language>/<room>.toml` holds flat keys; `text("room.key", name=...)` fills them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tomllib
+from importlib import resources
+
+LANGUAGES = ("en", "zh")
+
+
+def language() -> str:
+    """The reader's language: BAIMO_LANG, else the POSIX locale variables, else English."""
+    for variable in ("BAIMO_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(variable, "").lower()
+        if value:
+            return "zh" if value.startswith("zh") else "en"
+    return "en"
+
+
+@functools.cache
+def room(name: str, locale: str) -> dict[str, str]:
+    """All messages of one room in one language; empty when the room has no file."""
+    path = resources.files("baimo") / "locales" / locale / f"{name}.toml"
+    if not path.is_file():
+        return {}
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def has(key: str) -> bool:
+    """Whether the catalogue knows this key."""
+    name, _, rest = key.partition(".")
+    return rest in room(name, "en")
+
+
+def text(key: str, /, **facts: object) -> str:
+    """The message `room.key` in the reader's language with its {placeholders} filled in.
+
+    A key that is missing in Chinese falls back to English; one missing in both is a programming error.
+
+    Raises:
+        KeyError: no such message, or a placeholder without a fact.
+    """
+    name, _, rest = key.partition(".")
+    message = room(name, language()).get(rest) or room(name, "en")[rest]
+    return message.format_map(facts) if facts else message
