@@ -1,0 +1,137 @@
+"""One database behind everything: SQLite (WAL) by default, PostgreSQL by URL, the same statements on both.
+
+Prevents two failures: a driver's traceback where a person needs to hear "the disk is full", and a second process
+that finds the database locked: writers queue for up to half a minute instead.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from baimo.core.registry import require
+from baimo.errors import StoreError
+from baimo.store.migrations import is_current, migrate
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """An open database at the newest schema. Safe for threads; open one per process."""
+
+    def __init__(self, url: str) -> None:
+        """Open `url` and migrate it.
+
+        Args:
+            url: `sqlite:///path`, `postgresql://user:password@host/name`, or a bare path.
+
+        Raises:
+            StoreError: it cannot be opened, read or written.
+            MissingExtra: PostgreSQL without its driver.
+        """
+        self.url = make_url(url if "://" in url else f"sqlite:///{url}")
+        self.where = self.url.render_as_string(hide_password=True)
+        if self.url.get_backend_name() == "postgresql":
+            require("psycopg", "postgres", "store.purpose_postgres")
+            self._engine = create_engine(
+                self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=4, max_overflow=8
+            )
+        else:
+            self._engine = _sqlite(Path(self.url.database or ":memory:"), self.where)
+        try:
+            with self.reading() as connection:
+                current = is_current(connection)
+            if not current:
+                with self.writing() as connection:
+                    migrate(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def dialect(self) -> str:
+        """sqlite or postgresql."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def reading(self) -> Generator[Connection]:
+        """A connection for queries; sees a consistent state."""
+        with self._translated(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Generator[Connection]:
+        """A transaction: everything in it is on disk when it ends, or nothing is."""
+        with self._translated(), self._engine.connect() as connection:
+            if self.dialect == "sqlite":
+                # take the write lock at once: upgrading a read lock can fail although nobody waits for us
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.exec_driver_sql("ROLLBACK")
+                    raise
+                connection.exec_driver_sql("COMMIT")
+            else:
+                with connection.begin():
+                    yield connection
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise _store_error(error, self.where) from error
+        except SQLAlchemyError as error:
+            raise StoreError("store.failed", where=self.where, problem=error) from error
+
+
+def _sqlite(path: Path, where: str) -> Engine:
+    if str(path) != ":memory:":
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError("store.cannot_create", where=path.parent, problem=error.strerror) from error
+    # AUTOCOMMIT: transactions are begun by us, in the mode that we need
+    engine = create_engine(
+        f"sqlite:///{path}",
+        isolation_level="AUTOCOMMIT",
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+    )
+
+    def prepared(connection: sqlite3.Connection, _: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    event.listen(engine, "connect", prepared)
+    return engine
+
+
+_PROBLEMS = (
+    ("full", ("disk is full", "No space left", "DiskFull")),
+    ("read_only", ("readonly database", "read-only", "unable to open database file")),
+    ("corrupt", ("not a database", "malformed")),
+    ("locked", ("database is locked", "LockNotAvailable")),
+    (
+        "unreachable",
+        ("connection failed", "Connection refused", "could not translate host", "connection to server"),
+    ),
+)
+
+
+def _store_error(error: DBAPIError, where: str) -> StoreError:
+    problem = str(error.orig)
+    for kind, signs in _PROBLEMS:
+        if any(sign in problem for sign in signs):
+            return StoreError(f"store.{kind}", where=where, problem=problem)
+    return StoreError("store.failed", where=where, problem=problem)

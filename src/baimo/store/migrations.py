@@ -1,0 +1,98 @@
+"""The schema, as the list of steps that led to it. Append only: a step that was released is never edited.
+
+Prevents the failure where two installations with the same version number hold different tables: each step's
+checksum is stored, and a store written by a newer baimo is refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from sqlalchemy import Connection, inspect, text
+
+from baimo.errors import StoreError
+
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "0001_answers_runs_samples_records_blobs",
+        (
+            """CREATE TABLE answers (
+                hash TEXT PRIMARY KEY, model TEXT NOT NULL, request TEXT NOT NULL, completion TEXT NOT NULL,
+                price_micros BIGINT, currency TEXT NOT NULL, created_ms BIGINT NOT NULL)""",
+            """CREATE TABLE runs (
+                id TEXT PRIMARY KEY, task TEXT NOT NULL, task_hash TEXT NOT NULL, status TEXT NOT NULL,
+                started_ms BIGINT NOT NULL, ended_ms BIGINT, run TEXT NOT NULL, verdict TEXT)""",
+            """CREATE TABLE samples (
+                run TEXT NOT NULL, candidate TEXT NOT NULL, example TEXT NOT NULL, position BIGINT NOT NULL,
+                outcome TEXT NOT NULL, sample TEXT NOT NULL, PRIMARY KEY (run, candidate, example))""",
+            """CREATE TABLE records (
+                id TEXT PRIMARY KEY, at_ms BIGINT NOT NULL, surface TEXT NOT NULL, model TEXT NOT NULL,
+                model_used TEXT NOT NULL, run TEXT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL,
+                status TEXT NOT NULL, tokens_in BIGINT, tokens_out BIGINT, tokens_cached BIGINT,
+                tokens_reasoning BIGINT, estimated BIGINT NOT NULL, cost_micros BIGINT, currency TEXT NOT NULL,
+                latency_ms DOUBLE PRECISION, attempts BIGINT NOT NULL, request_hash TEXT NOT NULL,
+                config_hash TEXT NOT NULL, tags TEXT NOT NULL)""",
+            "CREATE INDEX records_at ON records (at_ms)",
+            "CREATE INDEX records_run ON records (run)",
+            "CREATE TABLE blobs (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, data {blob} NOT NULL)",
+        ),
+    ),
+)
+
+_LOCK = 0x6261696D6F  # "baimo": PostgreSQL advisory lock that lets one process migrate at a time
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Bring the schema up to date inside the caller's transaction; returns the names of the steps applied.
+
+    Raises:
+        StoreError: the store was written by a newer baimo, or a released step was edited.
+    """
+    postgres = connection.dialect.name == "postgresql"
+    if postgres:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    connection.execute(
+        text(
+            "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, checksum TEXT, applied_ms BIGINT)"
+        )
+    )
+    rows = connection.execute(text("SELECT name, checksum FROM migrations")).all()
+    applied = {str(row[0]): str(row[1]) for row in rows}
+    _refuse_strangers(applied)
+    fresh: list[str] = []
+    for name, statements in STEPS:
+        if name in applied:
+            continue
+        for statement in statements:
+            connection.execute(text(statement.format(blob="BYTEA" if postgres else "BLOB")))
+        connection.execute(
+            text("INSERT INTO migrations VALUES (:name, :checksum, :at)"),
+            {"name": name, "checksum": checksum(statements), "at": time.time_ns() // 1_000_000},
+        )
+        fresh.append(name)
+    return fresh
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether every step is applied already; reads only, so that opening a store takes no write lock."""
+    if not inspect(connection).has_table("migrations"):
+        return False
+    rows = connection.execute(text("SELECT name, checksum FROM migrations")).all()
+    applied = {str(row[0]): str(row[1]) for row in rows}
+    _refuse_strangers(applied)
+    return all(name in applied for name, _ in STEPS)
+
+
+def checksum(statements: tuple[str, ...]) -> str:
+    """SHA-256 of a step's statements."""
+    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
+
+
+def _refuse_strangers(applied: dict[str, str]) -> None:
+    known = {name: checksum(statements) for name, statements in STEPS}
+    for name, seen in applied.items():
+        if name not in known:
+            raise StoreError("store.newer", step=name)
+        if known[name] != seen:
+            raise StoreError("store.edited_step", step=name)

@@ -1,0 +1,259 @@
+"""The store's nouns over one database: answers, runs with their samples and verdicts, the ledger, blobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from baimo.core.call import Completion, Request, Usage
+from baimo.core.ids import plain
+from baimo.core.record import Record
+from baimo.core.run import Run, Sample, StoredAnswer
+from baimo.core.verdict import Verdict
+from baimo.store import tables
+from baimo.store.engine import Database
+
+_Noun = TypeVar("_Noun")
+
+
+class Spend(NamedTuple):
+    """One line of a ledger sum."""
+
+    group: str
+    currency: str
+    calls: int
+    unpriced: int
+    """Calls whose cost is not known; they are not in `cost_micros`."""
+    cost_micros: int
+    tokens_in: int
+    tokens_out: int
+
+
+class Store:
+    """Reads and writes the workspace's memory. Every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # answers
+
+    def answer(self, hash: str) -> StoredAnswer | None:
+        """The stored answer to exactly this request, or None."""
+        table = tables.answers
+        with self.database.reading() as connection:
+            row = connection.execute(select(table).where(table.c.hash == hash)).mappings().first()
+        return None if row is None else _answer(row)
+
+    def answers(self, hashes: Iterable[str]) -> dict[str, StoredAnswer]:
+        """Those of the asked answers that are stored, by hash."""
+        table, found = tables.answers, dict[str, StoredAnswer]()
+        with self.database.reading() as connection:
+            for some in _chunks(list(hashes), 500):
+                for row in connection.execute(select(table).where(table.c.hash.in_(some))).mappings():
+                    found[row["hash"]] = _answer(row)
+        return found
+
+    def settle(self, record: Record, answer: StoredAnswer | None = None) -> None:
+        """Write a call's Record and, if there is one, its answer: both or neither."""
+        with self.database.writing() as connection:
+            connection.execute(insert(tables.records).values(_record_row(record)))
+            if answer is not None:
+                row = {
+                    "hash": answer.hash,
+                    "model": answer.request.model,
+                    "request": _encoded(answer.request),
+                    "completion": _encoded(answer.completion),
+                    "price_micros": answer.price_micros,
+                    "currency": answer.currency,
+                    "created_ms": answer.created_ms,
+                }
+                # another process may have bought the same answer meanwhile: the first one stays
+                connection.execute(self._insert(tables.answers).values(row).on_conflict_do_nothing())
+
+    # runs
+
+    def begin(self, run: Run) -> None:
+        """Enter a run that starts now."""
+        row = {
+            "id": run.id,
+            "task": run.task,
+            "task_hash": run.task_hash,
+            "status": run.status,
+            "started_ms": run.started_ms,
+            "ended_ms": run.ended_ms,
+            "run": _encoded(run),
+        }
+        with self.database.writing() as connection:
+            connection.execute(insert(tables.runs).values(row))
+
+    def finish(self, run: Run, verdict: Verdict | None) -> None:
+        """Enter how a run ended."""
+        values = {
+            "status": run.status,
+            "ended_ms": run.ended_ms,
+            "run": _encoded(run),
+            "verdict": None if verdict is None else _encoded(verdict),
+        }
+        with self.database.writing() as connection:
+            connection.execute(update(tables.runs).where(tables.runs.c.id == run.id).values(values))
+
+    def run(self, id: str) -> Run | None:
+        """A run by its id."""
+        with self.database.reading() as connection:
+            found = connection.execute(select(tables.runs.c.run).where(tables.runs.c.id == id)).scalar()
+        return None if found is None else _decoded(found, Run)
+
+    def runs(self, task: str | None = None, *, limit: int = 50) -> list[Run]:
+        """The newest runs first."""
+        query = select(tables.runs.c.run).order_by(tables.runs.c.started_ms.desc(), tables.runs.c.id.desc())
+        if task is not None:
+            query = query.where(tables.runs.c.task == task)
+        with self.database.reading() as connection:
+            return [_decoded(found, Run) for found in connection.execute(query.limit(limit)).scalars()]
+
+    def verdict(self, run: str) -> Verdict | None:
+        """The verdict of a run; None while it has none."""
+        with self.database.reading() as connection:
+            found = connection.execute(select(tables.runs.c.verdict).where(tables.runs.c.id == run)).scalar()
+        return None if found is None else _decoded(found, Verdict)
+
+    def add_samples(self, run: str, samples: Sequence[Sample], *, first_position: int) -> None:
+        """Enter a batch of samples; a sample that is entered again replaces the old one."""
+        if not samples:
+            return
+        statement = self._insert(tables.samples)
+        replace = {name: statement.excluded[name] for name in ("position", "outcome", "sample")}
+        rows = [
+            {
+                "run": run,
+                "candidate": sample.candidate,
+                "example": sample.example,
+                "position": first_position + offset,
+                "outcome": sample.score.outcome.value,
+                "sample": _encoded(sample),
+            }
+            for offset, sample in enumerate(samples)
+        ]
+        with self.database.writing() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["run", "candidate", "example"], set_=replace),
+                rows,
+            )
+
+    def samples(self, run: str) -> list[Sample]:
+        """Every sample of a run, in the order in which they were decided on."""
+        table = tables.samples
+        query = select(table.c.sample).where(table.c.run == run).order_by(table.c.position)
+        with self.database.reading() as connection:
+            return [_decoded(found, Sample) for found in connection.execute(query).scalars()]
+
+    # ledger
+
+    def records(self, *, run: str | None = None, since_ms: int = 0) -> Iterator[Record]:
+        """Records in the order of their time."""
+        table = tables.records
+        query = select(table).where(table.c.at_ms >= since_ms).order_by(table.c.at_ms, table.c.id)
+        if run is not None:
+            query = query.where(table.c.run == run)
+        with self.database.reading() as connection:
+            for row in connection.execute(query).mappings():
+                yield _record(row)
+
+    def spend(self, *, by: str = "model", run: str | None = None) -> list[Spend]:
+        """Sums of the ledger grouped by a column of it: model, surface, run, tenant, key, status."""
+        table = tables.records
+        group = table.c[by]
+        query = (
+            select(
+                group,
+                table.c.currency,
+                func.count(),
+                func.count() - func.count(table.c.cost_micros),
+                func.coalesce(func.sum(table.c.cost_micros), 0),
+                func.coalesce(func.sum(table.c.tokens_in), 0),
+                func.coalesce(func.sum(table.c.tokens_out), 0),
+            )
+            .group_by(group, table.c.currency)
+            .order_by(group, table.c.currency)
+        )
+        if run is not None:
+            query = query.where(table.c.run == run)
+        with self.database.reading() as connection:
+            return [Spend(str(row[0]), str(row[1]), *map(int, row[2:])) for row in connection.execute(query)]
+
+    # blobs
+
+    def put_blob(self, data: bytes, kind: str) -> str:
+        """Keep bytes under their SHA-256, which is returned."""
+        hash = hashlib.sha256(data).hexdigest()
+        with self.database.writing() as connection:
+            row = {"hash": hash, "kind": kind, "data": data}
+            connection.execute(self._insert(tables.blobs).values(row).on_conflict_do_nothing())
+        return hash
+
+    def blob(self, hash: str) -> bytes | None:
+        """The bytes with this hash, or None."""
+        with self.database.reading() as connection:
+            found = connection.execute(
+                select(tables.blobs.c.data).where(tables.blobs.c.hash == hash)
+            ).scalar()
+        return None if found is None else bytes(found)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.database.close()
+
+    def _insert(self, table: Any) -> Any:
+        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
+        return dialect.insert(table)
+
+
+def _encoded(noun: object) -> str:
+    return msgspec.json.encode(plain(noun)).decode()
+
+
+def _decoded(text: str, kind: type[_Noun]) -> _Noun:
+    return msgspec.json.decode(text, type=kind)
+
+
+def _answer(row: RowMapping) -> StoredAnswer:
+    return StoredAnswer(
+        hash=row["hash"],
+        request=_decoded(row["request"], Request),
+        completion=_decoded(row["completion"], Completion),
+        price_micros=row["price_micros"],
+        currency=row["currency"],
+        created_ms=row["created_ms"],
+    )
+
+
+_PLAIN_COLUMNS = (
+    *("id", "at_ms", "surface", "model", "model_used", "run", "tenant", "key", "status", "cost_micros"),
+    *("currency", "latency_ms", "attempts", "request_hash", "config_hash"),
+)
+_USAGE_COLUMNS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
+
+
+def _record_row(record: Record) -> dict[str, Any]:
+    return {
+        **{name: getattr(record, name) for name in _PLAIN_COLUMNS},
+        **{name: getattr(record.usage, name) for name in _USAGE_COLUMNS},
+        "estimated": int(record.usage.estimated),
+        "tags": msgspec.json.encode(dict(record.tags)).decode(),
+    }
+
+
+def _record(row: RowMapping) -> Record:
+    usage = Usage(**{name: row[name] for name in _USAGE_COLUMNS}, estimated=bool(row["estimated"]))
+    tags = _decoded(row["tags"], dict[str, str])
+    return Record(**{name: row[name] for name in _PLAIN_COLUMNS}, usage=usage, tags=tags)
+
+
+def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

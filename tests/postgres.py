@@ -1,0 +1,61 @@
+"""A real PostgreSQL for the tests: started from the machine's own packages on a free port, ended with the session."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def binaries() -> Path | None:
+    """Folder of initdb and postgres: Debian keeps them out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+def unprivileged() -> int | None:
+    """PostgreSQL refuses to run as root: the user to run it as, or None to stay who we are."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue
+    return None
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A running server; yields the URL of its `postgres` database."""
+    folder = binaries()
+    assert folder is not None
+    user = unprivileged()
+    with tempfile.TemporaryDirectory(prefix="bm-pg-") as place:
+        data = Path(place) / "data"
+        data.mkdir(mode=0o700)
+        if user is not None:
+            os.chown(place, user, -1)
+            os.chown(data, user, -1)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        common = {"user": user, "cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        initdb = [folder / "initdb", "-D", data, "-U", "baimo", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, check=True, **common)
+        options = f"-p {port} -k {place} -h 127.0.0.1 -c fsync=off -c max_connections=60"
+        control = [folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
+        subprocess.run([*control, "-o", options, "start"], check=True, **common)
+        try:
+            yield f"postgresql://baimo@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, **common)
