@@ -15,6 +15,20 @@ MICROS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """Rates of a call with a long prompt. They replace the base rates for the whole call, not for the excess."""
+
+    above_tokens: int
+    """Holds for prompts of more tokens than this."""
+    input_per_million: Decimal | None = None
+    """Fresh prompt tokens."""
+    output_per_million: Decimal | None = None
+    """Generated tokens, reasoning included."""
+    cached_per_million: Decimal | None = None
+    """Prompt tokens read from the provider's cache; None = billed as input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a model's tokens cost, per million tokens, in units of `currency`. None = not known."""
 
@@ -26,6 +40,8 @@ class Price:
     """Generated tokens, reasoning included."""
     cached_per_million: Decimal | None = None
     """Prompt tokens read from the provider's cache; None = billed as input."""
+    tiers: tuple[Tier, ...] = ()
+    """Rates of longer prompts, in rising order; the rates above are those of the shortest."""
     source: str = ""
     """Where the price was read (an address or 'local')."""
     as_of: str = ""
@@ -38,14 +54,15 @@ class Price:
         """
         if usage.tokens_in is None or usage.tokens_out is None:
             return None
-        if self.input_per_million is None or self.output_per_million is None:
+        rates = next((tier for tier in reversed(self.tiers) if usage.tokens_in > tier.above_tokens), self)
+        if rates.input_per_million is None or rates.output_per_million is None:
             return None
         cached = min(usage.tokens_cached or 0, usage.tokens_in)
-        cached_rate = self.cached_per_million if self.cached_per_million is not None else self.input_per_million
+        cached_rate = rates.cached_per_million
         exact = (
-            (usage.tokens_in - cached) * self.input_per_million
-            + cached * cached_rate
-            + usage.tokens_out * self.output_per_million
+            (usage.tokens_in - cached) * rates.input_per_million
+            + cached * (rates.input_per_million if cached_rate is None else cached_rate)
+            + usage.tokens_out * rates.output_per_million
         )
         return int(exact.to_integral_value(ROUND_HALF_EVEN))
 
