@@ -113,11 +113,11 @@ def test_a_provider_of_the_settings_is_a_vendor_of_any_model() -> None:
 
 
 def test_settings_change_only_what_they_name_of_a_known_vendor() -> None:
-    custom = ProviderSettings(base_url="http://127.0.0.1:9000/v1", quirks=["no_stream_usage"])
+    custom = ProviderSettings(base_url="http://127.0.0.1:9000/v1", quirks=["no_seed"])
     vendor = Catalogue.load(Settings(providers={"ollama": custom})).vendor("ollama")
     assert vendor.base_url == "http://127.0.0.1:9000/v1"
     assert (vendor.title, vendor.inside) == ("Ollama", True)
-    assert vendor.quirks == ("any_model", "no_stream_usage")
+    assert vendor.quirks == ("any_model", "think_tags", "no_seed")
 
 
 def test_settings_replace_the_price_of_a_model_and_keep_its_other_facts() -> None:
