@@ -117,6 +117,8 @@ class Completion:
     """Wall time of the attempt that succeeded."""
     attempts: int = 1
     """How many times it was sent."""
+    adapted: tuple[str, ...] = ()
+    """What the model's server would not take and was left out or changed: temperature, seed, json_schema …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,165 @@
+"""What comes back from Anthropic's Messages: whole messages and stream events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from baimo.core.call import Completion, Delta, FinishReason, Usage
+from baimo.core.message import ToolCall
+from baimo.errors import BadReply
+from baimo.providers.faults import Place, body_fault, parsed
+from baimo.providers.openai_reply import count, fields, items
+from baimo.providers.sse import Event
+
+_FINISH: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+
+def completion(data: Mapping[str, Any], place: Place, *, json_tool: str | None = None) -> Completion:
+    """A whole message.
+
+    Args:
+        data: the decoded body.
+        place: what an error names.
+        json_tool: name of a forced tool whose input is the answer.
+
+    Raises:
+        BadReply: it is no message.
+    """
+    if not isinstance(data.get("content"), list):
+        raise BadReply("providers.no_choices", host=place.host, model=place.model)
+    text, reasoning = "", ""
+    calls: list[ToolCall] = []
+    for block in map(fields, items(data["content"])):
+        kind = block.get("type")
+        if kind == "text":
+            text += str(block.get("text") or "")
+        elif kind == "thinking":
+            reasoning += str(block.get("thinking") or "")
+        elif kind == "tool_use" and block.get("name") == json_tool:
+            text += json.dumps(block.get("input"), ensure_ascii=False)
+        elif kind == "tool_use":
+            arguments = json.dumps(block.get("input") or {}, ensure_ascii=False)
+            calls.append(
+                ToolCall(
+                    id=str(block.get("id") or ""), name=str(block.get("name") or ""), arguments=arguments
+                )
+            )
+    return Completion(
+        text=text,
+        tool_calls=tuple(calls),
+        finish_reason=_finish(data.get("stop_reason"), json_tool),
+        usage=usage(fields(data.get("usage"))) or Usage(),
+        model=str(data.get("model") or ""),
+        reasoning=reasoning or None,
+    )
+
+
+class EventReader:
+    """Assembles one stream of events."""
+
+    def __init__(self, place: Place, *, json_tool: str | None = None) -> None:
+        self._place = place
+        self._json_tool = json_tool
+        self._call: dict[str, str] | None = None
+        self._usage: dict[str, Any] = {}
+        self._finish: FinishReason | None = None
+        self._stopped = False
+
+    def feed(self, event: Event) -> list[Delta]:
+        """The deltas in one event.
+
+        Raises:
+            ProviderError: an error event, or data that is not JSON.
+        """
+        data = parsed(event.data.encode("utf-8", errors="replace"))
+        if not isinstance(data, dict):
+            raise BadReply("providers.malformed", host=self._place.host, model=self._place.model)
+        row = fields(data)
+        if error := body_fault(row, self._place):
+            raise error
+        kind = row.get("type")
+        if kind == "message_start":
+            self._count(fields(row.get("message")).get("usage"))
+        elif kind == "content_block_start":
+            return self._block(fields(row.get("content_block")))
+        elif kind == "content_block_delta":
+            return self._piece(fields(row.get("delta")))
+        elif kind == "content_block_stop":
+            return self._called()
+        elif kind == "message_delta":
+            self._count(row.get("usage"))
+            self._finish = _finish(fields(row.get("delta")).get("stop_reason"), self._json_tool)
+        self._stopped = self._stopped or kind == "message_stop"
+        return []
+
+    def close(self) -> list[Delta]:
+        """The last delta: finish reason and usage.
+
+        Raises:
+            BadReply: the stream broke off before its last event.
+        """
+        if not self._stopped:
+            raise BadReply("providers.truncated", host=self._place.host, model=self._place.model)
+        return [Delta(finish_reason=self._finish or "unknown", usage=usage(self._usage))]
+
+    def _block(self, block: Mapping[str, Any]) -> list[Delta]:
+        if block.get("type") == "tool_use":
+            self._call = {
+                "id": str(block.get("id") or ""),
+                "name": str(block.get("name") or ""),
+                "arguments": "",
+            }
+        text, reasoning = str(block.get("text") or ""), str(block.get("thinking") or "")
+        return [Delta(text=text, reasoning=reasoning)] if text or reasoning else []
+
+    def _piece(self, delta: Mapping[str, Any]) -> list[Delta]:
+        if delta.get("type") == "text_delta":
+            return [Delta(text=str(delta.get("text") or ""))]
+        if delta.get("type") == "thinking_delta":
+            return [Delta(reasoning=str(delta.get("thinking") or ""))]
+        if delta.get("type") == "input_json_delta" and self._call is not None:
+            piece = str(delta.get("partial_json") or "")
+            if self._call["name"] == self._json_tool:
+                return [Delta(text=piece)] if piece else []
+            self._call["arguments"] += piece
+        return []
+
+    def _called(self) -> list[Delta]:
+        call, self._call = self._call, None
+        if call is None or call["name"] == self._json_tool:
+            return []
+        arguments = call["arguments"] or "{}"
+        return [Delta(tool_calls=(ToolCall(id=call["id"], name=call["name"], arguments=arguments),))]
+
+    def _count(self, value: Any) -> None:
+        """Counts in a stream are cumulative: later ones replace earlier ones."""
+        self._usage.update({name: number for name, number in fields(value).items() if number is not None})
+
+
+def usage(row: Mapping[str, Any]) -> Usage | None:
+    """Token counts. input_tokens leaves out what was read from or written to the cache; ours has it all."""
+    fresh, out = count(row.get("input_tokens")), count(row.get("output_tokens"))
+    if fresh is None and out is None:
+        return None
+    cached, written = count(row.get("cache_read_input_tokens")), count(row.get("cache_creation_input_tokens"))
+    return Usage(
+        tokens_in=None if fresh is None else fresh + (cached or 0) + (written or 0),
+        tokens_out=out,
+        tokens_cached=cached,
+        tokens_reasoning=count(fields(row.get("output_tokens_details")).get("thinking_tokens")),
+    )
+
+
+def _finish(value: Any, json_tool: str | None) -> FinishReason:
+    if value == "tool_use" and json_tool is not None:
+        return "stop"
+    return _FINISH.get(str(value), "unknown")

@@ -1,0 +1,265 @@
+"""What comes back from a chat completion: whole bodies and chunks, with the spellings of many vendors.
+
+Prevents a family of silent losses: reasoning that ends up in the answer, tool calls cut in two, tokens that were
+generated and billed but left out of the count, and an answer that broke off taken for a complete one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from baimo.core.call import Completion, Delta, FinishReason, TokenLogprob, Usage
+from baimo.core.message import ToolCall
+from baimo.errors import BadReply
+from baimo.providers.faults import Place, body_fault, parsed
+from baimo.providers.sse import Event
+from baimo.providers.think import ThinkSplitter
+
+_FINISH: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",  # Together
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",  # Zhipu
+}
+_INTERRUPTED = {
+    "insufficient_system_resource",  # api-docs.deepseek.com/api/create-chat-completion
+    "network_error",  # Zhipu: docs.bigmodel.cn
+    "error",  # OpenRouter
+}
+
+Fields = Mapping[str, Any]
+
+
+def completion(data: Fields, place: Place, *, think_tags: bool = False) -> Completion:
+    """The first choice of a whole body.
+
+    Raises:
+        BadReply: no choices, or the server says that it was interrupted.
+    """
+    choice = _first_choice(data)
+    if choice is None:
+        raise BadReply("providers.no_choices", host=place.host, model=place.model)
+    message = fields(choice.get("message"))
+    text, reasoning = _content(message)
+    if think_tags:
+        splitter = ThinkSplitter()
+        thought, said = splitter.feed(text)
+        rest_thought, rest_said = splitter.close()
+        text, reasoning = said + rest_said, reasoning + thought + rest_thought
+    calls = tuple(_call(fields(call)) for call in items(message.get("tool_calls")))
+    refusal = message.get("refusal")
+    finish = finish_reason(choice.get("finish_reason"), place, called=bool(calls))
+    if isinstance(refusal, str) and refusal and not text:
+        text, finish = refusal, "content_filter"
+    return Completion(
+        text=text,
+        tool_calls=calls,
+        finish_reason=finish or "unknown",
+        usage=_usage_anywhere(data, choice) or Usage(),
+        model=str(data.get("model") or ""),
+        logprobs=_logprobs(choice.get("logprobs")),
+        reasoning=reasoning or None,
+    )
+
+
+class ChunkReader:
+    """Assembles one stream of chunks."""
+
+    def __init__(self, place: Place, *, think_tags: bool = False) -> None:
+        self._place = place
+        self._splitter = ThinkSplitter() if think_tags else None
+        self._calls: dict[int, dict[str, str]] = {}
+        self._finish: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._done = False
+
+    def feed(self, event: Event) -> list[Delta]:
+        """The deltas in one chunk; the finish waits for the end, because usage comes after it.
+
+        Raises:
+            BadReply: not JSON, or the server reports an error in the stream (then any ProviderError).
+        """
+        if event.data.strip() == "[DONE]":
+            self._done = True
+            return []
+        data = parsed(event.data.encode("utf-8", errors="replace"))
+        if not isinstance(data, dict):
+            raise BadReply("providers.malformed", host=self._place.host, model=self._place.model)
+        data = cast("dict[str, Any]", data)
+        if error := body_fault(data, self._place):
+            raise error
+        choice = _first_choice(data) or {}
+        self._usage = _usage_anywhere(data, choice) or self._usage
+        message = fields(choice.get("delta") or choice.get("message"))
+        for call in items(message.get("tool_calls")):
+            self._piece(fields(call))
+        self._finish = (
+            finish_reason(choice.get("finish_reason"), self._place, called=bool(self._calls)) or self._finish
+        )
+        text, reasoning = _content(message)
+        text = text or str(message.get("refusal") or "")
+        if self._splitter is not None:
+            thought, text = self._splitter.feed(text)
+            reasoning += thought
+        return [Delta(text=text, reasoning=reasoning)] if text or reasoning else []
+
+    def close(self) -> list[Delta]:
+        """The last delta: tool calls, finish reason, usage.
+
+        Raises:
+            BadReply: the stream broke off: neither a finish reason nor [DONE].
+        """
+        if self._finish is None and not self._done:
+            raise BadReply("providers.truncated", host=self._place.host, model=self._place.model)
+        thought, text = self._splitter.close() if self._splitter is not None else ("", "")
+        calls = tuple(
+            ToolCall(id=call["id"] or f"call_{index}", name=call["name"], arguments=call["arguments"])
+            for index, call in sorted(self._calls.items())
+        )
+        finish = self._finish or ("tool_calls" if calls else "unknown")
+        return [
+            Delta(text=text, reasoning=thought, tool_calls=calls, finish_reason=finish, usage=self._usage)
+        ]
+
+    def _piece(self, piece: Fields) -> None:
+        """A piece belongs to the call of its index; a new id without an index begins another call (Gemini)."""
+        index, call_id = piece.get("index"), str(piece.get("id") or "")
+        if not isinstance(index, int):
+            latest = max(self._calls, default=-1)
+            begins = latest < 0 or (call_id and call_id != self._calls[latest]["id"])
+            index = latest + 1 if begins else latest
+        call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+        function = fields(piece.get("function"))
+        call["id"] = call["id"] or call_id
+        call["name"] = call["name"] or str(function.get("name") or "")
+        call["arguments"] += _arguments(function.get("arguments"))
+
+
+def finish_reason(value: Any, place: Place, *, called: bool) -> FinishReason | None:
+    """A vendor's word for why it stopped; None while it has not."""
+    if not isinstance(value, str) or not value:
+        return None
+    if value in _INTERRUPTED:
+        raise BadReply("providers.interrupted", host=place.host, model=place.model, reason=value)
+    reason = _FINISH.get(value.lower(), "unknown")
+    return "tool_calls" if called and reason == "stop" else reason  # Gemini says stop after tool calls
+
+
+def usage(value: Any) -> Usage | None:
+    """Token counts in any spelling; what is missing stays None.
+
+    Reasoning must be part of the generated tokens. xAI and Gemini leave it out of completion_tokens but count it in
+    total_tokens, so the larger of the two readings is taken.
+    """
+    row = fields(value)
+    prompt, out, total = (
+        count(row.get("prompt_tokens")),
+        count(row.get("completion_tokens")),
+        count(row.get("total_tokens")),
+    )
+    if prompt is None and out is None:
+        return None
+    if prompt is not None and out is not None and total is not None:
+        out = max(out, total - prompt)
+    prompt_details, out_details = (
+        fields(row.get("prompt_tokens_details")),
+        fields(row.get("completion_tokens_details")),
+    )
+    cached = first_count(
+        prompt_details.get("cached_tokens"), row.get("prompt_cache_hit_tokens"), row.get("cached_tokens")
+    )  # OpenAI, DeepSeek, Moonshot
+    reasoning = first_count(out_details.get("reasoning_tokens"), row.get("reasoning_tokens"))
+    return Usage(tokens_in=prompt, tokens_out=out, tokens_cached=cached, tokens_reasoning=reasoning)
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or value != int(value):
+        return None
+    return int(value)
+
+
+def first_count(*values: Any) -> int | None:
+    """The first of several spellings that holds a number."""
+    return next((number for value in values if (number := count(value)) is not None), None)
+
+
+def fields(value: Any) -> Fields:
+    """`value` if it is an object, else an empty one."""
+    return cast("Fields", value) if isinstance(value, Mapping) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """`value` if it is a list, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _first_choice(data: Fields) -> Fields | None:
+    choices = items(data.get("choices"))
+    return fields(choices[0]) if choices else None
+
+
+def _usage_anywhere(data: Fields, choice: Fields) -> Usage | None:
+    """Usage on top, in the choice (Moonshot's streams) or in x_groq (Groq's)."""
+    candidates = (data.get("usage"), choice.get("usage"), fields(data.get("x_groq")).get("usage"))
+    return next((found for value in candidates if (found := usage(value)) is not None), None)
+
+
+def _content(message: Fields) -> tuple[str, str]:
+    """Text and reasoning of a message or delta: a string, or parts as Mistral's reasoning models send them."""
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    thought = reasoning if isinstance(reasoning, str) else ""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content, thought
+    said = ""
+    for part in map(fields, items(content)):
+        if part.get("type") == "thinking":
+            inner = part.get("thinking")
+            thought += inner if isinstance(inner, str) else _content({"content": inner})[0]
+        elif isinstance(part.get("text"), str):
+            said += part["text"]
+    return said, thought
+
+
+def _call(call: Fields) -> ToolCall:
+    function = fields(call.get("function"))
+    arguments = _arguments(function.get("arguments"))
+    return ToolCall(id=str(call.get("id") or ""), name=str(function.get("name") or ""), arguments=arguments)
+
+
+def _arguments(value: Any) -> str:
+    """JSON text; some servers send the object itself."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _logprobs(value: Any) -> tuple[TokenLogprob, ...] | None:
+    rows = fields(value).get("content")
+    if not isinstance(rows, list):
+        return None
+    found: list[TokenLogprob] = []
+    for row in map(fields, cast("list[Any]", rows)):
+        top = [
+            pair for other in items(row.get("top_logprobs")) if (pair := _logprob(fields(other))) is not None
+        ]
+        if (own := _logprob(row)) is not None:
+            found.append(TokenLogprob(token=own[0], logprob=own[1], top=tuple(top)))
+    return tuple(found)
+
+
+def _logprob(row: Fields) -> tuple[str, float] | None:
+    value = row.get("logprob")
+    return (str(row.get("token", "")), float(value)) if isinstance(value, (int, float)) else None
