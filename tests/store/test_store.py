@@ -181,11 +181,10 @@ def test_two_processes_write_to_one_store_at_once(database_url: str) -> None:
     for writer in writers:
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0, 0]
-    store = Store(Database(database_url))
-    assert len(list(store.records())) == 120
-    assert (
-        len(store.answers(bought(f"{who} {number}").hash for who in range(2) for number in range(60))) == 120
-    )
+    with closing(Store(Database(database_url))) as store:
+        assert len(list(store.records())) == 120
+        hashes = [bought(f"{who} {number}").hash for who in range(2) for number in range(60)]
+        assert len(store.answers(hashes)) == 120
 
 
 def test_what_was_written_survives_a_killed_process(database_url: str) -> None:
