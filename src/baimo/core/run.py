@@ -49,7 +49,9 @@ class Score:
     """Figures of the scorer: fields right, edit distance, judge's votes …"""
 
     @classmethod
-    def of(cls, lenient: float, strict: float | None = None, *, explanation: str = "", **details: Any) -> Score:
+    def of(
+        cls, lenient: float, strict: float | None = None, *, explanation: str = "", **details: Any
+    ) -> Score:
         """A judgement: right, partial or wrong by `lenient`; malformed when `strict` is 0 but `lenient` is not,
         or when `malformed=True` is among the details."""
         strict = lenient if strict is None else strict

@@ -144,3 +144,37 @@ class Verdict:
         default_factory=dict[str, Mapping[str, Mapping[str, float]]]
     )
     """metadata name → value → candidate → mean score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a comparison stands after a batch, for whoever watches it."""
+
+    standings: tuple[Standing, ...]
+    """Best first; tiers as they form."""
+    calls: int
+    """Cells decided on so far, stored answers included."""
+    calls_paid: int
+    """Calls really made so far."""
+    calls_left: float | None
+    """Forecast of what certainty still takes; None = no idea yet."""
+    calls_exhaustive: int
+    """Every candidate on every example."""
+    cost_micros: int | None
+    """Paid so far; None = a price is not known."""
+    cost_left_micros: int | None
+    """Forecast of what certainty still costs; None = not known."""
+    cost_exhaustive_micros: int | None
+    """Every candidate on every example; None = not known."""
+    currency: str
+    """Currency of the costs."""
+    elapsed_s: float
+    """Wall time so far."""
+    eta_s: float | None
+    """Forecast of the wall time still needed; None = no idea yet."""
+    error_bound: float
+    """Probability that the leader is the wrong choice, or the level reached."""
+    delta: float
+    """Where it stops."""
+    waiting: str = ""
+    """Message for a person while nothing moves: rate limited, loading a model …"""
