@@ -67,8 +67,9 @@ def read_task(path: Path | str, *, format: str = "", columns: Columns | None = N
         return _from_manifest(Manifest(path))
     notebook = Notebook(file=str(path))
     found = read_file(path, notebook, mapping=columns, format=format)
+    stem = path.name.removesuffix(".gz").partition(".")[0]
     task = Task(
-        name=path.name.removesuffix(".gz").partition(".")[0],
+        name=path.absolute().parent.name if path.name in _BARE_NAMES else stem,
         examples=found.examples,
         scorers=found.scorers or _assumed_scorers(found.examples, notebook),
         prompts=found.prompts or (Prompt(),),

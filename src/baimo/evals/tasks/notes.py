@@ -38,29 +38,45 @@ class Note:
 
 
 @dataclass(slots=True)
+class _Entry:
+    """The same note from many lines."""
+
+    kind: str
+    facts: dict[str, Any]
+    file: str
+    lines: list[int]
+    count: int = 0
+
+
+@dataclass(slots=True)
 class Notebook:
-    """Collects notes while a file streams by; the same note from many lines becomes one."""
+    """Collects notes while files stream by; the same note from many lines of a file becomes one."""
 
     file: str
     """Source file that the notes are about."""
-    _found: dict[tuple[str, str], tuple[str, dict[str, Any], list[int]]] = field(
-        default_factory=dict[tuple[str, str], tuple[str, dict[str, Any], list[int]]]
-    )
+    _found: dict[tuple[str, str, str], _Entry] = field(default_factory=dict[tuple[str, str, str], _Entry])
 
     def add(self, kind: str, line: int | None = None, **facts: Any) -> None:
         """Note `kind` once more."""
-        entry = self._found.setdefault((kind, repr(sorted(facts.items()))), (kind, facts, []))
-        entry[2].append(line or 0)
+        key = (self.file, kind, repr(sorted(facts.items())))
+        entry = self._found.setdefault(key, _Entry(kind, facts, self.file, []))
+        entry.count += 1
+        if line is not None and line not in entry.lines[-1:] and len(entry.lines) < SHOWN_LINES:
+            entry.lines.append(line)
+
+    def at(self, file: str) -> Notebook:
+        """The same notebook, open at another file."""
+        return Notebook(file=file, _found=self._found)
 
     def notes(self) -> tuple[Note, ...]:
         """Everything noted so far, in order of first appearance."""
         return tuple(
             Note(
-                kind=kind,
-                facts=facts,
-                file=self.file,
-                lines=tuple(line for line in lines if line)[:SHOWN_LINES],
-                count=len(lines),
+                kind=entry.kind,
+                facts=entry.facts,
+                file=entry.file,
+                lines=tuple(entry.lines),
+                count=entry.count,
             )
-            for kind, facts, lines in self._found.values()
+            for entry in self._found.values()
         )

@@ -1,20 +1,20 @@
 """promptfoo's assertions as data for the scorer `asserts`, or as a target where all tests only ask for equality.
 
-Documented key: `Example.metadata["asserts"]` is a list of `{"type", "value", "weight", "threshold",
-"metric", "provider"}`, only `type` always there; `not-` before a type turns it round. `metadata["asserts_threshold"]`
-is the weighted share that has to hold; absent = all. Source: https://www.promptfoo.dev/docs/configuration/expected-outputs/.
+Documented key: `Example.metadata["asserts"]` is a list of `{"type", "value", "weight", "threshold", "metric"}`, only
+`type` always there; `not-` before a type turns it round. Source:
+https://www.promptfoo.dev/docs/configuration/expected-outputs/.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from baimo.evals.tasks.formats.shapes import as_items, is_number
 from baimo.evals.tasks.notes import Notebook
 
-DETERMINISTIC = frozenset(
+CARRIED = frozenset(
     {
         *(
             "equals",
@@ -25,33 +25,43 @@ DETERMINISTIC = frozenset(
             "icontains-any",
             "icontains-all",
         ),
-        *("starts-with", "regex", "is-json", "contains-json", "levenshtein", "rouge-n", "bleu", "word-count"),
+        *("starts-with", "regex", "is-json", "contains-json", "levenshtein", "similar", "llm-rubric"),
     }
 )
-"""Types that a rule decides."""
-JUDGED = frozenset(
-    {"llm-rubric", "similar", "factuality", "model-graded-closedqa", "g-eval", "answer-relevance"}
-)
-"""Types that a model decides."""
-CARRIED = DETERMINISTIC | JUDGED
 """Types that reach `metadata["asserts"]`; all others are noted as left behind."""
 
-_NEEDS_VALUE = CARRIED - {"is-json", "contains-json", "answer-relevance"}
+_AS_RUBRIC = {"g-eval": "llm-rubric", "model-graded-closedqa": "llm-rubric"}
+_NEEDS_VALUE = CARRIED - {"is-json", "contains-json"}
 _NEEDS_LIST = frozenset({"contains-any", "contains-all", "icontains-any", "icontains-all"})
-_KEPT = ("weight", "threshold", "metric", "provider", "rubricPrompt")
+_KEPT = ("weight", "threshold", "metric")
 _SHORTHAND = re.compile(
     r"(?P<type>(not-)?[a-z][a-z-]*)(\((?P<threshold>[0-9.]+)\))?:\s*(?P<value>.*)", re.DOTALL
 )
+_KNOWN_ELSEWHERE = {
+    *(
+        "javascript",
+        "python",
+        "latency",
+        "cost",
+        "factuality",
+        "answer-relevance",
+        "rouge-n",
+        "bleu",
+        "word-count",
+    ),
+    *(
+        "is-xml",
+        "contains-xml",
+        "is-sql",
+        "contains-sql",
+        "is-html",
+        "webhook",
+        "perplexity",
+        "moderation",
+        "meteor",
+    ),
+}
 _SHORT_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
-
-
-class Carried(NamedTuple):
-    """What became of one test's assertions."""
-
-    asserts: list[dict[str, Any]]
-    """For `metadata["asserts"]`."""
-    threshold: float | None
-    """For `metadata["asserts_threshold"]`."""
 
 
 def base_type(name: str) -> str:
@@ -59,8 +69,8 @@ def base_type(name: str) -> str:
     return name.removeprefix("not-")
 
 
-def carried(found: list[Any], threshold: Any, line: int, notebook: Notebook) -> Carried:
-    """Assertions of one test as data; what has no counterpart is noted with its type."""
+def carried(found: list[Any], line: int, notebook: Notebook) -> list[dict[str, Any]]:
+    """Assertions of one test, for `metadata["asserts"]`; what has no counterpart is noted with its type."""
     asserts: list[dict[str, Any]] = []
     for item in found:
         if not isinstance(item, Mapping) or not isinstance(item.get("type"), str):
@@ -71,14 +81,14 @@ def carried(found: list[Any], threshold: Any, line: int, notebook: Notebook) -> 
             asserts += _opened_set(assertion, line, notebook)
         elif one := _one(assertion, line, notebook):
             asserts.append(one)
-    return Carried(asserts, float(threshold) if is_number(threshold) else None)
+    return asserts
 
 
 def from_text(text: str) -> dict[str, Any]:
     """One assertion of a CSV cell: `contains: Paris`, `similar(0.8): Hello`, or plain text for equality."""
     match = _SHORTHAND.fullmatch(text.strip())
     name = _SHORT_NAMES.get(match["type"], match["type"]) if match else ""
-    if not match or base_type(name) not in CARRIED | {"javascript", "python", "latency", "cost"}:
+    if not match or base_type(name) not in CARRIED | _AS_RUBRIC.keys() | _KNOWN_ELSEWHERE:
         return {"type": "equals", "value": text.strip()}
     value: Any = match["value"].strip()
     if base_type(name) in _NEEDS_LIST:
@@ -99,6 +109,15 @@ def plain_equality(asserts: list[dict[str, Any]]) -> bool:
 def _one(assertion: Mapping[str, Any], line: int, notebook: Notebook) -> dict[str, Any] | None:
     name, value = cast("str", assertion["type"]), assertion.get("value")
     base = base_type(name)
+    if base in _AS_RUBRIC:
+        notebook.add("assumed_rubric", line, type=name)
+        base = _AS_RUBRIC[base]
+        name = f"not-{base}" if name.startswith("not-") else base
+    if assertion.get("weight") == 0:
+        notebook.add(
+            "left_assert_weightless", line, type=name
+        )  # promptfoo measures it, but lets it always pass
+        return None
     if base not in CARRIED:
         notebook.add("left_assert_type", line, type=name)
         return None
@@ -110,6 +129,10 @@ def _one(assertion: Mapping[str, Any], line: int, notebook: Notebook) -> dict[st
         return None
     if base in _NEEDS_LIST and isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
+    if base == "similar":
+        notebook.add("assumed_similar", line)
+    if base == "llm-rubric":
+        notebook.add("left_judge", line)
     for key in sorted(assertion.keys() - {"type", "value", *_KEPT}):
         notebook.add("left_assert_key", line, type=name, key=key)
     kept = {key: assertion[key] for key in _KEPT if assertion.get(key) is not None}
@@ -119,7 +142,7 @@ def _one(assertion: Mapping[str, Any], line: int, notebook: Notebook) -> dict[st
 def _opened_set(assertion: Mapping[str, Any], line: int, notebook: Notebook) -> list[dict[str, Any]]:
     """Members of an assert-set; its own weight is shared out, and a threshold inside the set stays behind."""
     inner = assertion.get("assert")
-    found = carried(as_items(inner), None, line, notebook).asserts
+    found = carried(as_items(inner), line, notebook)
     if assertion.get("threshold") is not None:
         notebook.add("left_set_threshold", line, threshold=assertion["threshold"])
     weight: Any = assertion.get("weight")

@@ -12,6 +12,7 @@ from baimo.core.task import Example
 from baimo.errors import TaskError
 from baimo.evals.tasks.formats.messages import messages_of, tools_of
 from baimo.evals.tasks.formats.rows import Row, json_value
+from baimo.evals.tasks.formats.shapes import as_map
 from baimo.evals.tasks.notes import Notebook
 
 INPUT_NAMES = (
@@ -79,17 +80,18 @@ def examples(rows: Iterable[Row], path: Path, columns: Columns, notebook: Notebo
     Raises:
         TaskError: a column that is mapped or needed is missing, or a cell cannot be used; names file and line.
     """
-    settled: Columns | None = None
-    unseen, first = columns.named, Row(1, {})
+    settled, unseen, first = columns, columns.named, None
     for row in rows:
         row = Row(row.line, _with_json(row, path, columns.json))
-        if settled is None:
-            settled, first = _settled(row.value, columns, path, row.line, notebook), row
+        settled = _settled(row, settled, path, notebook)
+        first = first or row
         # a column may be absent from some rows of JSON Lines, but one that no row has is a slip of the pen
         unseen = {name for name in unseen if _cell(row, name, _MISSING) is _MISSING} if unseen else unseen
         yield _example(row, path, settled)
-    if settled is not None and unseen:
+    if first is not None and unseen:
         raise _no_column(first, path, min(unseen))
+    if first is not None and not settled.target:
+        notebook.add("assumed_no_target", columns=", ".join(first.value))
 
 
 def unique(found: Iterable[Example], path: Path) -> Iterator[Example]:
@@ -108,58 +110,55 @@ def near_name(name: str, known: Iterable[str]) -> str:
     return "".join(difflib.get_close_matches(name, list(known), n=1))
 
 
-def _settled(
-    value: Mapping[str, Any], columns: Columns, path: Path, line: int, notebook: Notebook
-) -> Columns:
-    def found(names: Iterable[str]) -> str:
-        return next((name for name in names if name in value), "")
+def _settled(row: Row, columns: Columns, path: Path, notebook: Notebook) -> Columns:
+    """Names for what has none yet. Rows may differ: a column that only later rows have is found when it comes."""
+    value = row.value
+
+    def present(name: str, kind: type = object) -> str:
+        return name if name in value and isinstance(value[name], kind) else ""
 
     settled = replace(
         columns,
-        input=columns.input or found(INPUT_NAMES),
-        target=columns.target or found(TARGET_NAMES),
-        id=columns.id or found(["id"]),
-        group=columns.group or found(["group"]),
-        messages=columns.messages or (found(["messages"]) if isinstance(value.get("messages"), list) else ""),
-        tools=columns.tools or (found(["tools"]) if isinstance(value.get("tools"), list) else ""),
+        input=columns.input or next(filter(present, INPUT_NAMES), ""),
+        target=columns.target or next(filter(present, TARGET_NAMES), ""),
+        id=columns.id or present("id"),
+        group=columns.group or present("group"),
+        messages=columns.messages or present("messages", list),
+        tools=columns.tools or present("tools", list),
     )
-    if not settled.input and not settled.messages:
-        raise TaskError("tasks.no_input_column", path=path, line=line, columns=", ".join(value))
-    if settled.input and settled.input not in (columns.input, "input"):
+    if not (settled.input or settled.messages or isinstance(value.get("fields"), Mapping)):
+        raise TaskError("tasks.no_input_column", path=path, line=row.line, columns=", ".join(value))
+    if settled.input not in (columns.input, "input"):
         notebook.add("assumed_input", column=settled.input)
-    if settled.target and settled.target not in (columns.target, "target"):
+    if settled.target not in (columns.target, "target"):
         notebook.add("assumed_target", column=settled.target)
-    if not settled.target:
-        notebook.add("assumed_no_target", columns=", ".join(value))
     return settled
 
 
 def _example(row: Row, path: Path, columns: Columns) -> Example:
     def cell(name: str) -> Any:
-        return _cell(row, name, None)
+        return _cell(row, name, None) if name else None
 
-    messages = messages_of(cell(columns.messages), path, row.line) if columns.messages else ()
-    tools = tools_of(cell(columns.tools) or [], path, row.line) if columns.tools else ()
-    kept = row.value.get("metadata")
-    metadata: dict[str, Any] = dict(cast("Mapping[str, Any]", kept)) if isinstance(kept, Mapping) else {}
-    metadata |= {name: cell(name) for name in columns.metadata}
+    turns, kept = cell(columns.messages), row.value.get("metadata")
+    metadata: dict[str, Any] = dict(as_map(kept)) | {name: cell(name) for name in columns.metadata}
     targets = (columns.target,) if isinstance(columns.target, str) else columns.target
     kept_apart = {columns.id, columns.group, columns.messages, columns.tools, *targets}
-    if isinstance(kept, Mapping):
-        kept_apart.add("metadata")
+    # columns of the house format; the second is there where variables are called like columns
+    kept_apart |= {name for name in ("metadata", "fields") if isinstance(row.value.get(name), Mapping)}
     fields = {name: item for name, item in row.value.items() if name not in kept_apart}
-    if columns.input:
-        question = _cell(row, columns.input, None if messages else _MISSING)
+    fields |= as_map(row.value.get("fields"))
+    if "fields" not in kept_apart and (columns.input or turns is None):
+        question = _cell(row, columns.input, None if turns is not None else _MISSING)
         if question is _MISSING:
-            raise _no_column(row, path, columns.input)
+            raise _no_column(row, path, columns.input or "input")
         fields["input"] = "" if question is None else question
-    group = cell(columns.group) if columns.group else None
+    group = cell(columns.group)
     return Example(
         id=_id(cell(columns.id), row, path) if columns.id else str(row.line),
         fields=fields,
         target=_target(row, columns.target),
-        messages=messages,
-        tools=tools,
+        messages=messages_of(turns, path, row.line) if turns is not None else (),
+        tools=tools_of(cell(columns.tools) or [], path, row.line),
         group=None if group in (None, "") else str(group),
         metadata=metadata,
         line=row.line,

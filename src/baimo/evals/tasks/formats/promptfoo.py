@@ -125,6 +125,7 @@ def _tests(
 
 
 def _tests_in_file(path: Path, notebook: Notebook) -> Iterator[_Test]:
+    notebook = notebook.at(str(path))
     match container(path):
         case "csv" | "tsv":
             rows: Iterable[Row] = (Row(row.line, _csv_test(row, path, notebook)) for row in table(path))
@@ -193,6 +194,7 @@ def _merged(base: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any]:
 
 def _examples(tests: Iterable[_Test], default: Mapping[str, Any], notebook: Notebook) -> Iterator[Example]:
     for test in tests:
+        notebook = notebook.at(str(test.file))
         merged = _merged(default, test.value)
         for key in sorted(merged.keys() - _TEST_KEYS):
             notebook.add("left_test_key", test.line, name=key)
@@ -227,7 +229,7 @@ def _example(
     merged: Mapping[str, Any], variables: dict[str, Any], test: _Test, notebook: Notebook
 ) -> Example:
     found = [_filled(item, variables, test, notebook) for item in as_items(merged.get("assert"))]
-    asserts, threshold = carried(found, merged.get("threshold"), test.line, notebook)
+    asserts = carried(found, test.line, notebook)
     metadata = (
         dict(cast("Mapping[str, Any]", merged.get("metadata") or {}))
         if is_map(merged.get("metadata"))
@@ -237,15 +239,18 @@ def _example(
         metadata["description"] = str(merged["description"])
     if asserts:
         metadata["asserts"] = asserts
-    if threshold is not None:
-        metadata["asserts_threshold"] = threshold
+    if asserts and merged.get("threshold") is not None:
+        notebook.add("left_threshold", test.line, threshold=merged["threshold"])
+        metadata["asserts_threshold"] = merged["threshold"]
     options = as_map(merged.get("options"))
     affixes = {key: options[key] for key in ("prefix", "suffix") if options.get(key)}
     equal = [item["value"] for item in asserts if item["type"] == "equals"]
     fields = {**variables, **affixes}
     return Example(
         id="",
-        fields=fields if "input" in fields or not variables else {**fields, "input": _first_text(variables)},
+        fields=fields
+        if "input" in fields or not variables
+        else {**fields, "input": _longest_text(variables)},
         target=equal[0] if equal else None,
         metadata=metadata,
         line=test.line,
@@ -265,7 +270,8 @@ def _decided(examples: tuple[Example, ...]) -> tuple[tuple[Example, ...], tuple[
     lists: list[list[dict[str, Any]]] = [example.metadata.get("asserts", []) for example in examples]
     thresholds = any("asserts_threshold" in example.metadata for example in examples)
     if thresholds or not all(plain_equality(asserts) for asserts in lists):
-        return examples, (Spec(name="asserts"),) if any(lists) else ()
+        spec = Spec(name="asserts", args={"mode": "share"} if thresholds else {})
+        return examples, (spec,) if any(lists) else ()
     plain = tuple(
         replace(
             example, metadata={name: item for name, item in example.metadata.items() if name != "asserts"}
@@ -313,10 +319,10 @@ def _provider_names(value: Any) -> str:
     return ", ".join(str(name) for name in names)
 
 
-def _first_text(variables: Mapping[str, Any]) -> Any:
-    return next(
-        (item for item in variables.values() if isinstance(item, str)), next(iter(variables.values()))
-    )
+def _longest_text(variables: Mapping[str, Any]) -> Any:
+    """What stands for the question where the prompts do not matter."""
+    texts = [item for item in variables.values() if isinstance(item, str)]
+    return max(texts, key=len) if texts else next(iter(variables.values()))
 
 
 def _is_reference(value: Any) -> bool:
