@@ -7,7 +7,7 @@ from provider_doubles import CANARY, KEY_VARIABLE
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> str:
+def acme_key(monkeypatch: pytest.MonkeyPatch) -> str:
     """A key that can be recognised wherever it turns up; and no proxy."""
     monkeypatch.setenv(KEY_VARIABLE, CANARY)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

@@ -57,7 +57,7 @@ _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk)
 
 
 def known(vendor: Vendor, extra: Iterable[str]) -> frozenset[str]:
-    """The quirks of a vendor and of its settings.
+    """The quirks of a vendor and of its settings that matter on the wire.
 
     Raises:
         ConfigError: one of them is none of `QUIRKS`.
@@ -67,7 +67,7 @@ def known(vendor: Vendor, extra: Iterable[str]) -> frozenset[str]:
         near = difflib.get_close_matches(name, QUIRKS, n=1)
         shown = ", ".join(near or sorted(QUIRKS))
         raise ConfigError("providers.unknown_quirk", provider=vendor.name, quirk=name, near=shown)
-    return names
+    return names - {"any_model"}
 
 
 def learnt(refusal: str, body: Mapping[str, Any], quirks: frozenset[str]) -> str | None:
