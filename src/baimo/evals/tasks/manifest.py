@@ -213,7 +213,7 @@ def line_of(source: str, place: tuple[str | int, ...]) -> int:
     counts: dict[str, int] = {}
     for number, line in enumerate(source.splitlines(), start=1):
         header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line)
-        key = re.match(r"\s*([\w\"'.-]+)\s*=", line)
+        key = re.match(r"\s*([^=#\[]+?)\s*=", line)
         if header:
             names: list[str | int] = [*_names(header[2])]
             if header[1] == "[[":
