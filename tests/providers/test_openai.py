@@ -224,6 +224,37 @@ def test_nobody_at_the_address_is_unreachable(url: str, key: str) -> None:
     assert caught.value.key in {key, "providers.unreachable"} and caught.value.hint
 
 
+async def babbling(request: web.Request) -> web.StreamResponse:
+    """Something that was never HTTP."""
+    assert request.transport is not None
+    request.transport.write(b"220 mail.acme.test ESMTP\r\n")
+    await asyncio.sleep(0.05)
+    request.transport.close()
+    return web.Response()
+
+
+def test_something_that_is_not_http_is_a_bad_reply() -> None:
+    with pytest.raises(BadReply) as caught:
+        run(Scripted(babbling), retries=0)
+    assert caught.value.key == "providers.not_http"
+
+
+def test_a_server_without_the_encryption_that_its_address_promises_is_not_asked_twice() -> None:
+    clock = FakeClock()
+
+    async def scenario() -> None:
+        async with Scripted(says(said())).running() as url:
+            provider = build(url.replace("http", "https"), clock)
+            try:
+                await provider.complete(asked())
+            finally:
+                await provider.aclose()
+
+    with pytest.raises(Unreachable) as caught:
+        asyncio.run(scenario())
+    assert caught.value.key == "providers.tls" and not clock.sleeps
+
+
 @pytest.mark.parametrize(
     ("limits", "key"),
     [
