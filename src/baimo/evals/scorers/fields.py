@@ -84,7 +84,7 @@ class Json(Described):
         reading = read(reply, lambda value: self._wanted(value, example.target)) or read(reply)
         if reading is None:
             why = text("scorers.json_none", reply=short(reply))
-            return judged(0.0, False, why, parsed="none", truncated=completion.finish_reason == "length")
+            return judged(0.0, False, why, parsed="none", repairs=[], fields={})
         invalid = self._invalid(reading.value)
         valid = not reading.repairs and invalid is None and (reading.whole or self.strict == "extracted")
         valid = valid and not (self.strict == "whole" and reply != completion.text)

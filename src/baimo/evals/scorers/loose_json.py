@@ -87,12 +87,11 @@ def _readings(text: str) -> Iterator[Reading]:
             yield Reading(value, False, ())
             continue
         except (ValueError, RecursionError):
-            reader = _Reader(text, place)
+            reader, value = _repaired(text, place)
         place += 1
-        try:
-            yield Reading(reader.value(0), False, tuple(dict.fromkeys(reader.repairs)))
-        except ValueError:
+        if reader is None:
             continue
+        yield Reading(value, False, tuple(dict.fromkeys(reader.repairs)))
         # an unclosed value with other faults may be prose that swallowed the JSON after it
         if "unclosed" not in reader.repairs or set(reader.repairs) == {"unclosed"}:
             place = reader.position
@@ -101,11 +100,26 @@ def _readings(text: str) -> Iterator[Reading]:
 _decoder = json.JSONDecoder(parse_constant=_refused)
 
 
-class _Reader:
-    """A forgiving recursive-descent reader of one value; `repairs` names what it forgave."""
+def _repaired(text: str, place: int) -> tuple[_Reader | None, Any]:
+    """The value that begins at `place` and its reader: first with quote marks as they stand, then doubting them."""
+    for doubtful in (False, True):
+        reader = _Reader(text, place, doubtful=doubtful)
+        try:
+            return reader, reader.value(0)
+        except ValueError:
+            continue
+    return None, None
 
-    def __init__(self, text: str, position: int) -> None:
+
+class _Reader:
+    """A forgiving recursive-descent reader of one value; `repairs` names what it forgave.
+
+    A `doubtful` reader asks of every quote mark whether it ends its text or belongs to it, and inserts commas.
+    """
+
+    def __init__(self, text: str, position: int, *, doubtful: bool) -> None:
         self.text = text
+        self.doubtful = doubtful
         self.position = position
         self.repairs: list[str] = []
         self.closers: list[str] = []
@@ -170,6 +184,8 @@ class _Reader:
                 self.position += 1
                 break
             if not first and not comma:
+                if not self.doubtful:
+                    raise ValueError("no comma")
                 self.repairs.append("missing comma")
             first = False
             before = self.position
@@ -211,7 +227,7 @@ class _Reader:
         inside = self.closers[-1] if self.closers else ""
         if key:
             return following in (":", "：", "=")
-        if following == "":
+        if following == "" or not self.doubtful:
             return True
         if following == inside:
             outer = _END_FOLLOWS if len(self.closers) == 1 else _CLOSED_FOLLOWS

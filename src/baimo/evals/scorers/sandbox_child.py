@@ -79,6 +79,8 @@ def _run(job: dict, results: int, held: list) -> None:
         with contextlib.suppress(BaseException):
             _send({"status": _kind(error), "detail": _described(error)})
     finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
         os._exit(0)
 
 
@@ -207,4 +209,5 @@ def _refuse_processes(event: str, arguments: tuple) -> None:
         raise PermissionError(f"{event} is not allowed for root")
 
 
-main()
+if __name__ == "__main__":
+    main()

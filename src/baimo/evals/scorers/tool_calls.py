@@ -143,8 +143,12 @@ def _options(value: Any) -> Sequence[Any]:
 def calls_in(reply: str) -> list[Call] | None:
     """Calls written as text: tagged or bare JSON, or Python call syntax. None = something that is no call."""
     if tagged := _TAGGED.findall(reply):
-        parts = [calls_in(body) for _, body in tagged]
+        parts = [_calls_untagged(body) for _, body in tagged]
         return None if None in parts else [call for part in parts for call in part or ()]
+    return _calls_untagged(reply)
+
+
+def _calls_untagged(reply: str) -> list[Call] | None:
     if calls := _python_calls(reply):
         return calls
     reading = read(reply)
@@ -245,8 +249,10 @@ def _fault(call: Call, expected: Expected, tool: Tool | None) -> str:
     required = set((tool.parameters or {}).get("required", ())) if tool else set[str]()
     for name, options in expected.accepted.items():
         if name not in call.arguments:
-            if name in required or not any(option == "" for option in options):
+            if options and (name in required or not any(option == "" for option in options)):
                 return text("scorers.tools_argument_missing", name=expected.name, argument=name)
+        elif not options and call.arguments[name] in ("", [], {}, None):
+            continue  # no accepted value: the argument stays empty
         elif not any(same(call.arguments[name], option) for option in options):
             facts = {"found": short(call.arguments[name]), "expected": short(list(options))}
             return text("scorers.tools_argument_wrong", name=expected.name, argument=name, **facts)
@@ -258,8 +264,8 @@ def _fault(call: Call, expected: Expected, tool: Tool | None) -> str:
 
 def same(value: Any, wanted: Any, depth: int = 0) -> bool:
     """Whether an argument means the wanted value: numbers by value, texts without case, spaces and marks."""
-    if depth > 50:
-        return False
+    if depth > 50 or value is None or wanted is None:
+        return value is None and wanted is None
     if is_object(wanted):
         return is_object(value) and _same_objects(value, wanted, depth)
     if is_array(wanted):
