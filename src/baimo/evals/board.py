@@ -46,6 +46,10 @@ class Pairs(NamedTuple):
     """Sum of the differences."""
     square: Floats
     """Sum of the squared differences."""
+    absolute: Floats
+    """Sum of the absolute differences; equals `square` where scores are 0 or 1."""
+    base: Floats
+    """Sum of the reference's scores on the examples in common."""
     cluster_square: Floats
     """Sum over clusters of (sum of differences in the cluster) squared; equals `square` without clusters."""
     cluster_cross: Floats
@@ -92,7 +96,8 @@ class Board:
     """N candidates by M examples, filled cell by cell.
 
     `scores` is float32 [N, M] with columns in the shared order: column p is example `order[p]`; NaN = not seen or
-    unscored. `taken` marks the cells that were proposed or observed, `seen` those observed (unscored ones too).
+    unscored. `taken` marks the cells that were proposed or observed, `seen` those observed (unscored ones too);
+    `in_flight` counts those proposed only. `calls`, `count`, `total`, `square` [N]: answers, scored ones, sums of scores.
     """
 
     def __init__(
@@ -122,7 +127,8 @@ class Board:
         self.square = np.zeros(candidates)
         self.calls = np.zeros(candidates, np.int64)
         self.version = 0
-        self._pairs = np.zeros((6 if self.clustered else 3, candidates, candidates))
+        self.in_flight = 0
+        self._pairs = np.zeros((8 if self.clustered else 5, candidates, candidates))
         self._priced = cost is not None
         self._expected = np.ones(candidates) if cost is None else np.asarray(cost, float).copy()
         self._spent = np.zeros(candidates)
@@ -155,6 +161,7 @@ class Board:
     def take(self, candidate: int, positions: NDArray[np.int64]) -> list[Cell]:
         """Mark these positions as proposed and name their cells."""
         self.taken[candidate, positions] = True
+        self.in_flight += len(positions)
         self._advance(candidate)
         return [Cell(candidate, int(example)) for example in self.order[positions]]
 
@@ -168,6 +175,7 @@ class Board:
             raise ValueError(f"score {score} of cell {cell} is outside [0, 1]")
         if self.seen[candidate, place]:
             return
+        self.in_flight -= int(self.taken[candidate, place])
         self.seen[candidate, place] = self.taken[candidate, place] = True
         self._advance(candidate)
         self.calls[candidate] += 1
@@ -183,7 +191,7 @@ class Board:
         sums = self._pairs[:, :, reference]
         if self.clustered:
             return Pairs(*sums)
-        return Pairs(*sums, sums[2], sums[1], sums[0])
+        return Pairs(*sums, sums[2], sums[1], sums[0])  # without clusters each example is its own
 
     def _advance(self, candidate: int) -> None:
         column, place = self.taken[candidate], int(self.frontier[candidate])
@@ -204,10 +212,13 @@ class Board:
         self._add(0, candidate, common.astype(float), 1.0)
         self._add(1, candidate, gain, -1.0)
         self._add(2, candidate, gain * gain, 1.0)
+        self._add(3, candidate, np.abs(gain), 1.0)
+        self._pairs[4, :, candidate] += common * score
+        self._pairs[4, candidate, :] += np.where(common, column, 0.0)
         if change is not None:
             change += self._cluster_sums(candidate, place)
-            for row, sign in ((3, 1.0), (4, -1.0), (5, 1.0)):
-                self._add(row, candidate, change[row - 3], sign)
+            for row, sign in ((5, 1.0), (6, -1.0), (7, 1.0)):
+                self._add(row, candidate, change[row - 5], sign)
 
     def _add(self, row: int, candidate: int, gain: Floats, sign: float) -> None:
         # [row, i, k] holds i - k: antisymmetric for sums of differences, symmetric for squares and counts

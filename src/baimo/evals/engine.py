@@ -38,15 +38,17 @@ class Engine:
         self.board = Board(candidates, examples, cost=cost, groups=groups, seed=seed)
         self.rule = rule_for(assurance, question)
         self._standing: tuple[int, Standing] | None = None
+        self._dry = False
 
     def propose(self, limit: int = 64) -> list[Cell]:
         """The cells to buy next, at most `limit`, none proposed before; [] when done or when all are in flight."""
-        if self.standing().certain:
-            return []
-        return self.rule.propose(self.board, limit)
+        cells = self.rule.propose(self.board, limit)
+        self._dry = not cells and not self.board.in_flight
+        return cells
 
     def observe(self, cell: Cell, score: float | None, cost: float | None = None) -> None:
         """Enter one answer: its score in [0, 1], or None when it could not be scored, and the money that it cost."""
+        self._dry = False
         self.board.observe(cell, score, cost)
 
     def standing(self) -> Standing:
@@ -62,10 +64,12 @@ class Engine:
 
     @property
     def reason(self) -> Literal["certain", "exhausted"] | None:
-        """Why it is done; None while it is not."""
+        """Why it is done; None while it is not. "exhausted" = everything that could help was bought."""
+        if self.board.exhausted:
+            return "exhausted"
         if self.standing().certain:
             return "certain"
-        return "exhausted" if self.board.exhausted else None
+        return "exhausted" if self._dry else None
 
 
 def rule_for(assurance: Literal["calibrated", "guaranteed"], question: Question) -> Rule:
