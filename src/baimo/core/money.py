@@ -6,6 +6,7 @@ Unknown is None, and None stays None through every sum.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -75,3 +76,19 @@ def total_micros(amounts: list[int | None]) -> int | None:
     """The sum, or None as soon as one amount is unknown."""
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if len(known) == len(amounts) else None
+
+
+def converted(micros: int | None, currency: str, to: str, rates: Mapping[str, float]) -> int | None:
+    """An amount in another currency; None when the amount or the rate is not known.
+
+    Args:
+        micros: micro-units of `currency`.
+        currency: ISO 4217 code of the amount.
+        to: ISO 4217 code of the result.
+        rates: units of `to` for one unit of each other currency.
+    """
+    if micros is None or currency == to:
+        return micros
+    if micros == 0:
+        return 0
+    return round(micros * rates[currency]) if currency in rates else None

@@ -126,6 +126,8 @@ class Run:
     """Task.name."""
     task_hash: str
     """Task.hash."""
+    task_blob: str = ""
+    """Where the store keeps the task as it was read, so that a report can be made when the folder has changed."""
     options: Mapping[str, Any]
     """The options of the verb, as data."""
     candidates: tuple[Mapping[str, Any], ...]

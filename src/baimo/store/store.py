@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -185,6 +186,19 @@ class Store:
             query = query.where(table.c.run == run)
         with self.database.reading() as connection:
             return [Spend(str(row[0]), str(row[1]), *map(int, row[2:])) for row in connection.execute(query)]
+
+    def latency_ms(self, model: str, *, newest: int = 100) -> float | None:
+        """Median latency of the newest answered calls of a model, milliseconds; None when there are none."""
+        table = tables.records
+        query = (
+            select(table.c.latency_ms)
+            .where(table.c.model == model, table.c.latency_ms.is_not(None))
+            .order_by(table.c.at_ms.desc())
+            .limit(newest)
+        )
+        with self.database.reading() as connection:
+            seen = list(connection.execute(query).scalars())
+        return statistics.median(seen) if seen else None
 
     # blobs
 

@@ -1,0 +1,5 @@
+"""`python -m baimo`."""
+
+from baimo.cli.main import main
+
+main()

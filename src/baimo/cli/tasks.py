@@ -1,0 +1,112 @@
+"""`baimo tasks new|check|show|import`: looking after the company's own work."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from baimo.text import text
+
+
+@click.group(help=text("cli.tasks"))
+def tasks() -> None: ...
+
+
+@tasks.command("new", help=text("cli.tasks_new"))
+@click.argument("folder")
+@click.option("--kind", default="classify", show_default=True, help=text("cli.option_kind"))
+def new(folder: str, kind: str) -> None:
+    from baimo.evals.tasks.scaffold import new_task
+
+    for path in new_task(folder, kind):
+        click.echo(path)
+    click.echo(text("cli.next_compare", folder=folder), err=True)
+
+
+@tasks.command("import", help=text("cli.tasks_import"))
+@click.argument("source")
+@click.argument("folder")
+@click.option("--format", "format_", default="", help=text("cli.option_format"))
+def import_(source: str, folder: str, format_: str) -> None:
+    from baimo.evals.tasks.scaffold import import_task
+
+    made = import_task(source, folder, format=format_)
+    for path in made.files:
+        click.echo(path)
+    click.echo(text("cli.imported", count=made.examples, format=made.format), err=True)
+    for note in made.notes:
+        click.echo(str(note), err=True)
+    click.echo(text("cli.next_compare", folder=folder), err=True)
+
+
+@tasks.command("show", help=text("cli.tasks_show"))
+@click.argument("task")
+@click.option("--limit", type=int, default=3, show_default=True, help=text("cli.option_limit"))
+@click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
+def show(task: str, limit: int, as_json: bool) -> None:
+    from baimo.core.ids import plain
+    from baimo.evals.tasks.folder import read_task
+    from baimo.evals.tasks.prompts import Renderer
+
+    reading = read_task(task)
+    read = reading.task
+    some = read.examples[:limit]
+    renderer = Renderer(read.prompts[0], read.train)
+    if as_json:
+        shown = {
+            "name": read.name,
+            "format": reading.format,
+            "examples": len(read.examples),
+            "train": len(read.train),
+            "scorers": plain(read.scorers),
+            "notes": [str(note) for note in reading.notes],
+            "first": [
+                {"id": one.id, "messages": plain(renderer.messages(one)), "target": one.target}
+                for one in some
+            ],
+        }
+        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        return
+    scorers = ", ".join(spec.name for spec in read.scorers)
+    facts = {"name": read.name, "format": reading.format, "examples": len(read.examples)}
+    click.echo(text("cli.task_line", **facts, train=len(read.train), scorers=scorers))
+    for note in reading.notes:
+        click.echo(str(note), err=True)
+    for example in some:
+        click.secho(f"\n── {example.id}", bold=True)
+        for message in renderer.messages(example):
+            click.echo(f"{message.role}: {message.content}")
+        click.echo(f"→ {json.dumps(example.target, ensure_ascii=False)}")
+
+
+@tasks.command("check", help=text("cli.tasks_check"))
+@click.argument("task")
+@click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
+def check(task: str, as_json: bool) -> int:
+    from baimo.evals.tasks.check import check as findings_of
+    from baimo.evals.tasks.folder import load_task
+
+    findings = findings_of(load_task(task))
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {
+                "kind": finding.kind,
+                "severity": finding.severity,
+                "detail": finding.detail,
+                "places": [place._asdict() for place in finding.places],
+            }
+            for finding in findings
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    for finding in [] if as_json else findings:
+        color = {"error": "red", "warning": "yellow"}.get(finding.severity)
+        click.secho(f"{text(f'cli.{finding.severity}')}  {finding.detail}", fg=color)
+        for place in finding.places[:10]:
+            click.echo(f"    {place.file or place.split}:{place.line or place.id}")
+        if len(finding.places) > 10:
+            click.echo(text("cli.more_places", count=len(finding.places) - 10))
+    if not findings:
+        click.echo(text("cli.no_findings"), err=True)
+    return 1 if any(finding.severity == "error" for finding in findings) else 0

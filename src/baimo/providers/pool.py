@@ -1,0 +1,57 @@
+"""The providers of one run: made when first needed, one per vendor, closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from baimo.config import ProviderSettings, secret
+from baimo.core.call import Provider
+from baimo.core.model import Vendor
+from baimo.providers.factory import provider
+
+
+class Providers:
+    """Providers by vendor. Belongs to one event loop; use it as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        vendor: Callable[[str], Vendor],
+        settings: Mapping[str, ProviderSettings],
+        weights: Callable[[str], Path],
+    ) -> None:
+        """
+        Args:
+            vendor: the catalogue's facts by name.
+            settings: `[providers]` of the settings.
+            weights: turns the name of a model that runs here into the path of its weights.
+        """
+        self._vendor = vendor
+        self._settings = settings
+        self._weights = weights
+        self._made: dict[str, Provider] = {}
+
+    def provider(self, vendor: str) -> Provider:
+        """The way to the models of this vendor.
+
+        Raises:
+            ConfigError: its settings cannot be used, or its key is not where the settings say.
+        """
+        if vendor not in self._made:
+            facts = self._vendor(vendor)
+            settings = self._settings.get(vendor, ProviderSettings())
+            reference = settings.key or (f"env:{facts.key_variable}" if facts.key_variable else "")
+            if reference:
+                secret(reference)  # a missing key is told before the first call, not after a hundred
+            self._made[vendor] = provider(facts, settings, weights=self._weights)
+        return self._made[vendor]
+
+    async def __aenter__(self) -> Providers:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for made in self._made.values():
+            await made.aclose()
