@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ from baimo.evals.tasks.formats.rows import content
 MOST_NODES = 5_000_000
 """Bounds what aliases may expand to: a page of YAML can otherwise stand for more data than the memory holds."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 _PASSED_THROUGH = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What PyYAML's constructors of numbers, dates and tags raise on odd scalars, and lets pass through."""
 
@@ -35,8 +37,9 @@ def read_yaml(path: Path) -> Document:
     """
     import yaml
 
-    loader = yaml.SafeLoader(content(path))
+    text = content(path)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         value: Any = None if node is None else cast("Any", loader.construct_document(node))
         return Document(_plain(value, [MOST_NODES]), _item_lines(node))
@@ -56,25 +59,32 @@ def read_yaml(path: Path) -> Document:
         ValueError,
     ) as error:
         raise TaskError("tasks.bad_yaml", path=path, line=1, problem=error) from error
-    finally:
-        loader.dispose()
 
 
 def _plain(value: Any, left: list[int]) -> Any:
     left[0] -= 1
     if left[0] < 0:
         raise ValueError("the aliases expand to too much data")
-    if value is None or isinstance(value, (str, bool, int)):
+    if value is None or isinstance(value, (bool, int)):
         return value
+    if isinstance(value, str):
+        return _paired(value)
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, left) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {
+            _paired(str(key)): _plain(item, left) for key, item in cast("Mapping[Any, Any]", value).items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(item, left) for item in cast("list[Any]", value)]
     raise ValueError(f"{value!r:.60} has no JSON form")
+
+
+def _paired(words: str) -> str:
+    """Text in which the halves of an emoji that is escaped as in JSON are one letter; a lone half is an error."""
+    return words.encode("utf-16", "surrogatepass").decode("utf-16") if _HALF.search(words) else words
 
 
 def _item_lines(node: Any) -> dict[str, list[int]]:
