@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_TAIL = np.polynomial.Polynomial(
-    [-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587]
-    + [-0.82215223, 0.17087277]
-)
+_HALF = (-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806)
+_TAIL = np.polynomial.Polynomial((*_HALF, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277))
 
 
 class Shape(NamedTuple):
@@ -67,7 +65,7 @@ def _skew(x: Floats) -> Floats:
 
 
 def logit_moments(shape: Shape) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of log(x / (1 - x)) for x ~ Beta(a, b): differences of digammas, sums of trigammas."""
+    """Mean and standard deviation of log(x / (1 - x)) for x ~ Beta(a, b), by digamma and trigamma."""
     center = _digamma(shape.a) - _digamma(shape.b)
     return center, np.sqrt(_trigamma(shape.a) + _trigamma(shape.b))
 

@@ -37,7 +37,8 @@ class Question:
     """Means over exactly these examples, or over the population that they were drawn from."""
 
 
-class Pairs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Pairs:
     """Paired differences candidate - reference on the examples that both were scored on; every field has shape [N]."""
 
     count: Floats
@@ -97,7 +98,8 @@ class Board:
 
     `scores` is float32 [N, M] with columns in the shared order: column p is example `order[p]`; NaN = not seen or
     unscored. `taken` marks the cells that were proposed or observed, `seen` those observed (unscored ones too);
-    `in_flight` counts those proposed only. `calls`, `count`, `total`, `square` [N]: answers, scored ones, sums of scores.
+    `in_flight` counts those proposed only. `calls`, `count`, `total` and `square` have shape [N]: answers, scored
+    ones, sum of their scores, sum of squared scores.
     """
 
     def __init__(
@@ -189,9 +191,8 @@ class Board:
     def pairs(self, reference: int) -> Pairs:
         """Every candidate against the reference; views on running sums, so constant time."""
         sums = self._pairs[:, :, reference]
-        if self.clustered:
-            return Pairs(*sums)
-        return Pairs(*sums, sums[2], sums[1], sums[0])  # without clusters each example is its own
+        rows = (0, 1, 2, 3, 4, 5, 6, 7) if self.clustered else (0, 1, 2, 3, 4, 2, 1, 0)
+        return Pairs(*(sums[row] for row in rows))
 
     def _advance(self, candidate: int) -> None:
         column, place = self.taken[candidate], int(self.frontier[candidate])

@@ -1,17 +1,18 @@
 """The `calibrated` rule: as few calls as the evidence allows; error rates measured by replay, not proved.
 
-Prevents paying for certainty that is already there. Each candidate is measured against the leader on the examples that
-both were scored on, split by what the leader did there: the *loss* rate (candidate falls short where the leader is right)
-and the *gain* rate (candidate is right where the leader is not). With e = the leader's error rate, taken from all that the
-leader was asked, candidate - leader = e * gain - (1 - e) * loss. That is a post-stratified (doubly robust, cf. PULSE,
-arXiv 2605.10405) estimate of the paired difference: a bad candidate is ruled out by a handful of losses, because no
-amount of gains can exceed e. All three rates have Beta posteriors, so nothing leans on normality at four examples.
+Prevents paying for certainty that is already there. Each candidate is measured against the leader on the examples
+that both were scored on, split by what the leader did there: the *loss* rate (candidate falls short where the leader
+is right) and the *gain* rate (candidate is right where the leader is not). With e = the leader's error rate, taken
+from all that the leader was asked, candidate - leader = e * gain - (1 - e) * loss. That is a post-stratified (doubly
+robust, cf. PULSE, arXiv 2605.10405) estimate of the paired difference: a bad candidate is ruled out by a handful of
+losses, because no amount of gains can exceed e. All three rates have Beta posteriors, so nothing leans on normality
+at four examples.
 
-Two posteriors, because one prior cannot do both jobs. The *fitted* prior (empirical Bayes: what candidates of this board
-are like) makes many hopeless candidates cheap: their probabilities of being better by more than epsilon may sum to
-delta. The *flat* prior decides the race at the top, where a fitted prior would hand the win to whoever led early: for
-no single rival may it exceed delta / RACE. RACE is what optional stopping costs: a rule that looks after every batch
-and stops at p <= delta' is wrong up to about four or five times as often (docs/findings/engine.md).
+Two posteriors, because one prior cannot do both jobs. The *fitted* prior (empirical Bayes: what candidates of this
+board are like) makes many hopeless candidates cheap: their probabilities of being better by more than epsilon may
+sum to delta. The *flat* prior decides the race at the top, where a fitted prior would hand the win to whoever led
+early: for no single rival may it exceed delta / RACE. RACE is what optional stopping costs: a rule that looks after
+every batch and stops at p <= delta' is wrong up to about four or five times as often (docs/findings/engine.md).
 
 Sources: successive rejects on shared examples, SySRs, arXiv 2606.07726; top-two sampling, Russo 2016, arXiv 1602.08448;
 UCB-E for models, arXiv 2407.06172; finite populations, Waudby-Smith & Ramdas, arXiv 2006.04347.
@@ -158,7 +159,7 @@ class Rule:
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self._known: tuple[int, Risk, Evidence] | None = None
+        self._known: tuple[Board, int, Risk, Evidence] | None = None
 
     def propose(self, board: Board, limit: int) -> list[Cell]:
         """First a few examples for everybody; then whoever reduces the risk most per unit of money, with the leader."""
@@ -212,11 +213,11 @@ class Rule:
         )
 
     def _risk(self, board: Board) -> tuple[Risk, Evidence]:
-        if self._known is None or self._known[0] != board.version:
+        if self._known is None or self._known[:2] != (board, board.version):
             found = self._against_leader(board)
             cheapest = self.question.decision == "cheapest"
-            self._known = (board.version, (self._thrift if cheapest else self._best)(board, found), found)
-        return self._known[1], self._known[2]
+            self._known = (board, board.version, (self._thrift if cheapest else self._best)(board, found), found)
+        return self._known[2], self._known[3]
 
     def _against_leader(self, board: Board) -> Evidence:
         """Start from the best mean among those seen most, then follow whoever is ahead of it on shared examples."""
@@ -225,10 +226,10 @@ class Rule:
         rival = int(np.argmax(np.where(~aside & (board.count >= 0.5 * board.count.max()), mean, -1.0)))
         if board.exhausted:
             return evidence(board, int(np.argmax(np.where(aside, -1.0, means(board)))), self.question)
-        met: set[int] = set()
+        found, met = evidence(board, rival, self.question), set[int]()
         while rival not in met:
             met.add(rival)
-            found = evidence(board, rival, self.question)
+            found = found if found.reference == rival else evidence(board, rival, self.question)
             rival = int(np.argmax(np.where(aside, -np.inf, found.ahead)))
         return found
 
@@ -340,5 +341,6 @@ def whole_clusters(board: Board, candidate: int, places: NDArray[np.int64]) -> N
     """These positions and the rest of the cluster that the last one is in."""
     if not board.clustered or not places.size:
         return places
-    rest = np.arange(places[-1] + 1, board.starts[board.cluster[places[-1]] + 1])
-    return np.r_[places, rest[~board.taken[candidate, rest]]]
+    end = int(board.starts[board.cluster[places[-1]] + 1])
+    rest = np.arange(int(places[-1]) + 1, end)
+    return np.concatenate([places, rest[~board.taken[candidate, rest]]])
