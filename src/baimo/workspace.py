@@ -398,8 +398,6 @@ def _bridged(work: Coroutine[Any, Any, _Result]) -> _Result:
 def _subset(task: Task, options: CompareOptions) -> Task:
     if options.examples is None or options.examples >= len(task.examples):
         return task
-    if options.examples < 1:
-        raise UsageError("compare.no_examples", count=options.examples)
     kept = sorted(random.Random(options.seed).sample(range(len(task.examples)), options.examples))
     return replace(task, examples=tuple(task.examples[index] for index in kept))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from baimo.cli.command import Command
 from baimo.cli.options import options_of
 from baimo.errors import RequirementNotMet, UsageError
 from baimo.evals.options import CompareOptions
@@ -39,7 +40,7 @@ class Onlooker:
         self._live.notice(message)
 
 
-@click.command(help=text("cli.compare_long"))
+@click.command(cls=Command, help=text("cli.compare_long"))
 @options_of(CompareOptions, "compare")
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
 @click.option("--markdown", is_flag=True, help=text("cli.option_markdown"))

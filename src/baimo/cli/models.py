@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from baimo.cli.command import Group, Number
 from baimo.cli.tables import table
 from baimo.text import language, text
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from baimo.core.model import Model
 
 
-@click.group(help=text("cli.models"))
+@click.group(cls=Group, help=text("cli.models"))
 def models() -> None: ...
 
 
@@ -31,7 +32,7 @@ def list_(flags: dict[str, Any], vendor: str | None, as_json: bool) -> None:
 @click.argument("words", nargs=-1)
 @click.option("--vendor", help=text("cli.option_vendor"))
 @click.option("--ability", multiple=True, help=text("cli.option_ability"))
-@click.option("--max-price", type=float, help=text("cli.option_max_price"))
+@click.option("--max-price", type=Number(float), help=text("cli.option_max_price"))
 @click.option("--country", help=text("cli.option_country"))
 @click.option("--inside", is_flag=True, default=None, help=text("cli.option_inside"))
 @click.option("--open-weights", is_flag=True, default=None, help=text("cli.option_open_weights"))

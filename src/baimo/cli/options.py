@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import click
 
+from baimo.cli.command import Number, OneOf, with_default
 from baimo.text import text
 
 _Command = Callable[..., Any]
@@ -38,10 +39,9 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, verb: str) -> Callable[
     if hint is bool:
         return click.option(flag, is_flag=True, default=field.default, help=words)
     kind, several = _unwrapped(hint)
-    shown = field.default not in (None, ())
-    return click.option(
-        flag, type=kind, default=field.default, multiple=several, help=words, show_default=shown
-    )
+    if field.default not in (None, ()):
+        words = with_default(words, field.default)
+    return click.option(flag, type=kind, default=field.default, multiple=several, help=words)
 
 
 def _unwrapped(hint: Any) -> tuple[Any, bool]:
@@ -52,5 +52,5 @@ def _unwrapped(hint: Any) -> tuple[Any, bool]:
     if origin in (typing.Union, types.UnionType):
         return _unwrapped(next(one for one in typing.get_args(hint) if one is not type(None)))
     if origin is Literal:
-        return click.Choice([str(one) for one in typing.get_args(hint)]), False
-    return hint, False
+        return OneOf([str(one) for one in typing.get_args(hint)]), False
+    return Number(hint) if hint in (int, float) else hint, False

@@ -9,18 +9,19 @@ from typing import Any
 
 import click
 
+from baimo.cli.command import Command, Group, Number, with_default
 from baimo.cli.compare import written
 from baimo.cli.tables import table
 from baimo.text import text
 
 
-@click.group(help=text("cli.runs"))
+@click.group(cls=Group, help=text("cli.runs"))
 def runs() -> None: ...
 
 
 @runs.command("list", help=text("cli.runs_list"))
 @click.option("--task", help=text("cli.option_task"))
-@click.option("--limit", type=int, default=20, show_default=True, help=text("cli.option_limit"))
+@click.option("--limit", type=Number(int), default=20, help=with_default(text("cli.option_limit"), 20))
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
 @click.pass_obj
 def list_(flags: dict[str, Any], task: str | None, limit: int, as_json: bool) -> None:
@@ -60,7 +61,7 @@ def show(flags: dict[str, Any], run: str) -> None:
         click.echo(json.dumps(plain(workspace.run(run)), ensure_ascii=False, indent=2, default=str))
 
 
-@click.command(help=text("cli.report"))
+@click.command(cls=Command, help=text("cli.report"))
 @click.argument("run", default="last")
 @click.option("--html", metavar="FILE", help=text("cli.option_html"))
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))

@@ -7,16 +7,17 @@ from typing import Any
 
 import click
 
+from baimo.cli.command import Group, Number, with_default
 from baimo.text import text
 
 
-@click.group(help=text("cli.tasks"))
+@click.group(cls=Group, help=text("cli.tasks"))
 def tasks() -> None: ...
 
 
 @tasks.command("new", help=text("cli.tasks_new"))
 @click.argument("folder")
-@click.option("--kind", default="classify", show_default=True, help=text("cli.option_kind"))
+@click.option("--kind", default="classify", help=with_default(text("cli.option_kind"), "classify"))
 def new(folder: str, kind: str) -> None:
     from baimo.evals.tasks.scaffold import new_task
 
@@ -43,7 +44,7 @@ def import_(source: str, folder: str, format_: str) -> None:
 
 @tasks.command("show", help=text("cli.tasks_show"))
 @click.argument("task")
-@click.option("--limit", type=int, default=3, show_default=True, help=text("cli.option_limit"))
+@click.option("--limit", type=Number(int), default=3, help=with_default(text("cli.option_limit"), 3))
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
 def show(task: str, limit: int, as_json: bool) -> None:
     from baimo.core.ids import plain

@@ -6,8 +6,11 @@ message catalogue.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from baimo.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +55,23 @@ class CompareOptions:
     """Id of a run to go on with, or `last`."""
     forecast: bool = False
     """Only say what it would take."""
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        self._check("epsilon", self.epsilon is None or 0 <= self.epsilon < 1, "0 ≤ ε < 1")
+        self._check("delta", self.delta is None or 0 < self.delta < 1, "0 < δ < 1")
+        for name in ("max_cost", "max_minutes"):
+            limit = getattr(self, name)
+            self._check(name, limit is None or (limit > 0 and math.isfinite(limit)), "> 0")
+        for name in ("max_calls", "examples", "batch"):
+            count: int | None = getattr(self, name)
+            self._check(name, count is None or count >= 1, "≥ 1")
+
+    def _check(self, name: str, fits: bool, range: str) -> None:
+        if not fits:
+            value: Any = getattr(self, name)
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError("options.out_of_range", option=flag, value=f"{value:g}", range=range)
