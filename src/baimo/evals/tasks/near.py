@@ -8,7 +8,6 @@ lines of NumPy: a library for it would bring SciPy or compiled code, and gain no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,17 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS, BANDS = 4, 40
-"""Two texts with Jaccard similarity s of their n-grams are proposed with probability 1 - (1 - s^ROWS)^BANDS: 99.8 % at
-0.62, which is where texts of edit similarity 0.9 lie when the edits are spread out evenly."""
+"""Two texts with Jaccard similarity s of their n-grams share a bucket with probability 1 - (1 - s^ROWS)^BANDS: 97 % at
+0.54, which is where texts of edit similarity 0.9 lie at worst, when the edits are spread out evenly."""
+LEAST = 0.4
+"""Share of equal minima below which a pair is dropped: 0.54 less three standard errors of 160 draws."""
+GRAM = 3
+"""Characters of an n-gram."""
 SKETCH = 256
 """Hashes kept of a long text: the smallest ones, the same for texts that share them."""
 LONGEST = 20_000
 """Characters of a text that are looked at."""
-CROWD = 64
-"""A bucket of more texts than this is not compared pair by pair, but each text with its neighbours in order."""
-NEIGHBOURS = 8
-_DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+CROWD, NEIGHBOURS = 32, 8
+"""A bucket of more texts than CROWD is not compared pair by pair, but each text with its next NEIGHBOURS in order."""
+_CHUNK = 1 << 17
 Hashes = NDArray[np.uint64]
+Sketches = NDArray[np.uint32]
+Places = NDArray[np.int64]
 
 
 class Pair(NamedTuple):
@@ -37,36 +41,49 @@ class Pair(NamedTuple):
 
 
 def proposed(texts: Sequence[str]) -> Iterator[Pair]:
-    """Pairs that are probably similar, each once; equal texts are proposed too. Memory grows with len(texts) × 160."""
-    if len(texts) < 2:
+    """Pairs that are probably similar, each once, in order; equal texts are proposed too."""
+    size = len(texts)
+    if size < 2:
         return
     sketches = _sketches(texts)
-    size = len(texts)
-    seen: set[int] = set()
-    for band in range(BANDS):
-        keys = _mixed(sketches[:, band * ROWS : (band + 1) * ROWS])
-        order = np.argsort(keys, kind="stable")
-        borders = np.flatnonzero(np.diff(keys[order])) + 1
-        for bucket in np.split(order, borders):
-            if len(bucket) < 2:
-                continue
-            for first, second in _pairs([int(index) for index in bucket], texts):
-                if (code := first * size + second) not in seen:
-                    seen.add(code)
-                    yield Pair(first, second)
+    rank = np.empty(size, dtype=np.int64)
+    rank[sorted(range(size), key=texts.__getitem__)] = np.arange(size)
+    bands = (sketches[:, start : start + ROWS].astype(np.uint64) for start in range(0, ROWS * BANDS, ROWS))
+    codes = np.sort(np.concatenate([_bucketed(_mixed(band), rank) for band in bands]))
+    codes = codes[np.diff(codes, prepend=-1) > 0]
+    for code in codes[_agreeing(sketches, codes)].tolist():
+        yield Pair(*divmod(code, size))
 
 
-def _pairs(bucket: list[int], texts: Sequence[str]) -> Iterator[Pair]:
-    reach = len(bucket)
-    if reach > CROWD:
-        bucket.sort(key=lambda index: texts[index])
-        reach = NEIGHBOURS
-    for place, index in enumerate(bucket):
-        for other in bucket[place + 1 : place + 1 + reach]:
-            yield Pair(min(index, other), max(index, other))
+def _bucketed(keys: Hashes, rank: Places) -> Places:
+    """Pairs of places with the same key, as first × size + second."""
+    size = len(keys)
+    order = np.lexsort((rank, keys))
+    keys = keys[order]
+    borders = np.flatnonzero(np.diff(keys)) + 1
+    counts = np.diff(borders, prepend=0, append=size)
+    crowded = np.repeat(counts, counts) > CROWD
+    found: list[Places] = []
+    for step in range(1, CROWD):
+        same = keys[step:] == keys[:-step]
+        if step > NEIGHBOURS:
+            same &= ~crowded[:-step]
+        if not same.any():
+            break
+        one, other = order[:-step][same], order[step:][same]
+        found.append(np.minimum(one, other) * size + np.maximum(one, other))
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
-def _sketches(texts: Sequence[str]) -> Hashes:
+def _agreeing(sketches: Sketches, codes: Places) -> NDArray[np.bool_]:
+    """Which pairs have enough minima in common."""
+    chunks = [codes[start : start + _CHUNK] for start in range(0, len(codes), _CHUNK)]
+    pairs = (np.divmod(chunk, len(sketches)) for chunk in chunks)
+    kept = [(sketches[first] == sketches[second]).mean(axis=1) >= LEAST for first, second in pairs]
+    return np.concatenate(kept) if kept else np.empty(0, dtype=np.bool_)
+
+
+def _sketches(texts: Sequence[str]) -> Sketches:
     """MinHash signatures, shape [len(texts), ROWS × BANDS]."""
     grams = [_grams(text) for text in texts]
     starts = np.cumsum([0, *(len(found) for found in grams[:-1])])
@@ -74,24 +91,26 @@ def _sketches(texts: Sequence[str]) -> Hashes:
     dice = np.random.default_rng(20_231_206)  # fixed: the same file gives the same findings
     factors = dice.integers(1, 2**63, size=ROWS * BANDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     offsets = dice.integers(0, 2**63, size=ROWS * BANDS, dtype=np.uint64)
-    signatures = np.empty((len(texts), ROWS * BANDS), dtype=np.uint64)
+    signatures = np.empty((len(texts), ROWS * BANDS), dtype=np.uint32)
     for column, (factor, offset) in enumerate(zip(factors, offsets, strict=True)):
-        signatures[:, column] = np.minimum.reduceat((everything * factor + offset) >> np.uint64(32), starts)
+        drawn = ((everything * factor + offset) >> np.uint64(32)).astype(np.uint32)
+        signatures[:, column] = np.minimum.reduceat(drawn, starts)
     return signatures
 
 
 def _grams(text: str) -> Hashes:
-    """Hashes of the n-grams of one text: pairs of characters where words are not spaced, else triples."""
+    """Hashes of the n-grams of one text."""
     letters = np.frombuffer(text[:LONGEST].encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.uint64)
-    dense = len(_DENSE.findall(text[:200])) * 2 > len(text[:200])
-    size = 2 if dense else 3
-    if len(letters) < size:
-        return _mixed(np.pad(letters, (0, size - len(letters)))[None, :])
-    hashes = _mixed(np.lib.stride_tricks.sliding_window_view(letters, size))
-    return np.partition(hashes, SKETCH)[:SKETCH] if len(hashes) > SKETCH else hashes
+    if len(letters) < GRAM:
+        letters = np.pad(letters, (0, GRAM - len(letters)))
+    hashes = _mixed(
+        np.stack([letters[place : len(letters) - GRAM + 1 + place] for place in range(GRAM)], axis=1)
+    )
+    # a copy: a slice of the partitioned array would keep all of it alive
+    return np.partition(hashes, SKETCH)[:SKETCH].copy() if len(hashes) > SKETCH else hashes
 
 
-def _mixed(columns: NDArray[np.uint64]) -> Hashes:
+def _mixed(columns: Hashes) -> Hashes:
     """One well-spread 64-bit hash per row (the finaliser of MurmurHash3, column by column)."""
     hashes = np.full(columns.shape[0], 0x9E3779B97F4A7C15, dtype=np.uint64)
     for column in columns.T:
