@@ -20,7 +20,7 @@ from baimo.evals.betting import CAPITAL, grown, log_gamma, mean_interval, stakes
 )
 def test_no_stake_can_lose_everything(null: float, mean: float, square: float, gain: float) -> None:
     args = np.array([null]), np.array([mean]), np.array([square])
-    wealth = grown(CAPITAL[None], np.array([gain]), args[0], stakes(*args, 1.0), 1.0)
+    wealth = grown(CAPITAL[None], np.array([gain]), args[0], stakes(*args, 1.0, 50), 1.0)
     assert (wealth > 0).all()
 
 
@@ -32,14 +32,14 @@ def test_wealth_does_not_grow_on_average_where_the_hypothesis_is_true(
     null = np.array(
         [min(float(values @ chances) + worse, 1.0)]
     )  # the true mean is at or below the hypothetical one
-    stake = stakes(null, np.array([mean]), np.array([square]), 1.0)
+    stake = stakes(null, np.array([mean]), np.array([square]), 1.0, 50)
     after = [grown(CAPITAL[None], np.array([v]), null, stake, 1.0).sum() for v in values]
     assert float(np.array(after) @ chances) <= 1.0 + 1e-9
 
 
 def test_a_mean_beyond_the_possible_refutes_the_hypothesis() -> None:
     null = np.array([-1.5, 0.0])
-    stake = stakes(null, np.zeros(2), np.ones(2), 1.0)
+    stake = stakes(null, np.zeros(2), np.ones(2), 1.0, 50)
     wealth = grown(np.tile(CAPITAL, (2, 1)), np.zeros(2), null, stake, 1.0).sum(axis=1)
     assert wealth[0] == np.inf and wealth[1] == pytest.approx(1.0)
 

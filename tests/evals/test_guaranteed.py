@@ -238,6 +238,13 @@ def test_unscored_answers_leave_the_comparison_instead_of_counting_as_wrong() ->
     assert standing.low[11] <= float(np.nanmean(scores[11])) <= standing.high[11]
 
 
+def test_candidates_that_beat_each_other_in_a_circle_still_come_to_an_end() -> None:
+    void = math.nan
+    scores = np.array([[1, 0, void, 1, 0, void], [0, void, 1, 0, void, 1], [void, 1, 0, void, 1, 0]], float)
+    board, rule = decided(scores, Question(epsilon=0.0), seed=0)
+    assert board.exhausted and rule.standing(board).certain
+
+
 def test_the_cheapest_good_enough_candidate_wins_where_that_was_asked() -> None:
     random = np.random.default_rng(12)
     hard = random.random(500)

@@ -18,12 +18,33 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-FIXED = np.array([0.35, 0.7, 0.9])
-"""Shares of the largest safe stake that three of the bettors always risk; strong for clear differences."""
-CAPITAL = np.array([1 / 6, 1 / 6, 1 / 6, 1 / 2])
-"""First capital of the bettors, shape [G]; the last one adapts its stake and is strong for small differences."""
+
+class Bettor(NamedTuple):
+    """One of several who bet side by side; their wealth is added, so the best of them costs only its first capital."""
+
+    capital: float
+    """Part of the first wealth of 1."""
+    start: int
+    """Blocks that it lets pass: it is still rich when the first leaders, often wrong ones, have gone."""
+    share: float | None
+    """Part of the largest safe stake that it risks; None = adapts its stake, strong for small differences."""
+
+
+BETTORS = (
+    Bettor(0.30, 0, 0.8),
+    Bettor(0.20, 0, None),
+    Bettor(0.10, 8, 0.8),
+    Bettor(0.15, 10, 0.5),
+    Bettor(0.15, 20, None),
+    Bettor(0.10, 40, 0.3),
+)
+CAPITAL = np.array([bettor.capital for bettor in BETTORS])
+"""Shape [G]."""
+STARTS = np.array([bettor.start for bettor in BETTORS])
+SHARES = np.array([bettor.share or 0.0 for bettor in BETTORS])
+ADAPTS = np.array([bettor.share is None for bettor in BETTORS])
 LIMIT = 0.97
-"""The most of the largest safe stake that the adapting bettor risks: no single answer can ruin it."""
+"""The most of the largest safe stake that the adapting bettors risk: no single answer can ruin it."""
 BARELY = 1e-9
 RICH = 1e200
 """Wealth beyond this is given away: far above every threshold, and products stay finite."""
@@ -36,18 +57,19 @@ class Interval(NamedTuple):
     high: Floats
 
 
-def stakes(null: Floats, mean: Floats, square: Floats, reach: float) -> Floats:
+def stakes(null: Floats, mean: Floats, square: Floats, reach: float, block: int) -> Floats:
     """How much to stake on each row's next gain being above its mean under the hypothesis.
 
-    `null` [R] is the greatest mean of the next gain that the hypothesis allows, `mean` and `square` [R] what was seen
-    of the gains so far, `reach` the greatest possible loss. Shape [R, G]; a stake stays below 1 / (reach + null), so
-    wealth stays positive. The adapting bettor stakes mean / square, both taken about `null`: Kelly's stake for gains
-    in {-1, 0, 1}.
+    `null` [R] is the greatest mean of the next gain that the hypothesis allows, `mean` and `square` [R] what was
+    seen of the gains in the `block` blocks so far, `reach` the greatest possible loss. Shape [R, G]; a stake stays
+    below 1 / (reach + null), so wealth stays positive. Adapting bettors stake mean / square, both taken about
+    `null`: Kelly's stake for gains in {-1, 0, 1}.
     """
     safe = 1.0 / np.maximum(reach + null, BARELY)
     spread = np.maximum(square, mean * mean) - 2 * null * mean + null * null
-    kelly = np.clip((mean - null) / np.maximum(spread, BARELY), 0.0, LIMIT * safe)
-    return np.concatenate([np.multiply.outer(safe, FIXED), kelly[:, None]], axis=1)
+    kelly = np.minimum(np.maximum(mean - null, 0.0) / np.maximum(spread, BARELY), LIMIT * safe)
+    stake = safe[:, None] * SHARES + kelly[:, None] * ADAPTS
+    return stake * (block >= STARTS)
 
 
 def grown(wealth: Floats, gain: Floats, null: Floats, stake: Floats, reach: float) -> Floats:
@@ -56,7 +78,9 @@ def grown(wealth: Floats, gain: Floats, null: Floats, stake: Floats, reach: floa
     Where the hypothesis would need a mean below the least possible gain it is refuted and wealth is infinite.
     """
     after = np.minimum(wealth * (1.0 + stake * (gain - null)[:, None]), RICH)
-    after[reach + null < -BARELY] = np.inf
+    refuted = reach + null < -BARELY
+    if refuted.any():
+        after[refuted] = np.inf
     return after
 
 

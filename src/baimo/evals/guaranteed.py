@@ -4,26 +4,30 @@ Prevents a verdict that only simulations support: nothing here is asymptotic, an
 candidates or of the examples. It rests on this: the shared order is a uniformly random one (of blocks, where examples
 come in groups), and scores lie in [0, 1].
 
-Claim, decision "best". Let i* be a candidate that no other beats on the examples which both have a score for: the best
-mean, where nothing is unscored. With probability at least 1 - delta, at every moment at once, (a) i* is in tier 1; (b) a
-leader reported as certain is at most epsilon behind i*; (c) every score interval holds its mean, so the tiers below the
-first are in order, too. (Unscored examples could let candidates beat each other in a circle; there is no best one then.)
+Claim, decision "best". Let i* be a candidate that no other beats on the examples which both have a score for:
+the best mean, where nothing is unscored. With probability at least 1 - delta, at every moment at once, (a) i*
+is in tier 1; (b) a leader reported as certain is at most epsilon behind i*; (c) every score interval holds
+its mean, so the tiers below the first are in order, too. (Unscored examples could let candidates beat each
+other in a circle; there is no best one then.)
 
-Proof. *The null.* Candidates walk the order in step; F_t is everything, bought or not, in blocks 1..t. Who is active in
-block t + 1, the opponent (weights w on active candidates), the anchor and all stakes are functions of F_t: nothing that
-a candidate showed further along is used, so purchases, crashes and looks cannot steer a bet. Over all blocks the
-differences k - i* on common examples sum to at most 0 for every k. So their mean in block t + 1, given F_t, is at most
--(their past sum) / (blocks left) without replacement (Waudby-Smith & Ramdas 2020), at most 0 for a population; the
-w-average of these bounds the mean of the opponent's gain. A stake on the excess multiplies wealth by a factor of mean at
-most 1 (Waudby-Smith & Ramdas 2024). No independence is needed, and no union over k: the opponent is one bet.
-*Slack.* At most once for each pair a share of that wealth moves into bets on H(i, j): i is at least epsilon above the
-anchor j, which is the leader by data seen before. Where j would be a wrong answer, H(i*, j) is true, so
-W = (wealth of i*) + sum over wrong j of (its wealth in H(i*, j)) is a nonnegative supermartingale from 1.
-By Ville's inequality W ever reaches 1 / delta' with probability at most delta'. A candidate is dropped for good when its
-first part reaches 1 / delta', and said to be at most epsilon above j when both parts do, or when all was seen. A wrong
-certain j needs one of the two for i*, whatever happens to the others: no union over candidates, pairs or looks.
-*Shares.* 95 % of delta pays for the decision, 5 % for all score intervals (a union over candidates); "cheapest" gives
-half of its 95 % to a second family, against "i is within epsilon of all", of which only the true answer's can err.
+Proof. *The null.* Candidates walk the order in step; F_t is everything, bought or not, in blocks 1..t. Who is
+active in block t + 1, the opponent (weights w on active candidates), the anchor and all stakes are functions
+of F_t: nothing that a candidate showed further along is used, so purchases, crashes and looks cannot steer a
+bet. Over all blocks the differences k - i* on common examples sum to at most 0 for every k. So their mean in
+block t + 1, given F_t, is at most -(their past sum) / (blocks left) without replacement (Waudby-Smith &
+Ramdas 2020), at most 0 for a population; the w-average of these bounds the mean of the opponent's gain. A
+stake on the excess multiplies wealth by a factor of mean at most 1 (Waudby-Smith & Ramdas 2024). No
+independence is needed, and no union over k: the opponent is one bet.
+*Slack.* At most once for each pair a share of that wealth moves into bets on H(i, j): i is at least epsilon
+above the anchor j, which is the leader by data seen before. Where j would be a wrong answer, H(i*, j) is
+true, so W = (wealth of i*) + sum over wrong j of (its wealth in H(i*, j)) is a nonnegative supermartingale
+from 1. By Ville's inequality W ever reaches 1 / delta' with probability at most delta'. A candidate is
+dropped for good when its first part reaches 1 / delta', and said to be at most epsilon above j when both
+parts do, or when all was seen. A wrong certain j needs one of the two for i*, whatever happens to the others:
+no union over candidates, pairs or looks.
+*Shares.* 95 % of delta pays for the decision, 5 % for all score intervals (a union over candidates);
+"cheapest" gives half of its 95 % to a second family, against "i is within epsilon of all", of which only the
+true answer's can err.
 
 docs/findings/guaranteed.md tells what was measured and what did not help.
 """
@@ -38,6 +42,7 @@ from numpy.typing import NDArray
 
 from baimo.evals.betting import CAPITAL, Interval, grown, mean_interval, stakes
 from baimo.evals.board import Board, Cell, Floats, Question, Standing
+from baimo.evals.duels import Duel, Duels, Rows, blend
 
 REPORTED = 0.05
 """Share of delta spent on the score intervals."""
@@ -53,30 +58,13 @@ SHARPNESS = 5.0
 """Weight of an active candidate in the opponent: exp(SHARPNESS x (its total - the best total)); almost the leader."""
 
 
-class Tally(NamedTuple):
-    """Paired differences rival - row over some examples, each of shape [R]."""
-
-    total: Floats
-    """Sum of the differences."""
-    common: Floats
-    """Examples on which both have a score."""
-
-
 class Page(NamedTuple):
     """Whom one block was bet on; kept so that a candidate that rested can catch up by the same bets."""
 
-    rivals: NDArray[np.int64]
-    weights: Floats
+    rivals: list[int]
+    weights: list[float]
     anchor: int
     anchor_mean: float
-
-
-class Leads:
-    """How far one rival is ahead of every candidate on their common examples, up to where each candidate stands."""
-
-    def __init__(self, count: int) -> None:
-        self.total, self.common = np.zeros(count), np.zeros(count)
-        self.place = np.zeros(count, np.int64)
 
 
 class Rule:
@@ -112,6 +100,10 @@ class Rule:
         cells = [cell for row in rows for cell in board.take(int(row), place[chosen[owner[chosen] == row]])]
         return sorted(cells, key=lambda cell: int(board.position[cell.example]))
 
+    def certain(self, board: Board) -> bool:
+        """Whether the leader may be announced."""
+        return self.walk(board).certain
+
     def standing(self, board: Board) -> Standing:
         """The verdict after the blocks that all active candidates have completed."""
         walk = self.walk(board)
@@ -146,9 +138,10 @@ class Walk:
         self.front = 0
         self.certain = count == 1
         self.pages: list[Page] = []
-        self.leads: dict[int, Leads] = {}
+        self.duels = Duels(board)
         self.place = np.zeros(count, np.int64)
         self.total, self.scored, self.square = np.zeros(count), np.zeros(count), np.zeros(count)
+        self.mean = np.full(count, 0.5)  # over the walk so far
         self.strict, self.strict_peak = np.tile(CAPITAL, (count, 1)), np.zeros(count)
         self.within, self.within_peak = self.strict.copy(), np.zeros(count)
         self.slack: dict[int, Floats] = {}
@@ -158,11 +151,6 @@ class Walk:
         self._renewed = np.zeros(count, np.int64)
         self.anchor = int(np.argmin(self.price))
         self._activate()
-
-    @property
-    def mean(self) -> Floats:
-        """Mean score on the walk so far, shape [N]; 1/2 where there is none."""
-        return np.divide(self.total, self.scored, out=np.full_like(self.total, 0.5), where=self.scored > 0)
 
     @property
     def possible(self) -> NDArray[np.bool_]:
@@ -245,35 +233,9 @@ class Walk:
         in_question[self.anchor] = True
         self.active = np.flatnonzero(in_question)
 
-    def _seen(self, rows: NDArray[np.int64], block: int) -> bool:
+    def _seen(self, rows: Rows, block: int) -> bool:
         start, end = self.board.starts[block], self.board.starts[block + 1]
         return bool(self.board.seen[rows, start:end].all())
-
-    def _ahead(self, rival: int, rows: NDArray[np.int64], start: int, end: int) -> Tally:
-        """Sum of (rival - row) over the places start..end where both have a score, and their number, shape [R]."""
-        gain = self.board.scores[rival, start:end].astype(np.float64) - self.board.scores[rows, start:end]
-        common = ~np.isnan(gain)
-        return Tally(np.where(common, gain, 0.0).sum(axis=1), common.sum(axis=1).astype(float))
-
-    def _lead(self, rival: int, rows: NDArray[np.int64], block: int) -> Tally:
-        """The same over all blocks before this one; kept up to date block by block, else summed afresh."""
-        leads = self.leads.setdefault(rival, Leads(len(self.place)))
-        stale = rows[leads.place[rows] != block]
-        if stale.size:
-            leads.total[stale], leads.common[stale] = self._ahead(
-                rival, stale, 0, int(self.board.starts[block])
-            )
-            leads.place[stale] = block
-        return Tally(leads.total[rows], leads.common[rows])
-
-    def _duel(self, rival: int, rows: NDArray[np.int64], block: int) -> tuple[Tally, Tally]:
-        """How the rival fares against rows in this block, and how it did in all blocks before."""
-        before = self._lead(rival, rows, block)
-        now = self._ahead(rival, rows, int(self.board.starts[block]), int(self.board.starts[block + 1]))
-        leads = self.leads[rival]
-        leads.total[rows], leads.common[rows] = before.total + now.total, before.common + now.common
-        leads.place[rows] = block + 1
-        return now, before
 
     def _turn(self) -> None:
         """All active candidates take the next block together."""
@@ -282,7 +244,8 @@ class Walk:
         chosen = np.argsort(-lead, kind="stable")[:RIVALS]
         weights = np.exp(SHARPNESS * lead[chosen])
         chosen, weights = chosen[weights > 0.01], weights[weights > 0.01]
-        page = Page(rows[chosen], weights / weights.sum(), self.anchor, float(mean[self.anchor]))
+        weights /= weights.sum()
+        page = Page(rows[chosen].tolist(), weights.tolist(), self.anchor, float(mean[self.anchor]))
         self.pages.append(page)
         self.front += 1
         self._step(rows, page)
@@ -296,50 +259,45 @@ class Walk:
             self._step(rows, self.pages[int(self.place[row])])
         return True
 
-    def _step(self, rows: NDArray[np.int64], page: Page) -> None:
+    def _step(self, rows: Rows, page: Page) -> None:
         """One block of bets for rows that stand at the same place."""
         block, epsilon = int(self.place[rows[0]]), self.question.epsilon
-        duels = {
-            int(rival): self._duel(int(rival), rows, block) for rival in {*page.rivals.tolist(), page.anchor}
-        }
-        pairs = [duels[int(rival)] for rival in page.rivals]
-        now, before = (
-            Tally(*(page.weights @ np.stack([pair[when][part] for pair in pairs]) for part in (0, 1)))
-            for when in (0, 1)
-        )
-        self._bet(self.strict, rows, block, now, before, 0.0)
+        duels = {rival: self.duels.duel(rival, rows, block) for rival in {*page.rivals, page.anchor}}
+        opponent = blend([duels[rival] for rival in page.rivals], page.weights)
+        self._bet(self.strict, rows, block, opponent, 0.0)
         if self.cheapest:
-            self._bet(self.within, rows, block, now, before, -epsilon)
+            self._bet(self.within, rows, block, opponent, -epsilon)
         if page.anchor in self.slack:
-            self._bet(self.slack[page.anchor], rows, block, *duels[page.anchor], epsilon)
-        self.square[rows] += (now.total / self.width) ** 2
+            self._bet(self.slack[page.anchor], rows, block, duels[page.anchor], epsilon)
+        self.square[rows] += (opponent.now.total / self.width) ** 2
         self._score(rows, block)
         self._note(rows, page.anchor)
         if self.place[rows[0]] >= self.settle and epsilon > 0:
             self._move(rows, page)
 
-    def _score(self, rows: NDArray[np.int64], block: int) -> None:
+    def _score(self, rows: Rows, block: int) -> None:
         scores = self.board.scores[rows, self.board.starts[block] : self.board.starts[block + 1]].astype(
             np.float64
         )
         there = ~np.isnan(scores)
         self.total[rows] += np.where(there, scores, 0.0).sum(axis=1)
         self.scored[rows] += there.sum(axis=1)
+        self.mean[rows] = np.where(
+            self.scored[rows] > 0, self.total[rows] / np.maximum(self.scored[rows], 1.0), 0.5
+        )
         self.place[rows] += 1
 
-    def _bet(
-        self, purse: Floats, rows: NDArray[np.int64], block: int, now: Tally, before: Tally, slack: float
-    ) -> None:
+    def _bet(self, purse: Floats, rows: Rows, block: int, duel: Duel, slack: float) -> None:
         """Bet that the rows do worse than the rival; hypothesis: rival - row + slack has a mean of at most 0."""
-        gain = (now.total + slack * now.common) / self.width
-        past = (before.total + slack * before.common) / self.width
+        gain = (duel.now.total + slack * duel.now.common) / self.width
+        past = (duel.before.total + slack * duel.before.common) / self.width
         left = self.blocks - block if self.question.target == "set" else math.inf
         square = (self.square[rows] + 0.5) / (block + 1)
         reach = max(1.0, 1.0 - slack)
-        stake = stakes(-past / left, past / (block + 1), square, reach)
+        stake = stakes(-past / left, past / (block + 1), square, reach, block)
         purse[rows] = grown(purse[rows], gain, -past / left, stake, reach)
 
-    def _note(self, rows: NDArray[np.int64], anchor: int) -> None:
+    def _note(self, rows: Rows, anchor: int) -> None:
         """Keep the greatest wealth that was reached."""
         wealth = self.strict[rows].sum(axis=1)
         self.strict_peak[rows] = np.maximum(self.strict_peak[rows], wealth)
@@ -349,7 +307,7 @@ class Walk:
         if self.cheapest:
             self.within_peak[rows] = np.maximum(self.within_peak[rows], self.within[rows].sum(axis=1))
 
-    def _move(self, rows: NDArray[np.int64], page: Page) -> None:
+    def _move(self, rows: Rows, page: Page) -> None:
         """Move wealth to bets with slack against the anchor, once for each pair, where it will grow faster there."""
         anchor = page.anchor
         if anchor not in self.slack:
@@ -384,18 +342,22 @@ class Walk:
     def _settle_exactly(self) -> None:
         """The whole set was seen for all active candidates: their differences are exact."""
         rows = self.active
-        duels = [self._lead(int(rival), rows, self.blocks) for rival in rows]
+        duels = [self.duels.lead(int(rival), rows, self.blocks) for rival in rows]
         behind = np.max([duel.total / np.maximum(duel.common, 1.0) for duel in duels], axis=0)
         if self.cheapest and behind[rows == self.anchor][0] > self.question.epsilon + 1e-12:
             self.within_peak[self.anchor] = np.inf  # not the answer: another one is elected
             return
         if not self.cheapest:
             beaten = behind > 0
-            best = rows[~beaten] if not beaten.all() else rows
-            self.anchor = int(best[np.argmax(self.mean[best])])
+            if beaten.all():  # a circle, which only unscored examples make
+                beaten[np.argmax(self.mean[rows])] = False
+            best = rows[~beaten]
+            final = int(best[np.argmax(self.mean[best])])
             self.strict_peak[rows[beaten]] = np.inf
+            # who rests is settled against the old anchor, hence against a better one, but for unscored examples
+            complete = bool((self.scored == self.board.starts[self.place]).all())
+            self.certain, self.anchor = complete or final == self.anchor, final
         self.slack_peak.setdefault(self.anchor, self.strict_peak.copy())[rows] = np.inf
-        self.certain = True
 
 
 def tiers(
