@@ -190,6 +190,9 @@ def test_a_folder_without_a_task_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(TaskError) as caught:
         load_task(tmp_path)
     assert "baimo tasks new" in caught.value.hint
+    (tmp_path / "tsk.toml").write_text("")
+    with pytest.raises(TaskError, match=r"but tsk\.toml"):
+        load_task(tmp_path)
 
 
 @pytest.mark.parametrize(

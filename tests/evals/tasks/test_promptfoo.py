@@ -62,6 +62,14 @@ tests:
     }
 
 
+def test_a_note_is_one_line_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = _read(tmp_path, "tests:\n- vars: {q: a}\n  assert: [{type: javascript, value: x}]")
+    place = f"{tmp_path / 'promptfooconfig.yaml'}:2"
+    assert str(reading.notes[0]) == f"{place}: not carried over: assertions of the type javascript"
+    monkeypatch.setenv("BAIMO_LANG", "zh")
+    assert str(reading.notes[0]) == f"{place}:未能带入:类型为 javascript 的断言"
+
+
 def test_plain_equality_becomes_a_target(tmp_path: Path) -> None:
     one, two = (f"- {{vars: {{q: {q}}}, assert: [{{type: equals, value: {v}}}]}}" for q, v in ("ab", "cd"))
     text = f"tests:\n{one}\n{two}"

@@ -83,7 +83,7 @@ def _in_folder(folder: Path) -> Path:
     for name in (FILE_NAME, *_BARE_NAMES):
         if (folder / name).is_file():
             return folder / name
-    near = near_files(folder / FILE_NAME)
+    near = ", ".join(sorted(file.name for file in folder.glob("*.toml")))
     raise TaskError("tasks.no_manifest_near" if near else "tasks.no_manifest", path=folder, near=near)
 
 

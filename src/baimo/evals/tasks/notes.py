@@ -36,6 +36,13 @@ class Note:
         """The note in the reader's language."""
         return text(f"tasks.{self.kind}", **self.facts)
 
+    def __str__(self) -> str:
+        """One line for a terminal: place, what became of it, detail."""
+        some = ",".join(str(line) for line in self.lines[:5]) + ("…" if self.count > 5 else "")
+        place = f"{self.file}:{some}" if self.lines else self.file
+        key = "tasks.note_assumed" if self.assumption else "tasks.note_left"
+        return text(key, place=place, detail=self.detail)
+
 
 @dataclass(slots=True)
 class _Entry:
