@@ -31,13 +31,19 @@ def plain(value: Any) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {field.name: plain(item) for field, item in fields if item != field.default}
+        return {field.name: plain(item) for field, item in fields if not _is_default(field, item)}
     if isinstance(value, Mapping):
         mapping = cast("Mapping[Any, Any]", value)
         return {str(key): plain(item) for key, item in mapping.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in cast("list[Any]", value)]
     raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def _is_default(field: dataclasses.Field[Any], item: object) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return item == field.default_factory()
+    return item == field.default
 
 
 def canonical(value: object) -> bytes:
