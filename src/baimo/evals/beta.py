@@ -7,6 +7,7 @@ is a closed form, accurate to about a part in a hundred of the smaller tail wher
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,14 @@ def normal_cdf(z: Floats) -> Floats:
 
 def beta_cdf(x: Floats, shape: Shape) -> Floats:
     """P(Beta(a, b) < x), the normal approximation of Peizer & Pratt (JASA 63, 1968, 1416-1456); x may leave [0, 1]."""
+    inside = (x > 0.0) & (x < 1.0)
+    chance = (x >= 1.0).astype(float)
+    a, b = np.broadcast_to(shape.a, x.shape)[inside], np.broadcast_to(shape.b, x.shape)[inside]
+    chance[inside] = _beta_cdf(x[inside], Shape(a, b))
+    return chance
+
+
+def _beta_cdf(x: Floats, shape: Shape) -> Floats:
     p = np.clip(x, 1e-12, 1.0 - 1e-12)
     q = 1.0 - p
     trials = shape.a + shape.b - 1.0
@@ -51,7 +60,7 @@ def beta_cdf(x: Floats, shape: Shape) -> Floats:
     trials = np.maximum(trials, 1e-9)
     spread = 1.0 + q * _skew(first / (trials * p)) + p * _skew(second / (trials * q))
     z = gap * np.sqrt(np.maximum(spread, 1e-12) / ((trials + 1 / 6) * p * q))
-    return np.where(x <= 0, 0.0, np.where(x >= 1, 1.0, normal_cdf(-z)))
+    return normal_cdf(-z)
 
 
 def _skew(x: Floats) -> Floats:
@@ -72,10 +81,16 @@ def logit_moments(shape: Shape) -> tuple[Floats, Floats]:
 
 def beta_nodes(shape: Shape, order: int) -> tuple[Floats, Floats]:
     """Nodes [..., order] and weights [order] for a mean over Beta(a, b): Gauss-Hermite on the logit scale."""
-    place, weight = np.polynomial.hermite_e.hermegauss(order)
+    place, weight = _hermite(order)
     center, spread = logit_moments(shape)
     logit = np.asarray(center)[..., None] + np.asarray(spread)[..., None] * place
-    return 1.0 / (1.0 + np.exp(-np.clip(logit, -700, 700))), weight / weight.sum()
+    return 1.0 / (1.0 + np.exp(-np.clip(logit, -700, 700))), weight
+
+
+@cache
+def _hermite(order: int) -> tuple[Floats, Floats]:
+    place, weight = np.polynomial.hermite_e.hermegauss(order)
+    return place, weight / weight.sum()
 
 
 def fitted_prior(hits: Floats, trials: Floats, *, least: float, most: float) -> tuple[float, float]:

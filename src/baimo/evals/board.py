@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+SIGNED = np.array([False, True, False, False, False, False, True, False])
+"""Which of the sums in `Pairs` change sign when candidate and reference change places."""
 
 
 class Cell(NamedTuple):
@@ -90,6 +92,10 @@ class Rule(Protocol):
         """Up to `limit` cells that were not taken yet; [] when nothing would help."""
         ...
 
+    def certain(self, board: Board) -> bool:
+        """Whether the leader may be announced; cheaper than the whole standing."""
+        ...
+
     def standing(self, board: Board) -> Standing: ...
 
 
@@ -130,7 +136,8 @@ class Board:
         self.calls = np.zeros(candidates, np.int64)
         self.version = 0
         self.in_flight = 0
-        self._pairs = np.zeros((8 if self.clustered else 5, candidates, candidates))
+        # [k, :, i] holds the sums of i - k, see Pairs
+        self._pairs = np.zeros((candidates, 8 if self.clustered else 5, candidates))
         self._priced = cost is not None
         self._expected = np.ones(candidates) if cost is None else np.asarray(cost, float).copy()
         self._spent = np.zeros(candidates)
@@ -190,7 +197,7 @@ class Board:
 
     def pairs(self, reference: int) -> Pairs:
         """Every candidate against the reference; views on running sums, so constant time."""
-        sums = self._pairs[:, :, reference]
+        sums = self._pairs[reference]
         rows = (0, 1, 2, 3, 4, 5, 6, 7) if self.clustered else (0, 1, 2, 3, 4, 2, 1, 0)
         return Pairs(*(sums[row] for row in rows))
 
@@ -204,27 +211,20 @@ class Board:
         self.count[candidate] += 1
         self.total[candidate] += score
         self.square[candidate] += score * score
-        change = -self._cluster_sums(candidate, place) if self.clustered else None
+        before = self._cluster_sums(candidate, place) if self.clustered else None
         self._columns[place, candidate] = score
-        column = self._columns[place]
-        common = ~np.isnan(column)
+        column = self._columns[place].astype(np.float64)
+        common = column == column  # not NaN
         common[candidate] = False
-        gain = np.where(common, column - np.float64(score), 0.0)  # other - candidate
-        self._add(0, candidate, common.astype(float), 1.0)
-        self._add(1, candidate, gain, -1.0)
-        self._add(2, candidate, gain * gain, 1.0)
-        self._add(3, candidate, np.abs(gain), 1.0)
-        self._pairs[4, :, candidate] += common * score
-        self._pairs[4, candidate, :] += np.where(common, column, 0.0)
-        if change is not None:
-            change += self._cluster_sums(candidate, place)
-            for row, sign in ((5, 1.0), (6, -1.0), (7, 1.0)):
-                self._add(row, candidate, change[row - 5], sign)
-
-    def _add(self, row: int, candidate: int, gain: Floats, sign: float) -> None:
-        # [row, i, k] holds i - k: antisymmetric for sums of differences, symmetric for squares and counts
-        self._pairs[row, :, candidate] += gain
-        self._pairs[row, candidate, :] += sign * gain
+        gain = np.where(common, column - score, 0.0)  # of the others over this candidate
+        sums = np.empty((self._pairs.shape[1], self.candidates))
+        sums[:5] = common, gain, gain * gain, np.abs(gain), common * score
+        if before is not None:
+            sums[5:] = self._cluster_sums(candidate, place) - before
+        self._pairs[candidate] += sums
+        sums[SIGNED[: len(sums)]] *= -1.0
+        sums[4] = np.where(common, column, 0.0)  # here the others are the reference
+        self._pairs[:, :, candidate] += sums.T
 
     def _cluster_sums(self, candidate: int, place: int) -> Floats:
         """Squared sum, sum x size and squared size of (other - candidate) in the cluster of this place, [3, N]."""

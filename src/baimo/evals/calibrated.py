@@ -163,12 +163,14 @@ class Rule:
 
     def propose(self, board: Board, limit: int) -> list[Cell]:
         """First a few examples for everybody; then whoever reduces the risk most per unit of money, with the leader."""
+        if self.certain(board):
+            return []
         start = int(board.starts[min(START, len(board.starts) - 1)])
         behind = np.flatnonzero(board.frontier < start)
         if behind.size:
             return self._opening(board, behind, start, limit)
         risk, found = self._risk(board)
-        if risk.bound <= self.question.delta or self._stuck(board, risk):
+        if self._stuck(board, risk):
             return []
         index = self._urgency(board, risk, found)
         size = min(limit, max(4, int(board.calls.sum() * STEP)))
@@ -183,13 +185,18 @@ class Rule:
                 lead = board.untaken(risk.leader, int(max(0, places[-1] + 1 - board.frontier[risk.leader])))
                 cells += board.take(risk.leader, lead[: limit - len(cells)])
                 cells += board.take(int(row), places[: limit - len(cells)])
-        return cells
+        # everybody else may have answered everything
+        return cells or board.take(risk.leader, board.untaken(risk.leader, size))
+
+    def certain(self, board: Board) -> bool:
+        """Whether the leader may be announced."""
+        return self._level(board) <= self.question.delta
 
     def standing(self, board: Board) -> Standing:
         """The leader, the level reached, score intervals and tiers; exact once a whole set was seen."""
         risk, found = self._risk(board)
         exact = board.exhausted and self.question.target == "set"
-        bound = 0.0 if exact else risk.bound
+        bound = self._level(board)
         alive = ~self._aside(board) & (
             (risk.flat > self.question.delta / RACE) | (risk.fitted > self._share(board))
         )
@@ -212,11 +219,20 @@ class Rule:
             calls_left=0.0 if bound <= self.question.delta else self._forecast(board, risk, found),
         )
 
+    def _level(self, board: Board) -> float:
+        exact = board.exhausted and self.question.target == "set"
+        return 0.0 if exact else self._risk(board)[0].bound
+
     def _risk(self, board: Board) -> tuple[Risk, Evidence]:
         if self._known is None or self._known[:2] != (board, board.version):
             found = self._against_leader(board)
             cheapest = self.question.decision == "cheapest"
-            self._known = (board, board.version, (self._thrift if cheapest else self._best)(board, found), found)
+            self._known = (
+                board,
+                board.version,
+                (self._thrift if cheapest else self._best)(board, found),
+                found,
+            )
         return self._known[2], self._known[3]
 
     def _against_leader(self, board: Board) -> Evidence:

@@ -67,7 +67,7 @@ class Engine:
         """Why it is done; None while it is not. "exhausted" = everything that could help was bought."""
         if self.board.exhausted:
             return "exhausted"
-        if self.standing().certain:
+        if self.rule.certain(self.board):
             return "certain"
         return "exhausted" if self._dry else None
 
