@@ -12,32 +12,52 @@ import click
 
 from baimo.cli.command import Command
 from baimo.cli.options import options_of
+from baimo.core.ids import plain
 from baimo.errors import RequirementNotMet, UsageError
 from baimo.evals.options import CompareOptions
 from baimo.text import text
 
 if TYPE_CHECKING:
     from baimo.core.verdict import Forecast, Progress
-    from baimo.evals.report.terminal import Live
+    from baimo.evals.report.live import Live
 
 
 class Onlooker:
     """A watcher that shows forecast and progress on stderr."""
 
-    def __init__(self, live: Live, quiet: bool) -> None:
+    def __init__(self, live: Live, *, quiet: bool) -> None:
         self._live = live
         self._quiet = quiet
 
     def forecast(self, forecast: Forecast) -> None:
         if not self._quiet:
-            self._live.forecast(forecast)
+            click.echo(forecast_line(forecast), err=True)
 
     def progress(self, progress: Progress) -> None:
         if not self._quiet:
             self._live.update(progress)
 
     def notice(self, message: str) -> None:
-        self._live.notice(message)
+        click.echo(message, err=True)
+
+
+def forecast_line(forecast: Forecast) -> str:
+    """What it will take, in one line."""
+    from baimo.evals.report.figures import about, listed, money, money_span
+
+    shown = text(
+        "cli.forecast",
+        calls=f"{about(forecast.calls.low)}–{about(forecast.calls.high)}",
+        exhaustive=about(forecast.calls_exhaustive),
+        cost=money_span(forecast.cost_micros, forecast.currency),
+        exhaustive_cost=money(forecast.cost_exhaustive_micros, forecast.currency),
+        minutes=f"{forecast.minutes.low:.2g}–{forecast.minutes.high:.2g}",
+    )
+    if forecast.stored:
+        shown += text("cli.forecast_stored", stored=about(forecast.stored))
+    if forecast.unpriced:
+        shown += text("cli.forecast_unpriced", models=listed(forecast.unpriced))
+    return shown
 
 
 @click.command(cls=Command, help=text("cli.compare_long"))
@@ -53,16 +73,17 @@ def compare(
     options = CompareOptions(**given)
     if not options.task and options.resume is None:
         raise UsageError("cli.no_task")
-    from baimo.evals.report.terminal import Live
+    from baimo.evals.report.live import Live
     from baimo.evals.require import requirement
     from baimo.workspace import Workspace
 
     conditions = [requirement(source) for source in options.require]
     with Workspace(flags=flags) as workspace:
         with Live() as live:
-            onlooker = Onlooker(live, quiet)
+            onlooker = Onlooker(live, quiet=quiet)
             if options.forecast:
-                live.forecast(workspace.forecast(options, onlooker))
+                planned = workspace.forecast(options, onlooker)
+                click.echo(json.dumps(plain(planned)) if as_json else forecast_line(planned))
                 return 0
             verdict = workspace.compare(options, onlooker, _stopped_by_ctrl_c)
         report = workspace.report(verdict.run)
@@ -80,10 +101,12 @@ def compare(
 
 def written(report: Any, page: Path | None, *, as_json: bool, markdown: bool) -> None:
     """The report on stdout in the form asked for, and as a page where one is wanted."""
-    from baimo.evals.report.data import json_text
+    from rich.console import Console
+
+    from baimo.evals.report.data import data
     from baimo.evals.report.html import html as html_of
     from baimo.evals.report.markdown import markdown as markdown_of
-    from baimo.evals.report.terminal import show
+    from baimo.evals.report.terminal import table
 
     if page is not None:
         try:
@@ -92,11 +115,11 @@ def written(report: Any, page: Path | None, *, as_json: bool, markdown: bool) ->
         except OSError as error:
             raise UsageError("cli.cannot_write", path=page, problem=error.strerror) from error
     if as_json:
-        click.echo(json_text(report))
+        click.echo(json.dumps(data(report), ensure_ascii=False, indent=2))
     elif markdown:
         click.echo(markdown_of(report.verdict))
     else:
-        show(report.verdict)
+        Console(highlight=False, markup=False, emoji=False).print(table(report.verdict))
 
 
 def _stopped_by_ctrl_c(stop: Callable[[], object]) -> None:
