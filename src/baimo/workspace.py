@@ -6,6 +6,7 @@ The only bridge between synchronous callers and the asynchronous inside.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fnmatch
 import os
 import random
@@ -25,11 +26,12 @@ from baimo.config import Settings, settings
 from baimo.core.call import Completion, Request
 from baimo.core.ids import canonical, plain, sortable_id
 from baimo.core.model import Model
+from baimo.core.money import MICROS
 from baimo.core.run import Run, Sample
 from baimo.core.task import Candidate, Task
 from baimo.core.verdict import Forecast, Progress, Verdict
-from baimo.errors import TaskError, UnknownModel, UsageError
-from baimo.evals.answers import Answers, Route
+from baimo.errors import BaimoError, TaskError, UnknownModel, UsageError
+from baimo.evals.answers import JUDGE, Answers, Limits, Route
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
 from baimo.evals.options import CompareOptions
 from baimo.evals.report.report import Report
@@ -134,9 +136,9 @@ class Workspace:
 
         async def planned() -> Forecast:
             async with self._providers() as providers:
-                run, task, settled = self._begun(options)
-                contenders = self._contenders(task, settled, providers, watcher or Silent())
-                return forecast_of(settled, task, contenders, self._answers(run))
+                run, task, settled = self._begun(options, watcher or Silent())
+                contenders = self._contenders(run, task, settled, providers, watcher or Silent())
+                return forecast_of(settled, task, contenders, self._answers(run, settled))
 
         return _bridged(planned())
 
@@ -149,23 +151,26 @@ class Workspace:
         from baimo.evals.scorers.registry import scorer
 
         async with self._providers() as providers:
-            run, task, options = self._begun(options)
-            contenders = self._contenders(task, options, providers, watcher)
-            answers = self._answers(run)
+            run, task, options = self._begun(options, watcher)
+            contenders = self._contenders(run, task, options, providers, watcher)
+            answers = self._answers(run, options)
 
             async def ask(request: Request) -> Completion:
                 model = self.catalogue.model(request.model)
                 route = Route(model, providers.provider(model.vendor))
-                return (
-                    await answers.get(route, replace(request, model=model.upstream), surface="judge")
-                ).completion
+                answer = await answers.get(route, replace(request, model=model.upstream), surface=JUDGE)
+                return answer.completion
 
             scorers = [scorer(spec, folder=Path(task.folder), ask=ask) for spec in task.scorers]
             forecast = forecast_of(options, task, contenders, answers)
             watcher.forecast(forecast)
             run = replace(run, candidates=tuple(_described(contender) for contender in contenders))
-            if self.store.run(run.id) is None:
+            if options.resume is None:
                 self.store.begin(run)
+            else:
+                self.store.forget_samples(
+                    run.id
+                )  # the path is walked again; a call that failed may be answered now
             comparison = Comparison(
                 run=run,
                 options=options,
@@ -190,13 +195,10 @@ class Workspace:
             self.store.finish(replace(run, status=status, ended_ms=_now_ms()), verdict)
             return verdict
 
-    def _begun(self, options: CompareOptions) -> tuple[Run, Task, CompareOptions]:
+    def _begun(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
         """The run to make or to go on with, its task and its options."""
         if options.resume is not None:
-            run = self.run(options.resume)
-            task = self.task_of(run)
-            options = msgspec.convert(dict(run.options), CompareOptions)
-            return replace(run, status="running", ended_ms=None), task, options
+            return self._begun_before(options, watcher)
         from baimo.evals.tasks.folder import load_task
 
         options = resolved(
@@ -223,13 +225,31 @@ class Workspace:
         )
         return run, task, options
 
+    def _begun_before(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
+        """A run to go on with. What is asked stays as it was; limits may be changed, else it could never go on."""
+        from baimo.evals.tasks.folder import load_task
+
+        run = self.run(options.resume or "")
+        task = self.task_of(run)
+        before = msgspec.convert(dict(run.options), CompareOptions)
+        given = {name: getattr(options, name) for name in ("max_cost", "max_calls", "max_minutes")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        options = replace(before, resume=run.id, **changes)
+        try:
+            now = _subset(load_task(before.task), before).hash
+        except BaimoError:  # moved, deleted or broken: the run does not need it
+            now = task.hash
+        if now != task.hash:
+            watcher.notice(text("compare.task_changed", folder=before.task))
+        return replace(run, status="running", ended_ms=None), task, options
+
     def _contenders(
-        self, task: Task, options: CompareOptions, providers: Providers, watcher: Watcher
+        self, run: Run, task: Task, options: CompareOptions, providers: Providers, watcher: Watcher
     ) -> list[Contender]:
         from baimo.evals.tasks.prompts import Renderer
 
         contenders: list[Contender] = []
-        for candidate in self._candidates(task, options, watcher):
+        for candidate in _candidates_of(run) or self._candidates(task, options, watcher):
             model = self.catalogue.model(candidate.model)
             vendor = self.catalogue.vendor(model.vendor)
             if task.data_class == "confidential" and not vendor.inside:
@@ -284,7 +304,7 @@ class Workspace:
             raise UnknownModel("compare.no_match", pattern=pattern)
         return found
 
-    def _answers(self, run: Run) -> Answers:
+    def _answers(self, run: Run, options: CompareOptions) -> Answers:
         return Answers(
             self.store,
             SystemClock(),
@@ -292,6 +312,9 @@ class Workspace:
             config_hash=run.config_hash,
             currency=self.settings.money.currency,
             rates=self.settings.money.rates,
+            limits=Limits(
+                options.max_calls, None if options.max_cost is None else round(options.max_cost * MICROS)
+            ),
         )
 
     # what was decided before
@@ -400,6 +423,15 @@ def _subset(task: Task, options: CompareOptions) -> Task:
         return task
     kept = sorted(random.Random(options.seed).sample(range(len(task.examples)), options.examples))
     return replace(task, examples=tuple(task.examples[index] for index in kept))
+
+
+def _candidates_of(run: Run) -> tuple[Candidate, ...]:
+    """The candidates that a run began with; none when it begins now."""
+    fields = {field.name for field in dataclasses.fields(Candidate)}
+    return tuple(
+        msgspec.convert({name: value for name, value in row.items() if name in fields}, Candidate)
+        for row in run.candidates
+    )
 
 
 def _described(contender: Contender) -> dict[str, Any]:

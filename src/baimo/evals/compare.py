@@ -8,7 +8,9 @@ was killed takes the stored answers and walks the same path.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -16,25 +18,29 @@ from typing import NamedTuple, Protocol
 from baimo.core.call import Completion, Request
 from baimo.core.run import Run, Sample, Score, Scorer
 from baimo.core.task import Candidate, Example, Task
-from baimo.core.verdict import Flag, Forecast, Interval, Progress, Standing, Verdict
-from baimo.errors import AuthenticationFailed, ProviderError, ScorerError
+from baimo.core.verdict import Flag, Forecast, Progress, Verdict
+from baimo.errors import (
+    AuthenticationFailed,
+    BaimoError,
+    BudgetExceeded,
+    ProviderError,
+    ScorerError,
+    Unreachable,
+)
 from baimo.evals import flags
 from baimo.evals.answers import Answers, Route
 from baimo.evals.board import Cell
 from baimo.evals.contest import Contest
 from baimo.evals.options import CompareOptions
-from baimo.evals.slices import slices
-from baimo.evals.tally import Tally
+from baimo.evals.sheet import Sheet
 from baimo.evals.tasks.prompts import Renderer
 from baimo.store.store import Store
 from baimo.text import text
 
 PATIENCE = 12
-"""Calls of one candidate that may fail in a row before it is left out of the comparison."""
-
-
-JUDGES = ("judge", "pairwise")
-"""Scorers whose figure is a model's opinion: there a constant reply can win."""
+"""Calls of one candidate that may fail in a row before it is left out; also examples without any score at all."""
+SILENCE = 24
+"""Calls in a row that may find a vendor unreachable before all its candidates are left out."""
 
 
 class Watcher(Protocol):
@@ -76,9 +82,13 @@ class Contender:
 
 
 class _Asked(NamedTuple):
-    sample: Sample
-    cell: flags.Cell | None
-    error: ProviderError | None
+    """What became of one cell."""
+
+    cell: Cell
+    sample: Sample | None
+    """None: it was not asked, because it may cost more than is left."""
+    reply: flags.Cell | None
+    error: ProviderError | BudgetExceeded | None
 
 
 class Comparison:
@@ -108,13 +118,21 @@ class Comparison:
         self._contest = contest
         self._watcher = watcher
         self._forecast = forecast
-        self._tallies = [Tally(candidate=contender.candidate.name) for contender in contenders]
-        self._samples: list[Sample] = []
-        self._flag_cells: list[flags.Cell] = []
-        self._out: dict[int, Flag] = {}
+        self._sheet = Sheet(
+            run=run,
+            options=options,
+            task=task,
+            names=[contender.candidate.name for contender in contenders],
+            contest=contest,
+            bill=answers.bill,
+            currency=answers.currency,
+        )
+        self._waiting: list[Cell] = []
+        """Proposed, but what they may cost was more than what was left while others were under way."""
+        self._unreached: Counter[str] = Counter()
+        """By vendor: calls that did not reach it since the last one that was answered."""
         self._started = time.monotonic()
         self._stopping = asyncio.Event()
-        self._judged = task.scorers[0].name in JUDGES
 
     def stop(self) -> None:
         """Finish now: calls under way are given up, nothing that was answered is lost."""
@@ -124,84 +142,84 @@ class Comparison:
         """Ask until it is certain, everything is asked, or a limit is reached.
 
         Raises:
-            ProviderError: every candidate failed, the last one for this reason.
+            ProviderError: no candidate is left that answers.
+            ScorerError: nothing could be scored.
         """
         stopped = None
         while stopped is None:
-            cells = self._affordable(self._contest.propose(self._batch()))
-            stopped = cells if isinstance(cells, str) else await self._round(cells)
-            if stopped == "certain" and self._leader_is_disqualified():
+            stopped = await self._round()
+            if stopped in ("certain", "exhausted") and self._withdraws_leader():
                 stopped = None
-        return self._verdict(stopped)
+        while self._withdraws_leader():
+            pass
+        if stopped in ("certain", "exhausted"):
+            self._insist_on_scores()
+        return self._sheet.verdict(stopped, elapsed_s=self._elapsed(), forecast=self._forecast)
 
-    # what to ask
+    # one batch
+
+    async def _round(self) -> str | None:
+        """Ask one batch and enter what came; why the run stops, or None."""
+        cells, self._waiting = self._waiting or self._contest.propose(self._batch()), []
+        if not cells:
+            return self._contest.reason or ("exhausted" if self._batch() else "max_calls")
+        asked, stopped = await self._answered(cells)
+        entered = [one for one in asked if one.sample is not None]
+        limits = [one.error.key for one in asked if isinstance(one.error, BudgetExceeded)]
+        self._waiting = [one.cell for one in asked if one.sample is None]
+        self._enter(entered)
+        self._watcher.progress(self._sheet.progress(self._elapsed()))
+        if limits and not entered:
+            # nothing is under way any more that could give back what it had set aside
+            stopped = stopped or limits[0].rpartition(".")[2]
+        return self._contest.reason or stopped
 
     def _batch(self) -> int:
         limit = self._options.batch
         if self._options.max_calls is not None:
-            limit = min(limit, self._options.max_calls - self._answers.bill.calls - self._answers.bill.failed)
+            made = self._answers.bill.calls + self._answers.bill.failed
+            each = max(1, math.ceil(made / max(1, len(self._sheet.samples))))  # more than one with a judge
+            limit = min(limit, (self._options.max_calls - made) // each)
         return max(limit, 0)
 
-    def _affordable(self, cells: list[Cell]) -> list[Cell] | str:
-        """The cells that may be bought, or why the run stops here."""
-        if not cells:
-            if self._batch() == 0:
-                return "max_calls"
-            return self._contest.reason or "exhausted"
-        if self._options.max_minutes is not None and self._elapsed() >= 60 * self._options.max_minutes:
-            return "max_minutes"
-        if self._options.max_cost is None:
-            return cells
-        left = self._options.max_cost * 1e6 - self._answers.bill.cost_micros
-        kept: list[Cell] = []
-        for cell in cells:
-            contender = self._contenders[cell.candidate]
-            request = contender.request(self._task.examples[cell.example])
-            if not self._answers.stored(contender.route, request):
-                # reserve before calling: the batch as a whole must not overspend, whatever the answers' length
-                left -= self._answers.most_micros(contender.route.model, request) or 0
-            if left < 0:
-                break
-            kept.append(cell)
-        return kept or "max_cost"
-
-    # one batch
-
-    async def _round(self, cells: list[Cell]) -> str | None:
-        asked = asyncio.gather(*(self._ask(cell) for cell in cells))
+    async def _answered(self, cells: list[Cell]) -> tuple[list[_Asked], str | None]:
+        """What became of these cells, in their order, and why the run stops before all of them are answered."""
+        tasks = [asyncio.create_task(self._ask(cell)) for cell in cells]
+        finished = asyncio.create_task(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({asked, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {finished, stopping}, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
-            stopping.cancel()
-            if not asked.done():
-                asked.cancel()
-        if self._stopping.is_set():
-            await asyncio.gather(asked, return_exceptions=True)
-            return "interrupted"
-        self._enter(cells, asked.result())
-        self._watcher.progress(self._progress())
-        return self._contest.reason
+            complete = finished.done()
+            for task in (finished, stopping, *tasks):
+                task.cancel()
+            await asyncio.gather(finished, stopping, *tasks, return_exceptions=True)
+        asked = [
+            task.result() for task in tasks if not task.cancelled()
+        ]  # raises what no cell can be blamed for
+        return asked, None if complete else "interrupted" if self._stopping.is_set() else "max_minutes"
 
     async def _ask(self, cell: Cell) -> _Asked:
         contender, example = self._contenders[cell.candidate], self._task.examples[cell.example]
-        request = contender.request(example)
         name, currency = contender.candidate.name, self._answers.currency
         try:
-            answer = await self._answers.get(contender.route, request)
+            answer = await self._answers.get(contender.route, contender.request(example))
+            scores = [await _judgement(scorer, example, answer.completion) for scorer in self._scorers]
+        except BudgetExceeded as error:
+            return _Asked(cell, None, None, error)
         except ProviderError as error:
-            score = Score.failed(str(error))
             failed = Sample(
                 candidate=name,
                 example=example.id,
                 request_hash="",
-                score=score,
+                score=Score.failed(str(error)),
                 cost_micros=0,
                 currency=currency,
                 error=error.key,
             )
-            return _Asked(failed, None, error)
-        scores = [await _judgement(scorer, example, answer.completion) for scorer in self._scorers]
+            return _Asked(cell, failed, None, error)
         sample = Sample(
             candidate=name,
             example=example.id,
@@ -217,157 +235,95 @@ class Comparison:
             reused=answer.reused,
         )
         reply = flags.cell(name, example.id, answer.completion.text, scores[0], example.target)
-        return _Asked(sample, reply, None)
+        return _Asked(cell, sample, reply, None)
 
-    def _enter(self, cells: list[Cell], asked: Sequence[_Asked]) -> None:
-        position = len(self._samples)
-        for cell, (sample, reply, _) in zip(cells, asked, strict=True):
-            deciding = sample.score.strict if self._options.score == "strict" else sample.score.lenient
-            price = sample.price_micros
-            self._contest.observe(cell, deciding, None if price is None else float(price))
-            self._tallies[cell.candidate].add(sample)
-            self._samples.append(sample)
-            if reply is not None:
-                self._flag_cells.append(reply)
-        self._store.add_samples(self._run.id, [one.sample for one in asked], first_position=position)
-        for cell, (_, _, error) in zip(cells, asked, strict=True):
-            if error is not None:
-                self._lose_patience(cell.candidate, error)
+    def _enter(self, asked: Sequence[_Asked]) -> None:
+        position = len(self._sheet.samples)
+        samples = [one.sample for one in asked if one.sample is not None]
+        for one, sample in zip(asked, samples, strict=True):
+            self._sheet.enter(one.cell, sample, one.reply)
+            if one.error is None:
+                self._unreached[self._vendor(one.cell.candidate)] = 0
+        self._store.add_samples(self._run.id, samples, first_position=position)
+        for one in asked:
+            if isinstance(one.error, ProviderError):
+                self._lose_patience(one.cell.candidate, one.error)
+        self._insist_on_scores(after_examples=PATIENCE)
+
+    # who leaves, and when it makes no sense to go on
+
+    def _vendor(self, candidate: int) -> str:
+        return self._contenders[candidate].route.model.vendor
 
     def _lose_patience(self, candidate: int, error: ProviderError) -> None:
-        hopeless = isinstance(error, AuthenticationFailed)
-        if candidate in self._out or not (hopeless or self._tallies[candidate].failures_in_a_row >= PATIENCE):
-            return
-        self._withdraw(candidate, Flag(kind="withdrawn", detail={"reason": str(error)}, disqualifies=True))
-        if not self._contest.present and not any(tally.answered for tally in self._tallies):
-            raise error
+        vendor, leaving = self._vendor(candidate), list[int]()
+        if isinstance(error, Unreachable):
+            self._unreached[vendor] += 1
+        if self._unreached[vendor] >= SILENCE:
+            leaving = [one for one in range(len(self._contenders)) if self._vendor(one) == vendor]
+        elif (
+            isinstance(error, AuthenticationFailed)
+            or self._sheet.tallies[candidate].failures_in_a_row >= PATIENCE
+        ):
+            leaving = [candidate]
+        for one in leaving:
+            if one not in self._sheet.out:
+                self._withdraw(one, Flag(kind="withdrawn", detail={"reason": str(error)}, disqualifies=True))
+        if not self._contest.present:
+            raise ProviderError("compare.nobody_answers", problem=str(error), run=self._run.id) from error
 
-    def _leader_is_disqualified(self) -> bool:
-        standing = self._contest.standing()
-        if standing is None:
-            return False
-        name = self._contenders[standing.leader].candidate.name
-        for flag in flags.flags(self._flag_cells, judged=self._judged).get(name, ()):
-            if flag.disqualifies:
-                self._withdraw(standing.leader, flag)
-                return True
-        return False
+    def _withdraws_leader(self) -> bool:
+        """Whether the leader had to go because of how it answered."""
+        found = self._sheet.disqualified_leader()
+        if found is not None:
+            self._withdraw(*found)
+        return found is not None
 
     def _withdraw(self, candidate: int, flag: Flag) -> None:
-        self._out[candidate] = flag
+        self._sheet.out[candidate] = flag
         self._contest.withdraw(candidate)
+        self._waiting = []  # the contest begins anew without it and proposes the others' cells again
         name = self._contenders[candidate].candidate.name
         reason = flag.detail.get("reason", flag.kind)
         self._watcher.notice(text("compare.withdrawn", candidate=name, reason=reason))
 
-    # what is known
+    def _insist_on_scores(self, *, after_examples: int = 0) -> None:
+        """Stop paying for answers that nothing can score: a judge without a key, a task without references."""
+        if any(tally.judged for tally in self._sheet.tallies):
+            return
+        answered = [sample for sample in self._sheet.samples if not sample.error]
+        if len({sample.example for sample in answered}) < after_examples:
+            return
+        problem, run = (answered or self._sheet.samples)[-1].score.explanation, self._run.id
+        if answered:
+            raise ScorerError("compare.nothing_scored", problem=problem, run=run)
+        raise ProviderError("compare.nobody_answers", problem=problem, run=run)
+
+    # time
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
 
-    def _standings(self, flagged: dict[str, tuple[Flag, ...]]) -> tuple[Standing, ...]:
-        standing = self._contest.standing()
-        lines: list[Standing] = []
-        ranked = [] if standing is None else [one for tier in standing.tiers for one in tier]
-        tier_of = {} if standing is None else {c: n for n, tier in enumerate(standing.tiers, 1) for c in tier}
-        last = len(standing.tiers) + 1 if standing is not None else 1
-        everybody = [*ranked, *(one for one in range(len(self._tallies)) if one not in tier_of)]
-        for candidate in everybody:
-            tally = self._tallies[candidate]
-            score: float | None = None
-            interval = Interval(0.0, 1.0)
-            if standing is not None and candidate in tier_of:
-                mean = float(standing.mean[candidate])
-                score = mean if mean == mean and tally.lenient else None
-                interval = Interval(float(standing.low[candidate]), float(standing.high[candidate]))
-            raised = flagged.get(tally.candidate, ())
-            if candidate in self._out and self._out[candidate] not in raised:
-                raised = (*raised, self._out[candidate])
-            lines.append(
-                tally.standing(
-                    tier=tier_of.get(candidate, last), score=score, interval=interval, flags=raised
-                )
-            )
-        return tuple(lines)
-
-    def _exhaustive_micros(self) -> int | None:
-        prices = [tally.price_micros for tally in self._tallies]
-        known = [price for price in prices if price is not None]
-        return round(sum(known) * len(self._task.examples)) if len(known) == len(prices) else None
-
-    def _left_micros(self, calls_left: float) -> int | None:
-        standing = self._contest.standing()
-        alive = () if standing is None else standing.alive
-        prices = [self._tallies[candidate].price_micros for candidate in alive]
-        known = [price for price in prices if price is not None]
-        return round(calls_left * sum(known) / len(known)) if known and len(known) == len(prices) else None
-
-    def _progress(self) -> Progress:
-        standing = self._contest.standing()
-        left = None if standing is None else standing.calls_left
-        if self._options.exhaustive:
-            left = float(len(self._tallies) * len(self._task.examples) - len(self._samples))
-        bill, elapsed = self._answers.bill, self._elapsed()
-        paid = bill.calls + bill.failed
-        return Progress(
-            standings=self._standings({}),
-            calls=len(self._samples),
-            calls_paid=paid,
-            calls_left=left,
-            calls_exhaustive=len(self._tallies) * len(self._task.examples),
-            cost_micros=bill.total_micros,
-            cost_left_micros=None if left is None else self._left_micros(left),
-            cost_exhaustive_micros=self._exhaustive_micros(),
-            currency=self._answers.currency,
-            elapsed_s=elapsed,
-            eta_s=None if left is None or not self._samples else left * elapsed / len(self._samples),
-            error_bound=1.0 if standing is None else standing.error_bound,
-            delta=float(self._options.delta or 0),
-        )
-
-    def _verdict(self, stopped: str) -> Verdict:
-        standing = self._contest.standing()
-        options, bill = self._options, self._answers.bill
-        judged = standing is not None and bool(self._tallies[standing.leader].lenient)
-        winner = self._contenders[standing.leader].candidate.name if standing and judged else None
-        # asking everything decides, whatever the rule would still have wanted to see
-        certain = judged and (stopped == "certain" or (standing is not None and standing.certain))
-        left = 0.0 if certain else (standing.calls_left if standing else None)
-        metadata = {example.id: example.metadata for example in self._task.examples}
-        return Verdict(
-            run=self._run.id,
-            task=self._task.name,
-            winner=winner,
-            decision=options.decision,
-            certain=certain,
-            stopped=stopped,
-            assurance=options.assurance or "",
-            epsilon=float(options.epsilon or 0),
-            delta=float(options.delta or 0),
-            error_bound=1.0 if standing is None else standing.error_bound,
-            target=options.target,
-            examples=len(self._task.examples),
-            standings=self._standings(flags.flags(self._flag_cells, judged=self._judged)),
-            calls=len(self._samples),
-            calls_paid=bill.calls + bill.failed,
-            calls_exhaustive=len(self._tallies) * len(self._task.examples),
-            cost_micros=bill.total_micros,
-            cost_exhaustive_micros=self._exhaustive_micros(),
-            currency=self._answers.currency,
-            minutes=self._elapsed() / 60,
-            forecast=self._forecast,
-            calls_left=left,
-            cost_left_micros=None if left is None else self._left_micros(left),
-            slices=slices(self._samples, metadata, strict=options.score == "strict"),
-        )
+    def _seconds_left(self) -> float | None:
+        minutes = self._options.max_minutes
+        return None if minutes is None else max(0.0, 60 * minutes - self._elapsed())
 
 
 async def _judgement(scorer: Scorer, example: Example, completion: Completion) -> Score:
     """A scorer that fails leaves the sample unscored; it never aborts a run of hours and never counts as 0."""
     try:
-        return await scorer.score(example, completion)
+        score = await scorer.score(example, completion)
     except (ScorerError, ProviderError) as error:
         return Score.unscored(str(error))
+    except BaimoError:
+        raise
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        return Score.unscored(text("compare.scorer_broke", scorer=scorer.spec.name, problem=problem))
+    given = (score.lenient, score.strict)
+    if all(share is None or 0.0 <= share <= 1.0 for share in given):
+        return score
+    return Score.unscored(text("compare.score_range", scorer=scorer.spec.name, score=given))
 
 
 def resolved(options: CompareOptions, *, epsilon: float, delta: float, assurance: str) -> CompareOptions:

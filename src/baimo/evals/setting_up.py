@@ -110,9 +110,5 @@ def _expected(contender: Contender, task: Task, answers: Answers) -> float | Non
 def _stored(contenders: Sequence[Contender], task: Task, answers: Answers) -> int:
     """How many of all cells are in the store; estimated from a sample of the examples where there are many."""
     some = task.examples[:: max(1, len(task.examples) // LOOKED_AT)][:LOOKED_AT]
-    found = sum(
-        answers.stored(contender.route, contender.request(example))
-        for contender in contenders
-        for example in some
-    )
-    return round(found * len(task.examples) / len(some))
+    asked = [(contender.route, contender.request(example)) for contender in contenders for example in some]
+    return round(answers.stored(asked) * len(task.examples) / len(some))

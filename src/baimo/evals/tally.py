@@ -5,7 +5,7 @@ Prevents wrong, malformed and failed from ending up in one figure.
 
 from __future__ import annotations
 
-import statistics
+import bisect
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -21,14 +21,20 @@ class Tally:
     """Candidate.name."""
     outcomes: Counter[Outcome] = field(default_factory=Counter[Outcome])
     """How the answers came out."""
-    strict: list[float] = field(default_factory=list[float])
-    """Strict scores of what was judged."""
-    lenient: list[float] = field(default_factory=list[float])
-    """Lenient scores of what was judged."""
+    judged: int = 0
+    """Answers with a score."""
+    strict_total: float = 0.0
+    """Sum of their strict scores."""
+    lenient_total: float = 0.0
+    """Sum of their lenient scores."""
     latencies: list[float] = field(default_factory=list[float])
-    """Milliseconds of the answers."""
-    prices: list[int | None] = field(default_factory=list[int | None])
-    """Price of each answer, whoever paid."""
+    """Milliseconds of the answers, ascending."""
+    answered: int = 0
+    """Answers that came, judged or not."""
+    priced: int = 0
+    """Answers whose price is known, whoever paid."""
+    price_total: int = 0
+    """Sum of those prices."""
     paid_micros: int = 0
     """What this run paid."""
     failures_in_a_row: int = 0
@@ -41,24 +47,22 @@ class Tally:
             self.failures_in_a_row += 1
             return
         self.failures_in_a_row = 0
-        self.prices.append(sample.price_micros)
+        self.answered += 1
+        if sample.price_micros is not None:
+            self.priced += 1
+            self.price_total += sample.price_micros
         self.paid_micros += sample.cost_micros or 0
         if sample.latency_ms is not None:
-            self.latencies.append(sample.latency_ms)
+            bisect.insort(self.latencies, sample.latency_ms)
         if sample.score.lenient is not None and sample.score.strict is not None:
-            self.lenient.append(sample.score.lenient)
-            self.strict.append(sample.score.strict)
-
-    @property
-    def answered(self) -> int:
-        """Answers that came, judged or not."""
-        return len(self.prices)
+            self.judged += 1
+            self.lenient_total += sample.score.lenient
+            self.strict_total += sample.score.strict
 
     @property
     def price_micros(self) -> float | None:
         """Mean price of an answer; None = not known."""
-        known = [price for price in self.prices if price is not None]
-        return sum(known) / len(known) if known and len(known) == len(self.prices) else None
+        return self.price_total / self.priced if 0 < self.priced == self.answered else None
 
     def standing(
         self, *, tier: int, score: float | None, interval: Interval, flags: tuple[Flag, ...] = ()
@@ -70,9 +74,9 @@ class Tally:
             tier=tier,
             score=score,
             interval=interval,
-            strict=_mean(self.strict),
-            lenient=_mean(self.lenient),
-            judged=len(self.lenient),
+            strict=self.strict_total / self.judged if self.judged else None,
+            lenient=self.lenient_total / self.judged if self.judged else None,
+            judged=self.judged,
             right=self.outcomes[Outcome.RIGHT],
             partial=self.outcomes[Outcome.PARTIAL],
             wrong=self.outcomes[Outcome.WRONG],
@@ -80,12 +84,14 @@ class Tally:
             failed=self.outcomes[Outcome.FAILED],
             unscored=self.outcomes[Outcome.UNSCORED],
             calls=sum(self.outcomes.values()),
-            cost_micros=None if self.prices and price is None else self.paid_micros,
+            cost_micros=None if self.answered and price is None else self.paid_micros,
             cost_per_1000_micros=None if price is None else round(price * 1000),
-            latency_ms_median=statistics.median(self.latencies) if self.latencies else None,
+            latency_ms_median=_median(self.latencies),
             flags=flags,
         )
 
 
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _median(ascending: list[float]) -> float | None:
+    if not ascending:
+        return None
+    return (ascending[(len(ascending) - 1) // 2] + ascending[len(ascending) // 2]) / 2

@@ -52,8 +52,15 @@ class PacedProvider(ABC):
         """Ask once for a stream."""
 
     async def complete(self, request: Request) -> Completion:
-        """Answer one request."""
+        """Answer one request. Whatever it raises has `attempts`: how often it was sent, 0 = not at all."""
         patience = Patience(retries=self._retries, chance=self._chance)
+        try:
+            return await self._answered(request, patience)
+        except BaseException as error:  # whoever keeps the ledger must know, also when the call was given up
+            vars(error)["attempts"] = patience.attempts
+            raise
+
+    async def _answered(self, request: Request, patience: Patience) -> Completion:
         while True:
             async with self.pace.slot(estimated_tokens(request)) as slot:
                 started = self.clock.now()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.call import Completion, Request, Usage
@@ -145,6 +145,11 @@ class Store:
                 statement.on_conflict_do_update(index_elements=["run", "candidate", "example"], set_=replace),
                 rows,
             )
+
+    def forget_samples(self, run: str) -> None:
+        """Begin a run's samples anew; the answers stay."""
+        with self.database.writing() as connection:
+            connection.execute(delete(tables.samples).where(tables.samples.c.run == run))
 
     def samples(self, run: str) -> list[Sample]:
         """Every sample of a run, in the order in which they were decided on."""
