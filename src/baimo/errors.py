@@ -19,6 +19,8 @@
     ├─ BudgetExceeded         5    the next call could cost more than is left; raise the limit
     └─ RequirementNotMet      6    `--require` was not met by the verdict
 
+Other exit codes: 0 done; 1 from `baimo tasks check` when something must be mended; 130 after Ctrl-C.
+
 `str(error)` says what is wrong and where; `error.hint` says what to do next. Both come from the message catalogue.
 """
 
@@ -46,7 +48,7 @@ class BaimoError(Exception):
         return text(self.key, **self.facts)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuilt, (type(self), self.key, self.facts))
+        return (_rebuilt, (type(self), self.key, self.facts), self.__dict__)
 
     @property
     def hint(self) -> str:

@@ -50,4 +50,4 @@ def text(key: str, /, **facts: object) -> str:
     """
     name, _, rest = key.partition(".")
     message = room(name, language()).get(rest) or room(name, "en")[rest]
-    return message.format_map(facts) if facts else message
+    return message.format_map(facts)

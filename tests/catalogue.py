@@ -1,0 +1,157 @@
+"""Which messages the source uses, read from its syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import baimo
+from baimo import errors
+from baimo.text import room
+
+SOURCE = Path(baimo.__file__).parent
+ROOMS = sorted(path.stem for path in (SOURCE / "locales" / "en").glob("*.toml"))
+
+ERRORS = {
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.BaimoError)
+}
+
+
+FAMILIES = {
+    "cli.*": ("cli", "evals/tasks/check.py"),
+    "cli.column_*": ("cli",),
+    "cli.wants_*": ("cli",),
+    "options.*_*": ("evals/options.py",),
+    "report.*": ("evals/report",),
+    "report.flag_*": ("evals",),
+    "report.mark_*": ("evals",),
+    "report.col_*": ("evals",),
+    "report.forecast_*": ("evals",),
+    "report.stopped_*": ("evals",),
+    "scorers.choice_*": ("evals/scorers",),
+    "scorers.code_*": ("evals/scorers",),
+    "scorers.contains_*": ("evals/scorers",),
+    "store.*": ("store",),
+    "tasks.*": ("evals/tasks",),
+    "tasks.check_*": ("evals/tasks",),
+}
+"""Keys that the source computes → where the computed part stands as a word of its own."""
+
+
+class Use(NamedTuple):
+    key: str
+    """The key, or a pattern with * where the source computes a part."""
+    place: str
+    """file:line."""
+
+
+class Told(NamedTuple):
+    key: str
+    """First argument of text(…) or of an error."""
+    facts: frozenset[str]
+    """Names of the facts that go with it."""
+    open: bool
+    """Whether further facts come from a mapping."""
+    place: str
+    """file:line."""
+
+
+@cache
+def messages(language: str) -> dict[str, str]:
+    """Every message of one language by its full key."""
+    return {f"{name}.{key}": value for name in ROOMS for key, value in room(name, language).items()}
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    paths = sorted(SOURCE.rglob("*.py"))
+    return {
+        path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths
+    }
+
+
+@cache
+def uses() -> tuple[Use, ...]:
+    """Every string in the source that is a key of the catalogue, or computes one."""
+    found: list[Use] = []
+    for file, tree in _trees().items():
+        pieces = {
+            id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
+                key = node.value
+            elif isinstance(node, ast.JoinedStr):
+                key = "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values
+                )
+            else:
+                continue
+            if re.fullmatch(rf"(?:{'|'.join(ROOMS)})\.[a-z0-9_*]+", key) and key not in NO_KEYS:
+                found.append(Use(key, f"{file}:{node.lineno}"))
+    return tuple(found)
+
+
+NO_KEYS = {"report.html", "report.css", "options.*"}
+"""Names of files and settings that look like keys."""
+
+
+@cache
+def words(folders: tuple[str, ...]) -> frozenset[str]:
+    """Every string constant, field and template word in the files of `folders`."""
+    found: set[str] = set()
+    for file, tree in _trees().items():
+        if file.startswith(folders):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.add(node.value)
+                elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    found.add(node.target.id)
+    for template in SOURCE.rglob("*.html"):
+        if template.relative_to(SOURCE).as_posix().startswith(folders):
+            found |= set(re.findall(r"\w+", template.read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+def is_used(key: str) -> bool:
+    """Whether the source names this key, or computes it in a declared family."""
+    exact = {use.key for use in uses()}
+    name = key.removesuffix("_hint") if key.removesuffix("_hint") in messages("en") else key
+    singular = name.removesuffix("_one")
+    if name in exact or singular in exact:
+        return True
+    for family, folders in FAMILIES.items():
+        prefix = family.removesuffix("*").replace("*_", "compare_")
+        parts = {name.removeprefix(prefix), singular.removeprefix(prefix)}
+        if name.startswith(prefix) and parts & words(folders):
+            return True
+    return False
+
+
+@cache
+def told() -> tuple[Told, ...]:
+    """Every text(…) and every error whose key is written out."""
+    found: list[Told] = []
+    for file, tree in _trees().items():
+        ours = ERRORS | {"text"} if "from baimo.text import" in ast.unparse(tree) else ERRORS
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+                continue
+            first = node.args[0]
+            if node.func.id in ours and isinstance(first, ast.Constant):
+                names = frozenset(keyword.arg for keyword in node.keywords if keyword.arg)
+                several = any(keyword.arg is None for keyword in node.keywords)
+                found.append(Told(str(first.value), names, several, f"{file}:{node.lineno}"))
+    return tuple(found)
+
+
+def placeholders(message: str) -> set[str]:
+    """The facts that a message names."""
+    fields = (name for _, name, _, _ in string.Formatter().parse(message) if name is not None)
+    return {re.split(r"[.\[]", name)[0] for name in fields}
