@@ -118,6 +118,14 @@ def test_nothing_is_drawn_below_the_picture() -> None:
             assert max(heights) <= height and min(heights) >= 0
 
 
+def test_three_hundred_candidates_take_little_more_room_than_fifty() -> None:
+    heights = [
+        float(ElementTree.fromstring(DRAW["intervals"](many(count), 960)).attrib["viewBox"].split()[3])
+        for count in (50, 300)
+    ]
+    assert heights[1] < 1.6 * heights[0]
+
+
 def test_a_free_candidate_has_a_place_of_its_own_on_the_logarithmic_axis() -> None:
     made = full()
     root = ElementTree.fromstring(plots.quality_cost(made.pareto(), made.verdict.standings))

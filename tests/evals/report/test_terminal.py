@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -81,3 +83,12 @@ def test_colour_is_rich_s_business_and_the_table_is_a_renderable() -> None:
     out = io.StringIO()
     Console(file=out, force_terminal=True, width=100, color_system="truecolor").print(table(full().verdict))
     assert "\x1b[1;32m" in out.getvalue()
+
+
+def test_rich_jinja_and_numpy_are_loaded_only_when_something_is_drawn() -> None:
+    code = (
+        "import sys, baimo.evals.report.terminal, baimo.evals.report.live, baimo.evals.require;"
+        "print(sorted({'rich', 'jinja2', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

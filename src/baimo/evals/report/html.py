@@ -151,7 +151,8 @@ def cards(verdict: Verdict) -> list[Card]:
     if verdict.calls_exhaustive:
         of = say("card_calls_of", calls=count(verdict.calls), all=count(verdict.calls_exhaustive))
         found.append(Card(share(verdict.calls / verdict.calls_exhaustive), say("card_calls"), of))
-    full = say("card_spent_of", full=money(verdict.cost_exhaustive_micros, verdict.currency))
+    whole = verdict.cost_exhaustive_micros
+    full = say("card_spent_of", full=money(whole, verdict.currency)) if whole is not None else ""
     unit = (
         f"{say('card_spent')} ({name(verdict.currency)})"
         if verdict.cost_micros is not None

@@ -25,6 +25,7 @@ from baimo.evals.report.figures import (
     score,
     share,
     shortened,
+    wrapped,
 )
 from baimo.evals.report.plots import frame, strip
 
@@ -158,7 +159,7 @@ class ProgressView:
         rich_signs = not options.ascii_only
         yield _gauge(progress, width, rich_signs)
         figures = (_calls(progress), _money(progress), _error(progress), _time(progress))
-        heads = [Text(shortened(part, width), no_wrap=True) for part in figures]
+        heads = [Text(each, no_wrap=True) for part in figures for each in wrapped(part, width)]
         yield from heads
         if progress.waiting:
             waiting = say("live_waiting", reason=name(progress.waiting))

@@ -29,6 +29,7 @@ from baimo.evals.report.svg import (
 NAMED = 24
 """Rows that get their name; the others are drawn as thin lines with a title."""
 _NARROW = 560
+_CROWD = 80  # points from which they are drawn smaller
 OUTCOMES = ("right", "partial", "wrong", "malformed", "failed", "unscored")
 """In the order in which they are stacked."""
 
@@ -59,7 +60,7 @@ def intervals(lines: Sequence[Standing], winner: str | None, *, width: float = 9
         if place == NAMED:
             parts.append(label(0, y + 14, say("plot_more", n=count(len(lines) - NAMED)), "tick"))
             y += 20 if narrow else 4
-        row = (40 if narrow else 27) if named else 4
+        row = (40 if narrow else 27) if named else _trail(len(lines))
         parts.append(
             _interval_row(line, scale, y, row, named=named, won=line.candidate == winner, narrow=narrow)
         )
@@ -79,6 +80,11 @@ def intervals(lines: Sequence[Standing], winner: str | None, *, width: float = 9
         "plot_intervals_desc", n=count(len(lines)), top=len([line for line in lines if line.tier == 1])
     )
     return drawing(say("plot_intervals"), described, width, bottom + 26, [band, *grid, *parts])
+
+
+def _trail(lines: int) -> float:
+    """Height of a row without a name, so that the whole trail stays as high as a dozen named ones."""
+    return max(1.2, min(4.0, 320 / max(1, lines - NAMED)))
 
 
 def _bounded(line: Standing) -> bool:
@@ -190,7 +196,8 @@ def _dots(pareto: Pareto, tier: dict[str, int], spots: dict[str, tuple[float, fl
         kind = f"dot t{min(tier.get(point.candidate, 4), 4)}" + (
             " onfront" if point.candidate in chosen else ""
         )
-        radius = 5.5 if point.candidate in chosen else 4.0
+        radius = 5.5 if point.candidate in chosen else 4.0 if len(pareto.points) <= _CROWD else 2.4
+        kind += " thin" if radius < 4 else ""
         drawn.append(
             tag(
                 "circle",
@@ -314,11 +321,11 @@ def outcomes(lines: Sequence[Standing], *, width: float = 960) -> str:
     parts, y = list[str](), 6.0
     for place, line in enumerate(lines):
         named = place < NAMED
-        row = (38.0 if narrow else 26.0) if named else 4.0
+        row = (38.0 if narrow else 26.0) if named else _trail(len(lines))
         if place == NAMED:
             parts.append(label(0, y + 14, say("plot_more", n=count(len(lines) - NAMED)), "tick"))
             y += 20 if narrow else 4
-        thick = 11.0 if named else 3.0
+        thick = 11.0 if named else 0.75 * row
         middle = y + (row - thick - 3 if narrow and named else (row - thick) / 2)
         counts = {kind: int(getattr(line, kind)) for kind in OUTCOMES}
         whole, x = sum(counts.values()), left
