@@ -274,7 +274,6 @@ def calls(timelines: Sequence[Timeline], lines: Sequence[Standing], *, width: fl
         if at == int(at)
     ]
     tier = {line.candidate: line.tier for line in lines}
-    taken: list[float] = []
     for place, line in reversed(list(enumerate(timelines))):
         points = " ".join(f"{x(at):.1f},{y(own):.1f}" for at, own in line.steps)
         shade = f"t{min(tier.get(line.candidate, 4), 4)}"
@@ -288,27 +287,27 @@ def calls(timelines: Sequence[Timeline], lines: Sequence[Standing], *, width: fl
                 data_candidate=name(line.candidate),
             )
         )
-    for place, line in enumerate(timelines[: 1 if narrow else 8]):
-        end = y(line.steps[-1][1])
-        free = (end + rise for rise in (0, 15, -15, 30, -30))
-        spot = next((at for at in free if all(abs(at - other) >= 14 for other in taken)), None)
-        if spot is not None:
-            taken.append(spot)
-            kind = "name halo strong" if place == 0 else "name halo soft"
-            at, anchor = (x(total), "end") if narrow else (x(total) + 8, "start")
-            room = width - left if narrow else right - 12
-            parts.append(
-                label(
-                    at,
-                    max(12, spot - 8) if narrow else spot + 4,
-                    fitted(name(line.candidate), room),
-                    kind,
-                    anchor,
-                )
-            )
+    ends = [(line.candidate, y(line.steps[-1][1])) for line in timelines[: 1 if narrow else 8]]
+    parts += _end_names(ends, x(total), (width - left) if narrow else right - 12, narrow=narrow)
     parts.append(label(width - right, height - 6, say("axis_calls"), "tick", "end"))
     described = say("plot_calls_desc", n=count(len(timelines)), total=count(total))
     return drawing(say("plot_calls"), described, width, height, parts)
+
+
+def _end_names(ends: Sequence[tuple[str, float]], x: float, room: float, *, narrow: bool) -> list[str]:
+    """Names where the lines end, moved a little up or down so that none covers another; one above it when narrow."""
+    taken: list[float] = []
+    drawn: list[str] = []
+    for place, (candidate, end) in enumerate(ends):
+        free = (end + rise for rise in (0, 15, -15, 30, -30))
+        spot = next((at for at in free if all(abs(at - other) >= 14 for other in taken)), None)
+        if spot is None:
+            continue
+        taken.append(spot)
+        kind = "name halo strong" if place == 0 else "name halo soft"
+        at, height, anchor = (x, max(12, spot - 8), "end") if narrow else (x + 8, spot + 4, "start")
+        drawn.append(label(at, height, fitted(name(candidate), room), kind, anchor))
+    return drawn
 
 
 def outcomes(lines: Sequence[Standing], *, width: float = 960) -> str:
