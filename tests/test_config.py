@@ -199,7 +199,7 @@ def test_a_key_in_the_file_itself_is_refused_and_not_repeated(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "line", ["key = 12345678", 'headers = "sk-12345678"', 'headers = { Authorization = 12345678 }']
+    "line", ["key = 12345678", 'headers = "sk-12345678"', "headers = { Authorization = 12345678 }"]
 )
 def test_a_value_that_may_be_a_secret_is_not_repeated_when_it_has_the_wrong_type(
     line: str, tmp_path: Path

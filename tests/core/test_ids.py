@@ -75,7 +75,9 @@ class After:
 
 
 @given(st.text(), st.integers())
-def test_a_field_added_later_does_not_change_the_digest_of_what_was_stored_before(name: str, count: int) -> None:
+def test_a_field_added_later_does_not_change_the_digest_of_what_was_stored_before(
+    name: str, count: int
+) -> None:
     old = digest(Before(name=name, count=count))
     new = plain(After(name=name, count=count))
     assert "colour" not in new

@@ -52,7 +52,8 @@ def test_an_unknown_count_makes_an_unknown_cost(missing: str, tokens: int) -> No
 @given(rates, st.booleans())
 def test_an_unknown_price_makes_an_unknown_cost_and_never_0(rate: Decimal, known_is_input: bool) -> None:
     price = Price(
-        input_per_million=rate if known_is_input else None, output_per_million=None if known_is_input else rate
+        input_per_million=rate if known_is_input else None,
+        output_per_million=None if known_is_input else rate,
     )
     assert price.cost_micros(Usage(tokens_in=0, tokens_out=0)) is None
 
@@ -79,7 +80,9 @@ TIERED = Price(
 
 
 @given(st.integers(min_value=0, max_value=400_000), counts)
-def test_the_length_of_the_prompt_chooses_one_tier_for_the_whole_call(tokens_in: int, tokens_out: int) -> None:
+def test_the_length_of_the_prompt_chooses_one_tier_for_the_whole_call(
+    tokens_in: int, tokens_out: int
+) -> None:
     factor = 4 if tokens_in > 128_000 else 2 if tokens_in > 32_000 else 1
     assert TIERED.cost_micros(Usage(tokens_in=tokens_in, tokens_out=tokens_out)) == factor * (
         tokens_in + 10 * tokens_out
@@ -97,9 +100,7 @@ def test_a_tier_without_a_rate_for_cached_tokens_bills_them_as_its_own_input() -
 
 
 def test_a_tier_whose_rate_is_unknown_makes_the_long_call_unknown() -> None:
-    price = Price(
-        input_per_million=Decimal(1), output_per_million=Decimal(1), tiers=(Tier(above_tokens=10),)
-    )
+    price = Price(input_per_million=Decimal(1), output_per_million=Decimal(1), tiers=(Tier(above_tokens=10),))
     assert price.cost_micros(Usage(tokens_in=10, tokens_out=1)) == 11
     assert price.cost_micros(Usage(tokens_in=11, tokens_out=1)) is None
 
@@ -121,9 +122,10 @@ def test_an_amount_is_converted_by_its_rate_or_not_at_all(
         assert found == micros
     else:
         assert found is not None
-        assert abs(Fraction(found) - Fraction(micros) * Fraction(rate)) <= Fraction(1, 2) + abs(
-            Fraction(micros) * Fraction(rate)
-        ) / 2**50
+        assert (
+            abs(Fraction(found) - Fraction(micros) * Fraction(rate))
+            <= Fraction(1, 2) + abs(Fraction(micros) * Fraction(rate)) / 2**50
+        )
 
 
 @given(st.integers(min_value=1, max_value=10**12))

@@ -10,6 +10,7 @@ import click
 
 from baimo.cli.command import Group, Number
 from baimo.cli.tables import table
+from baimo.errors import UsageError
 from baimo.text import language, text
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ def test(flags: dict[str, Any], name: str, checks: tuple[str, ...], as_json: boo
     from baimo.models.probe import CHECKS
     from baimo.workspace import Workspace
 
+    for check in checks:
+        if check not in (*CHECKS, "all"):
+            wanted = text("cli.wants_one_of", choices=", ".join((*CHECKS, "all")))
+            raise UsageError("cli.bad_option", option="--check", value=check, wanted=wanted)
     wanted = tuple(CHECKS) if "all" in checks else checks
     with Workspace(flags=flags) as workspace:
         found = workspace.probe(name, wanted)

@@ -16,10 +16,12 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from baimo.core.registry import require
-from baimo.errors import StoreError
+from baimo.errors import ConfigError, StoreError
 from baimo.store.migrations import is_current, migrate
 
 BUSY_TIMEOUT_MS = 30_000
+KINDS = ("sqlite", "postgresql")
+"""Databases that the statements are written for."""
 
 
 class Database:
@@ -33,11 +35,19 @@ class Database:
 
         Raises:
             StoreError: it cannot be opened, read or written.
+            ConfigError: `url` is no address, or of a database that is not supported.
             MissingExtra: PostgreSQL without its driver.
         """
-        self.url = make_url(url if "://" in url else f"sqlite:///{url}")
+        try:
+            self.url = make_url(url if "://" in url else f"sqlite:///{url}")
+            kind = self.url.get_backend_name()
+        except (SQLAlchemyError, ValueError):
+            # `from None`: the error quotes the address, which may hold a password
+            raise ConfigError("store.bad_address", known=", ".join(KINDS)) from None
         self.where = self.url.render_as_string(hide_password=True)
-        if self.url.get_backend_name() == "postgresql":
+        if kind not in KINDS:
+            raise ConfigError("store.unknown_kind", where=self.where, known=", ".join(KINDS))
+        if kind == "postgresql":
             require("psycopg", "postgres", "store.purpose_postgres")
             self._engine = create_engine(
                 self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=4, max_overflow=8

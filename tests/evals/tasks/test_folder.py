@@ -13,7 +13,7 @@ from baimo.core.task import FewShot, Task
 from baimo.errors import TaskError
 from baimo.evals.tasks.candidates import candidate, candidates
 from baimo.evals.tasks.folder import load_task
-from baimo.evals.tasks.manifest import line_of
+from baimo.config import line_of
 
 FULL = """
 name = "smart-home"

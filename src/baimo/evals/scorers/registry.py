@@ -51,6 +51,17 @@ def scorer(spec: Spec, *, folder: Path, ask: Ask | None = None) -> Scorer:
         TaskError: no such scorer, an argument that it does not know or cannot use, or a judge without `ask`.
         MissingExtra: it needs a library that is not installed.
     """
+    try:
+        return _built(spec, folder, ask)
+    except TaskError as error:
+        if error.key == "scorers.place" or not (folder / "task.toml").is_file():
+            raise
+        raise TaskError(
+            "scorers.place", path=folder / "task.toml", problem=error, advice=error.hint
+        ) from error
+
+
+def _built(spec: Spec, folder: Path, ask: Ask | None) -> Scorer:
     if spec.name not in SCORERS:
         raise TaskError("scorers.unknown", name=spec.name, near=_near(spec.name, SCORERS))
     kind = resolve(SCORERS[spec.name])

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from baimo.config import line_of, misfit
 from baimo.errors import TaskError
 from baimo.evals.tasks.formats.rows import content
 
@@ -192,7 +193,7 @@ class Manifest:
         unknown = re.search(r"unknown field `([^`]+)`", problem)
         if not unknown:
             return TaskError(
-                "tasks.bad_value", path=self.path, line=self.line(place), key=dotted, problem=problem
+                "tasks.bad_value", path=self.path, line=self.line(place), key=dotted, problem=misfit(problem)
             )
         for step in steps:
             kind = _kind_of(kind, step)
@@ -204,35 +205,6 @@ class Manifest:
 
 
 _Table = TypeVar("_Table", bound=Strict)
-
-
-def line_of(source: str, place: tuple[str | int, ...]) -> int:
-    """Line of the key or table at `place` in a TOML text; the nearest enclosing table if the key is not found."""
-    best, depth = 1, 0
-    table: tuple[str | int, ...] = ()
-    counts: dict[str, int] = {}
-    for number, line in enumerate(source.splitlines(), start=1):
-        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line)
-        key = re.match(r"\s*([^=#\[]+?)\s*=", line)
-        if header:
-            names: list[str | int] = [*_names(header[2])]
-            if header[1] == "[[":
-                counts[header[2]] = counts.get(header[2], -1) + 1
-            outer = str(names[0])
-            table = (outer, counts[outer], *names[1:]) if outer in counts else tuple(names)
-            here = table
-        elif key:
-            here = (*table, *_names(key[1]))
-        else:
-            continue
-        shared = len(here) if place[: len(here)] == here else 0
-        if shared > depth:
-            best, depth = number, shared
-    return best
-
-
-def _names(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]
 
 
 def _kind_of(kind: type[Any], field: str) -> type[Any]:
