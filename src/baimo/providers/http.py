@@ -35,6 +35,7 @@ class Http:
             sock_read=settings.read_timeout_s,
         )
         self._open: aiohttp.ClientSession | None = None
+        self._proxies: dict[URL, str | None] = {}
 
     @asynccontextmanager
     async def post(
@@ -46,7 +47,10 @@ class Http:
             Unreachable: no connection, TLS or name failure, or a timeout.
             BadReply: the answer broke off, is too large or is not HTTP. Also raised while the block reads it.
         """
-        proxy = _proxy(url)
+        origin = url.origin()
+        if origin not in self._proxies:  # looked for once: it takes as long as sending
+            self._proxies[origin] = _proxy(origin)
+        proxy = self._proxies[origin]
         try:
             async with self._session().post(
                 url, data=body, headers=headers, proxy=proxy, allow_redirects=False

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.call import Completion, Request, Usage
@@ -20,6 +20,10 @@ from baimo.store import tables
 from baimo.store.engine import Database
 
 _Noun = TypeVar("_Noun")
+
+# built once: to build a statement anew for every call takes longer than the database does
+_ANSWER = select(tables.answers).where(tables.answers.c.hash == bindparam("wanted"))
+_NEW_RECORD = insert(tables.records)
 
 
 class Spend(NamedTuple):
@@ -40,14 +44,14 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._new_answer: Any = self._insert(tables.answers).on_conflict_do_nothing()
 
     # answers
 
     def answer(self, hash: str) -> StoredAnswer | None:
         """The stored answer to exactly this request, or None."""
-        table = tables.answers
         with self.database.reading() as connection:
-            row = connection.execute(select(table).where(table.c.hash == hash)).mappings().first()
+            row = connection.execute(_ANSWER, {"wanted": hash}).mappings().first()
         return None if row is None else _answer(row)
 
     def answers(self, hashes: Iterable[str]) -> dict[str, StoredAnswer]:
@@ -62,7 +66,7 @@ class Store:
     def settle(self, record: Record, answer: StoredAnswer | None = None) -> None:
         """Write a call's Record and, if there is one, its answer: both or neither."""
         with self.database.writing() as connection:
-            connection.execute(insert(tables.records).values(_record_row(record)))
+            connection.execute(_NEW_RECORD, _record_row(record))
             if answer is not None:
                 row = {
                     "hash": answer.hash,
@@ -74,7 +78,7 @@ class Store:
                     "created_ms": answer.created_ms,
                 }
                 # another process may have bought the same answer meanwhile: the first one stays
-                connection.execute(self._insert(tables.answers).values(row).on_conflict_do_nothing())
+                connection.execute(self._new_answer, row)
 
     # runs
 
