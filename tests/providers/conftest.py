@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from local_model import on_llamacpp, on_openvino, smollm2, weights_cache  # noqa: F401
 from provider_doubles import CANARY, KEY_VARIABLE
 
 
