@@ -56,6 +56,8 @@ class Told(NamedTuple):
     """First argument of text(…) or of an error."""
     facts: frozenset[str]
     """Names of the facts that go with it."""
+    error: bool
+    """Whether it is an error that is raised."""
     open: bool
     """Whether further facts come from a mapping."""
     place: str
@@ -147,7 +149,8 @@ def told() -> tuple[Told, ...]:
             if node.func.id in ours and isinstance(first, ast.Constant):
                 names = frozenset(keyword.arg for keyword in node.keywords if keyword.arg)
                 several = any(keyword.arg is None for keyword in node.keywords)
-                found.append(Told(str(first.value), names, several, f"{file}:{node.lineno}"))
+                error, place = node.func.id in ERRORS, f"{file}:{node.lineno}"
+                found.append(Told(str(first.value), names, error, several, place))
     return tuple(found)
 
 

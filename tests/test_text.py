@@ -116,3 +116,17 @@ def test_no_message_begins_or_ends_in_a_space_by_mistake(locale: str) -> None:
     # sentences of the report are joined to running text, so some of them carry their own space
     loose = {key for key, message in messages(locale).items() if message != message.strip()}
     assert {key for key in loose if not key.startswith("report.")} <= {"cli.hint", "cli.more_places"}
+
+
+def test_every_error_says_what_to_do_next() -> None:
+    silent = {one.key for one in told() if one.error and f"{one.key}_hint" not in messages("en")}
+    assert silent == set()
+
+
+HALF_WIDTH = re.compile(r"[\u4e00-\u9fff][,;:!?]|[,;!?][\u4e00-\u9fff]")
+BROKEN_SYNTAX = re.compile(r"\b(?:pypi|hf|modelscope|env|file|https?)\uff1a|`[^`]*[\uff0c\uff1a\uff08\uff09][^`]*`")
+
+
+def test_chinese_is_punctuated_as_chinese_and_what_is_to_be_typed_is_not() -> None:
+    assert {key: one for key, one in messages("zh").items() if HALF_WIDTH.search(one)} == {}
+    assert {key: one for key, one in messages("zh").items() if BROKEN_SYNTAX.search(one)} == {}

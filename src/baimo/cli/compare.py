@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from baimo.cli.command import Command
 from baimo.cli.options import options_of
+from baimo.cli.tables import show_json
 from baimo.core.ids import plain
 from baimo.errors import RequirementNotMet, UsageError
 from baimo.evals.options import CompareOptions
@@ -84,7 +84,10 @@ def compare(
             onlooker = Onlooker(live, quiet=quiet)
             if options.forecast:
                 planned = workspace.forecast(options, onlooker)
-                click.echo(json.dumps(plain(planned)) if as_json else forecast_line(planned))
+                if as_json:
+                    show_json(plain(planned))
+                else:
+                    click.echo(forecast_line(planned))
                 return 0
             verdict = workspace.compare(options, onlooker, _stopped_by_ctrl_c)
         report = workspace.report(verdict.run)
@@ -116,7 +119,7 @@ def written(report: Any, page: Path | None, *, as_json: bool, markdown: bool) ->
         except OSError as error:
             raise UsageError("cli.cannot_write", path=page, problem=error.strerror) from error
     if as_json:
-        click.echo(json.dumps(data(report), ensure_ascii=False, indent=2))
+        show_json(data(report))
     elif markdown:
         click.echo(markdown_of(report.verdict))
     else:

@@ -89,6 +89,8 @@ def _run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except click.ClickException as error:
         raise complaint(error) from None
+    except SystemExit:  # click's answer to a reader that has gone, and to nothing else
+        raise BrokenPipeError from None
     return code if isinstance(code, int) else 0
 
 
@@ -134,6 +136,8 @@ def _leave_streams() -> None:
 def told(error: BaimoError) -> int:
     """Say what is wrong and what to do next, on stderr; returns the exit code."""
     click.secho(text("cli.error", message=error), err=True, fg="red")
-    if error.hint:
-        click.secho(text("cli.hint", message=error.hint), err=True)
+    cause = error.__cause__  # what led to it is mended first
+    hints = [cause.hint, error.hint] if isinstance(cause, BaimoError) else [error.hint]
+    for hint in dict.fromkeys(hint for hint in hints if hint):
+        click.secho(text("cli.hint", message=hint), err=True)
     return error.exit_code

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from baimo.cli.command import Group, Number
-from baimo.cli.tables import table
+from baimo.cli.tables import show_json, table
 from baimo.errors import UsageError
 from baimo.text import language, text
 
@@ -47,11 +46,11 @@ def search(flags: dict[str, Any], words: tuple[str, ...], as_json: bool, **condi
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
 @click.pass_obj
 def vendors(flags: dict[str, Any], as_json: bool) -> None:
-    from baimo.core.ids import plain
+    from dataclasses import asdict
 
     found = _catalogue(flags).vendors()
     if as_json:
-        click.echo(json.dumps(plain(found), ensure_ascii=False, indent=2))
+        show_json([asdict(vendor) for vendor in found])
         return
     chinese = language() == "zh"
     table(
@@ -73,12 +72,12 @@ def vendors(flags: dict[str, Any], as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def show(flags: dict[str, Any], name: str) -> None:
-    from baimo.core.ids import plain
+    from dataclasses import asdict
 
     catalogue = _catalogue(flags)
     model = catalogue.model(name)
-    shown = {"model": _row(model), "vendor": plain(catalogue.vendor(model.vendor))}
-    click.echo(json.dumps(shown, ensure_ascii=False, indent=2, default=str))
+    shown = {"model": _row(model), "vendor": asdict(catalogue.vendor(model.vendor))}
+    show_json(shown)
 
 
 @models.command("pull", help=text("cli.models_pull"))
@@ -120,7 +119,7 @@ def test(flags: dict[str, Any], name: str, checks: tuple[str, ...], as_json: boo
         raise found.error
     if as_json:
         shown = {**plain(found), "checks": {check.ability: check.seen for check in found.checks}}
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2, default=str))
+        show_json(shown)
         return 0
     yes_no = {True: text("cli.yes"), False: text("cli.no")}
     rows = [
@@ -173,7 +172,7 @@ def _number(value: Any) -> Any:
 def _show(found: Iterable[Model], *, as_json: bool) -> None:
     found = list(found)
     if as_json:
-        click.echo(json.dumps([_row(model) for model in found], ensure_ascii=False, indent=2))
+        show_json([_row(model) for model in found])
         return
     rows = [
         [model.name, *_price(model), str(model.context_window or "?"), " ".join(model.abilities)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 
 from baimo.cli.command import Command, Group, Number, with_default
 from baimo.cli.compare import written
-from baimo.cli.tables import table
+from baimo.cli.tables import show_json, table
 from baimo.text import text
 
 
@@ -41,7 +40,7 @@ def list_(flags: dict[str, Any], task: str | None, limit: int, as_json: bool) ->
         for run in found
     ]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        show_json(rows)
     else:
         table(
             [text(f"cli.column_{name}") for name in ("run", "task", "status", "started", "winner")],
@@ -58,7 +57,7 @@ def show(flags: dict[str, Any], run: str) -> None:
     from baimo.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
-        click.echo(json.dumps(plain(workspace.run(run)), ensure_ascii=False, indent=2, default=str))
+        show_json(plain(workspace.run(run)))
 
 
 @click.command(cls=Command, help=text("cli.report"))

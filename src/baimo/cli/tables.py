@@ -1,11 +1,19 @@
-"""Plain tables on stdout: aligned for a person, tab-separated for a pipe."""
+"""Data on stdout: tables aligned for a person and tab-separated for a pipe, JSON for a program."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
+
+
+def show_json(value: Any) -> None:
+    """Print `value` as JSON; where the output is not UTF-8, in ASCII, so that it stays valid."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    click.echo(json.dumps(value, ensure_ascii=encoding != "utf8", indent=2, default=str))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from baimo.cli.command import Group, Number, with_default
+from baimo.cli.tables import show_json
 from baimo.text import text
 
 
@@ -68,7 +69,7 @@ def show(task: str, limit: int, as_json: bool) -> None:
                 for one in some
             ],
         }
-        click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        show_json(shown)
         return
     scorers = ", ".join(spec.name for spec in read.scorers)
     facts = {"name": read.name, "format": reading.format, "examples": len(read.examples)}
@@ -100,7 +101,7 @@ def check(task: str, as_json: bool) -> int:
             }
             for finding in findings
         ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        show_json(rows)
     for finding in [] if as_json else findings:
         color = {"error": "red", "warning": "yellow"}.get(finding.severity)
         click.secho(f"{text(f'cli.{finding.severity}')}  {finding.detail}", fg=color)

@@ -127,6 +127,8 @@ class Comparison:
             bill=answers.bill,
             currency=answers.currency,
         )
+        self._reason: ProviderError | None = None
+        """The last failure of a call."""
         self._waiting: list[Cell] = []
         """Proposed, but what they may cost was more than what was left while others were under way."""
         self._unreached: Counter[str] = Counter()
@@ -160,9 +162,12 @@ class Comparison:
 
     async def _round(self) -> str | None:
         """Ask one batch and enter what came; why the run stops, or None."""
-        cells, self._waiting = self._waiting or self._contest.propose(self._batch()), []
+        batch, cells, self._waiting = self._batch(), self._waiting, []
+        if not cells and batch == 0:
+            return "max_calls"
+        cells = cells or self._contest.propose(batch)
         if not cells:
-            return self._contest.reason or ("exhausted" if self._batch() else "max_calls")
+            return self._contest.reason or "exhausted"
         asked, stopped = await self._answered(cells)
         entered = [one for one in asked if one.sample is not None]
         limits = [one.error.key for one in asked if isinstance(one.error, BudgetExceeded)]
@@ -256,6 +261,7 @@ class Comparison:
         return self._contenders[candidate].route.model.vendor
 
     def _lose_patience(self, candidate: int, error: ProviderError) -> None:
+        self._reason = error
         vendor, leaving = self._vendor(candidate), list[int]()
         if isinstance(error, Unreachable):
             self._unreached[vendor] += 1
@@ -297,7 +303,7 @@ class Comparison:
         problem, run = (answered or self._sheet.samples)[-1].score.explanation, self._run.id
         if answered:
             raise ScorerError("compare.nothing_scored", problem=problem, run=run)
-        raise ProviderError("compare.nobody_answers", problem=problem, run=run)
+        raise ProviderError("compare.nobody_answers", problem=problem, run=run) from self._reason
 
     # time
 

@@ -33,7 +33,8 @@ def contest(options: CompareOptions, task: Task, prices_micros: Sequence[float |
         candidates=len(prices_micros),
         examples=len(task.examples),
         cost=cost,
-        exhaustive=options.exhaustive,
+        # one candidate alone is not chosen but measured
+        exhaustive=options.exhaustive or len(prices_micros) == 1,
         groups=groups(task),
         **_question(options),
     )
