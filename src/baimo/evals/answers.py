@@ -128,8 +128,8 @@ class Answers:
         stored = self._store.answer(hash)
         if stored is not None and hash not in self._bought:
             return Answer(stored.completion, hash, self._own(stored.price_micros, stored.currency), 0, True)
-        self._bought.pop(hash, None)
         reserved = self._reserve(route.model, request, fresh=stored is None)
+        self._bought.pop(hash, None)
         work = (
             self._buy(route, request, hash, surface)
             if stored is None
