@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` for it would cost every start 10 ms
 if TYPE_CHECKING:
     from baimo.workspace import Workspace as Workspace
 
