@@ -33,7 +33,7 @@ def test_the_beta_distribution_agrees_with_the_binomial_sum(a: int, b: int, x: f
     found = beta_cdf(np.array([x]), shape(a, b))[0]
     assert found == pytest.approx(exact, abs=0.006)
     if 1e-6 < exact < 0.5:
-        assert found == pytest.approx(exact, rel=0.15)
+        assert found == pytest.approx(exact, rel=0.25)
 
 
 def test_the_normal_tail_keeps_its_relative_accuracy() -> None:
@@ -81,7 +81,7 @@ def test_the_chance_to_be_better_is_that_of_the_posterior_or_at_most_twice_as_la
     found = evidence(complete(scores), 0, Question(target="population"))
     chance = exceeding(found, 0.01)
     for prior in (0, 1):
-        error = random.beta(found.error.a, found.error.b, (200_000, 1))
+        error = random.beta(found.error.a, found.error.b, (200_000, 4))
         gain = random.beta(found.gain[prior].a, found.gain[prior].b, (200_000, 4))
         loss = random.beta(found.loss[prior].a, found.loss[prior].b, (200_000, 4))
         simulated = ((error * gain - (1 - error) * loss) > 0.01).mean(axis=0)
@@ -93,11 +93,11 @@ def test_the_chance_to_be_better_is_that_of_the_posterior_or_at_most_twice_as_la
 def test_fine_grained_scores_count_for_more_and_clusters_for_less() -> None:
     random = np.random.default_rng(0)
     fine = 0.5 + 0.05 * random.choice([-1.0, 1.0], (4, 200))
-    assert dispersion(complete(fine), complete(fine).pairs(0)) < 0.2
+    assert dispersion(complete(fine), complete(fine).pairs(0)).max() < 0.2
     whole = np.repeat((random.random((4, 40)) < 0.6).astype(float), 5, axis=1)
     board = complete(whole, groups=[example // 5 for example in range(200)])
-    assert dispersion(board, board.pairs(0)) == pytest.approx(5.0, rel=0.25)
-    assert dispersion(complete(whole), complete(whole).pairs(0)) == pytest.approx(1.0, abs=0.01)
+    assert dispersion(board, board.pairs(0)).mean() == pytest.approx(5.0, rel=0.25)
+    assert dispersion(complete(whole), complete(whole).pairs(0)).mean() == pytest.approx(1.0, abs=0.01)
 
 
 @settings(max_examples=40)

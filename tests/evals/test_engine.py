@@ -150,6 +150,20 @@ def test_the_bound_that_is_reported_falls_and_the_forecast_shrinks() -> None:
     assert early.calls_left > late.calls_left == 0.0
 
 
+@pytest.mark.parametrize("groups", [None, [example // 4 for example in range(400)]])
+def test_intervals_stand_around_what_was_measured(groups: list[int] | None) -> None:
+    scores = answers(4, 6, 400)
+    engine = Engine(candidates=6, examples=400, groups=groups)
+    played(engine, scores, calls=300)
+    standing, leader = engine.standing(), engine.standing().leader
+    board = engine.board
+    assert standing.mean[leader] == pytest.approx(board.total[leader] / board.count[leader], abs=0.03)
+    assert (standing.low < standing.mean).all()
+    assert (standing.mean < standing.high).all()
+    assert (standing.low <= scores.mean(axis=1)).all()
+    assert (scores.mean(axis=1) <= standing.high).all()
+
+
 def errors(make: Callable[[int], np.ndarray], replays: int, **options: object) -> tuple[int, float]:
     """Wrong choices in so many replays, and the mean share of calls."""
     wrong, share = 0, 0.0

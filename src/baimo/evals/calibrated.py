@@ -52,7 +52,7 @@ class Evidence(NamedTuple):
 
     reference: int
     error: Shape
-    """Posterior of the reference's error rate, 0-dimensional."""
+    """Posterior of the reference's error rate, from all that it was asked or from the pair's own examples."""
     loss: tuple[Shape, Shape]
     """Posteriors of the loss rates under the fitted and under the flat prior."""
     gain: tuple[Shape, Shape]
@@ -83,24 +83,29 @@ class Risk(NamedTuple):
         return min(1.0, max(float(self.fitted.sum()), RACE * float(self.flat.max(initial=0.0))))
 
 
-def dispersion(board: Board, pairs: Pairs) -> float:
-    """Variance of paired differences relative to wins and losses of whole points, each example for itself.
+def dispersion(board: Board, pairs: Pairs) -> Floats:
+    """Variance of paired differences relative to wins and losses of whole points, each example for itself; shape [N].
 
     Below 1 where scores are fine-grained (a difference of 0.1 is a tenth of a loss but a hundredth of its variance),
-    above 1 where examples of one cluster go together; at few clusters nearer to "all examples of a cluster are one".
+    above 1 where examples of one cluster go together. Each pair's own figure is drawn towards that of all pairs, and
+    at few clusters towards "all examples of a cluster are one".
     """
     grain = (pairs.square.sum() + 1.0) / (pairs.absolute.sum() + 1.0)
+    grain = (pairs.square + 5.0 * grain) / (pairs.absolute + 5.0)
     if not board.clustered:
-        return float(grain)
+        return grain
     count = np.maximum(pairs.count, 1.0)
     mean = pairs.total / count
     between = pairs.cluster_square - 2.0 * mean * pairs.cluster_cross + mean**2 * pairs.cluster_size
-    within = float(np.sum(pairs.square - count * mean**2))
-    met = float(board.cluster[min(int(pairs.count.max()), board.examples - 1)] + 1)
-    sizes = np.diff(board.starts)
-    effect = float(between.sum()) / within * met / max(met - 1.0, 1.0) if within > 1e-9 else 1.0
-    typical = float((sizes**2).sum() / sizes.sum())
-    return float(grain) * max(1.0, (met * effect + 2.0 * typical) / (met + 2.0))
+    within = np.maximum(pairs.square - count * mean**2, 0.0)
+    met = count**2 / np.maximum(pairs.cluster_size, 1.0)  # clusters in common, were they of one size
+    between = between * met / np.maximum(met - 1.0, 1.0)  # one degree of freedom went into the mean
+    size = np.diff(board.starts)
+    typical = float(np.sum(size**2) / np.sum(size))
+    most = max(float(each) for each in met)
+    pooled = (most * between.sum() + 2.0 * typical * within.sum()) / max((most + 2.0) * within.sum(), 1e-9)
+    own = (met * between + 10.0 * pooled * within) / np.maximum((met + 10.0) * within, 1e-9)
+    return grain * np.maximum(1.0, np.where(within > 1e-9, own, max(pooled, 1.0)))
 
 
 def evidence(board: Board, reference: int, question: Question) -> Evidence:
@@ -119,8 +124,11 @@ def evidence(board: Board, reference: int, question: Question) -> Evidence:
         return Shape(prior[0] + weight * hits, prior[1] + weight * np.maximum(trials - hits, 0.0))
 
     flat = (0.5, 0.5)
-    total, count = board.total[reference], board.count[reference]
-    error = Shape(*(np.asarray(0.5 + weight[reference] * x) for x in (count - total, total)))
+    error = posterior(board.count - board.total, board.count, flat)
+    error = Shape(*(np.full(board.candidates, each[reference]) for each in error))
+    if board.clustered:  # in clusters the two strata vary together, more than the paired difference does
+        shared = posterior(missed, pairs.count, flat)
+        error = Shape(*(np.where(others, *pair) for pair in zip(shared, error, strict=True)))
     return Evidence(
         reference,
         error,
@@ -134,7 +142,7 @@ def exceeding(found: Evidence, threshold: float) -> Floats:
     error, error_weight = beta_nodes(found.error, 3)
     gain, gain_weight = beta_nodes(Shape(*(np.stack(x) for x in zip(*found.gain, strict=True))), 5)
     loss = Shape(*(np.stack(x)[:, :, None, None] for x in zip(*found.loss, strict=True)))
-    error = error[:, None]
+    error = error[None, :, :, None]
     # error * gain - (1 - error) * loss > threshold, solved for the loss rate
     limit = (error * gain[:, :, None, :] - threshold) / (1.0 - error)
     chance = np.einsum("pnij,i,j->pn", beta_cdf(limit, loss), error_weight, gain_weight)
@@ -148,7 +156,8 @@ def mean_scores(found: Evidence) -> Shape:
     mean = (1.0 - error.mean) * (1.0 - loss.mean) + error.mean * gain.mean
     variance = (1.0 - error.mean) ** 2 * loss.variance + error.mean**2 * gain.variance
     variance = variance + (gain.mean - 1.0 + loss.mean) ** 2 * error.variance
-    mean[found.reference], variance[found.reference] = 1.0 - error.mean, error.variance
+    own = found.reference
+    mean[own], variance[own] = 1.0 - error.mean[own], error.variance[own]
     mean = np.clip(mean, 1e-9, 1.0 - 1e-9)
     weight = np.maximum(mean * (1.0 - mean) / np.maximum(variance, 1e-18) - 1.0, 1e-3)
     return Shape(weight * mean, weight * (1.0 - mean))
@@ -242,12 +251,14 @@ class Rule:
         rival = int(np.argmax(np.where(~aside & (board.count >= 0.5 * board.count.max()), mean, -1.0)))
         if board.exhausted:
             return evidence(board, int(np.argmax(np.where(aside, -1.0, means(board)))), self.question)
-        found, met = evidence(board, rival, self.question), set[int]()
+        met: dict[int, tuple[float, Evidence]] = {}
         while rival not in met:
-            met.add(rival)
-            found = found if found.reference == rival else evidence(board, rival, self.question)
-            rival = int(np.argmax(np.where(aside, -np.inf, found.ahead)))
-        return found
+            found = evidence(board, rival, self.question)
+            ahead = np.where(aside, -np.inf, found.ahead)
+            met[rival] = float(ahead.max()), found
+            rival = int(np.argmax(ahead))
+        # each pair is compared on its own examples, so candidates may be ahead of each other in a circle
+        return min(met.values(), key=lambda one: one[0])[1]
 
     def _best(self, board: Board, found: Evidence) -> Risk:
         fitted, flat = np.where(self._aside(board), 0.0, exceeding(found, self.question.epsilon))
@@ -285,9 +296,8 @@ class Rule:
 
     def _leading(self, board: Board, leader: int, size: int) -> list[Cell]:
         """Ask the leader alone as long as that is a modest share of the money: it helps every comparison at once."""
-        spent = float(board.calls @ board.cost)
         second = int(np.delete(board.frontier, leader).max(initial=0))
-        aim = min(int(LEAD * spent / board.cost[leader]), second + AHEAD, board.examples)
+        aim = min(int(LEAD * board.calls.sum()), second + AHEAD, board.examples)
         places = board.untaken(leader, max(0, min(size, aim - int(board.frontier[leader]))))
         return board.take(leader, whole_clusters(board, leader, places)[:size])
 
@@ -324,7 +334,7 @@ class Rule:
 
     def _stuck(self, board: Board, risk: Risk) -> bool:
         """Whether a rival cannot be told from the leader by all the examples there are (target "population")."""
-        complete = board.calls >= board.examples
+        complete = (board.calls >= board.examples) & (self.question.target == "population")
         return bool(complete[risk.leader] and (complete & (risk.flat > self.question.delta / RACE)).any())
 
     def _share(self, board: Board) -> float:
