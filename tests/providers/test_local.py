@@ -18,10 +18,11 @@ from local_model import BRIEF, FRANCE, NAME, asked, provider
 
 from baimo.core.call import Completion, Request
 from baimo.core.message import Message, Part, Tool, ToolCall
-from baimo.errors import ConfigError, RequestRefused, UnknownModel
+from baimo.errors import ConfigError, ProviderError, RequestRefused, UnknownModel
 from baimo.providers import chat_template, gguf
 from baimo.providers.engine import Job, Piece
-from baimo.providers.local import LocalOptions, LocalProvider, Shelf
+from baimo.providers.local import LocalOptions, LocalProvider
+from baimo.providers.shelf import Shelf
 from baimo.providers.tools import Spoken, ToolReader
 
 HELLO = (Message(role="user", content="Hi"),)
@@ -260,3 +261,29 @@ def test_text_that_is_no_call_is_kept_to_the_letter(text: str, cut: int) -> None
     reader = ToolReader(Request(model=NAME, messages=HELLO, tools=TOOLS))
     parts = [reader.feed(text[at : at + cut]).text for at in range(0, len(text), cut)]
     assert "".join(parts) + reader.rest().text == text
+
+
+def test_a_model_that_openvino_cannot_read_is_left_to_llamacpp(tmp_path: Path) -> None:
+    library = pytest.importorskip("gguf", reason="gguf is missing: pip install 'baimo[local]'")
+    engines: dict[str, Any] = {}
+    for architecture in ("qwen2", "gemma3"):
+        path = tmp_path / f"{architecture}.gguf"
+        writer = library.GGUFWriter(path, architecture)
+        writer.add_context_length(128)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        engines[architecture] = provider(path).spec_of(NAME).args["engine"]
+    assert engines["gemma3"] == "llamacpp"
+    assert engines["qwen2"] == LocalOptions().preferred
+
+
+def test_a_closed_provider_says_so() -> None:
+    made = provider(Path("x"))
+
+    async def ask() -> None:
+        await made.aclose()
+        await made.complete(asked("hi"))
+
+    with pytest.raises(ProviderError, match="closed"):
+        asyncio.run(ask())

@@ -34,6 +34,7 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _F32, _F16, _Q8_0 = 0, 1, 8
 _FILE_TYPES = {"f16": 1, "q8_0": 7}
 _Q8_BLOCK = 32
+_CHUNK = 16 << 20  # bytes of weights that are dequantised at once, however large the tensor
 _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
 
 READ_ALIKE = frozenset({_F32, _F16, _Q8_0})
@@ -265,6 +266,8 @@ def converted(source: Path, form: WeightsFormat, *, cache: Path | None = None) -
         ProviderError: not a GGUF file, a value beyond the range of F16, or no place to write.
     """
     file = read(source)
+    if file.metadata.get("split.count", 1) > 1:
+        raise ProviderError("local.split", path=source, count=file.metadata["split.count"])
     if all(tensor.kind == _target_kind(tensor, form) for tensor in file.tensors):
         return source
     name = f"{file_hash(source)[:32]}-{form}-{CONVERTER}.gguf"
@@ -323,10 +326,13 @@ def write(file: GgufFile, form: WeightsFormat, out: Any) -> None:
     head = _pairs(file, form) + _infos(file, kinds, sizes)
     out.write(head + b"\0" * (-len(head) % file.alignment))
     for (tensor, data), kind, size in zip(arrays(file), kinds, sizes, strict=True):
-        encoded = _encoded(file, tensor, data, kind)
-        if len(encoded) != size:
+        written = 0
+        rows = data.reshape(-1, data.shape[-1])
+        step = max(1, _CHUNK // rows.shape[1])
+        for start in range(0, len(rows), step):
+            written += out.write(_encoded(file, tensor, rows[start : start + step], kind))
+        if written != size:
             raise ProviderError("local.truncated", path=file.path, problem=tensor.name)
-        out.write(encoded)
         out.write(b"\0" * (-size % file.alignment))
 
 

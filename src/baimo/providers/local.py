@@ -13,12 +13,11 @@ import difflib
 import json
 import platform
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +26,10 @@ from baimo.core.call import Completion, Delta, JsonFormat, Request, TokenLogprob
 from baimo.core.ids import digest
 from baimo.core.model import Vendor
 from baimo.core.registry import Spec
-from baimo.errors import BadReply, ConfigError, RequestRefused, UnknownModel
+from baimo.errors import BadReply, ConfigError, ProviderError, RequestRefused, UnknownModel
 from baimo.providers import agreement, chat_template, gguf
 from baimo.providers.engine import DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, Engine, Job, Piece
+from baimo.providers.shelf import SHELF
 from baimo.providers.tools import ToolReader
 
 if TYPE_CHECKING:
@@ -117,29 +117,34 @@ class LocalProvider:
         self._options = LocalOptions.read(settings.options)
         self._weights = weights
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="baimo-load")
-        self._loaded: dict[tuple[str, str], _Loaded] = {}
+        self._loaded: dict[tuple[str, bool], _Loaded] = {}
+        self._closed = False
 
     @property
     def spec(self) -> Spec:
-        """Engine, version and precision; `spec_of` adds the file."""
+        """The preferred engine, its version and precision; `spec_of` tells them for one model, with its file."""
+        return self._spec(self._options.preferred)
+
+    def spec_of(self, model: str) -> Spec:
+        """What answers for a model: engine, version, precision and the SHA-256 of the file; may take a second.
+
+        Raises:
+            UnknownModel, PullError: as `weights` does.
+            ProviderError: the file cannot be read.
+        """
+        path = self._path(model)
+        spec = self._spec(self._chosen(gguf.read(path), logprobs=False))
+        return dataclasses.replace(spec, args={**spec.args, "file": gguf.file_hash(path)})
+
+    def _spec(self, engine: str) -> Spec:
         from baimo.providers import llamacpp, openvino
 
         options = self._options
-        engine = options.preferred
         args: dict[str, Any] = {"vendor": self._vendor.name, "engine": engine, "context": options.context}
         if engine == "openvino":
             args |= {"precision": options.precision, "weights_format": options.weights_format}
         version = openvino.version() if engine == "openvino" else llamacpp.version()
         return Spec(name="local", args=args, version=f"{engine} {version}, conversion {gguf.CONVERTER}")
-
-    def spec_of(self, model: str) -> Spec:
-        """`spec` with the SHA-256 of the model's file, which may take a second to read.
-
-        Raises:
-            UnknownModel, PullError: as `weights` does.
-        """
-        spec = self.spec
-        return dataclasses.replace(spec, args={**spec.args, "file": gguf.file_hash(self._path(model))})
 
     async def complete(self, request: Request) -> Completion:
         """See `Provider.complete`.
@@ -197,31 +202,39 @@ class LocalProvider:
 
     async def aclose(self) -> None:
         """See `Provider.aclose`; a model that another provider uses stays loaded."""
+        self._closed = True
         loaded, self._loaded = self._loaded, {}
         for model in loaded.values():
             await asyncio.get_running_loop().run_in_executor(self._loader, SHELF.give_back, model.key)
         self._loader.shutdown(wait=False)
 
     async def _model(self, request: Request) -> _Loaded:
-        engine = self._options.preferred
-        if request.top_logprobs is not None and self._options.engine == "auto":
-            engine = "llamacpp"
-        key = (request.model, engine)
+        key = (request.model, request.top_logprobs is not None)
+        if self._closed:
+            raise ProviderError("local.closed")
         if (
             key not in self._loaded
         ):  # the loader is one thread: the second caller finds it loaded by the first
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._loader, self._load, request.model, engine)
+            await asyncio.get_running_loop().run_in_executor(self._loader, self._load, *key)
         return self._loaded[key]
 
-    def _load(self, model: str, engine: str) -> None:
-        if (model, engine) in self._loaded:
+    def _load(self, model: str, logprobs: bool) -> None:
+        if (model, logprobs) in self._loaded:
             return
         path = self._path(model)
-        key = digest([str(path), gguf.file_hash(path), engine, dataclasses.asdict(self._options)])
         file = gguf.read(path)
+        engine = self._chosen(file, logprobs)
+        key = digest([str(path), gguf.file_hash(path), engine, dataclasses.asdict(self._options)])
         loaded = SHELF.take(key, lambda: _engine(file, engine, self._options))
-        self._loaded[model, engine] = _Loaded(key=key, file=file, engine=loaded)
+        self._loaded[model, logprobs] = _Loaded(key=key, file=file, engine=loaded)
+
+    def _chosen(self, file: gguf.GgufFile, logprobs: bool) -> str:
+        """The engine for a model; only `auto` leaves a choice."""
+        from baimo.providers import openvino
+
+        if self._options.engine == "auto" and (logprobs or file.architecture not in openvino.ARCHITECTURES):
+            return "llamacpp"
+        return self._options.preferred
 
     def _path(self, model: str) -> Path:
         if self._weights is None:
@@ -256,50 +269,6 @@ class _Loaded:
             top_logprobs=request.top_logprobs,
             stream=stream,
         )
-
-
-@dataclass(slots=True)
-class _Place:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    engine: Engine | None = None
-    users: int = 0
-
-
-class Shelf:
-    """Loaded engines of the process by key, each closed when its last user gives it back."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._places: dict[str, _Place] = {}
-
-    def take(self, key: str, load: Callable[[], Engine]) -> Engine:
-        """The engine of `key`, loaded by the first who asks; the others wait."""
-        with self._lock:
-            place = self._places.setdefault(key, _Place())
-            place.users += 1
-        try:
-            with place.lock:
-                if place.engine is None:
-                    place.engine = load()
-                return place.engine
-        except BaseException:
-            self.give_back(key)
-            raise
-
-    def give_back(self, key: str) -> None:
-        """One user less."""
-        with self._lock:
-            place = self._places[key]
-            place.users -= 1
-            if place.users:
-                return
-            del self._places[key]
-        if place.engine is not None:
-            place.engine.close()
-
-
-SHELF = Shelf()
-"""The one shelf: an engine owns gigabytes and all cores, so a process has each once."""
 
 
 def _engine(file: gguf.GgufFile, engine: str, options: LocalOptions) -> Engine:

@@ -27,6 +27,9 @@ from baimo.providers.engine import Job, Piece, problem
 
 Precision = Literal["bf16", "f16", "f32"]
 
+ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
+"""What its GGUF reader knows: https://openvinotoolkit.github.io/openvino.genai/docs/guides/gguf"""
+
 _PREFILL_TOKENS = 512  # per step; more gives no throughput and makes running answers wait
 _SLICE = 4096  # characters
 _GIB = 1 << 30
