@@ -63,7 +63,9 @@ def offline(data: Path, task: Task) -> dict[str, dict[str, float]]:
     return board
 
 
-def checked(folder: Path, ended: Ended, server: Upstream, board: dict[str, dict[str, float]]) -> dict[str, Any]:
+def checked(
+    folder: Path, ended: Ended, server: Upstream, board: dict[str, dict[str, float]]
+) -> dict[str, Any]:
     """Figures of one run, after every promise was held against the offline board, the ledger and the server's log."""
     if ended.code:
         raise SystemExit(f"baimo ended with {ended.code}:\n{ended.err}")

@@ -67,7 +67,12 @@ def write_settings(
     folder: Path, address: str, *, concurrency: int, prices: dict[str, tuple[float, float]] | None = None
 ) -> None:
     """baimo.toml that names the upstream as provider `board`, and what its models cost per million tokens."""
-    lines = ["[providers.board]", f'base_url = "{address}/v1"', "inside = true", f"concurrency = {concurrency}"]
+    lines = [
+        "[providers.board]",
+        f'base_url = "{address}/v1"',
+        "inside = true",
+        f"concurrency = {concurrency}",
+    ]
     for model, (tokens_in, tokens_out) in (prices or {}).items():
         lines += [f'[models."board/{model}"]', f"input_per_million = {tokens_in}"]
         lines += [f"output_per_million = {tokens_out}"]
@@ -136,7 +141,11 @@ def baimo(folder: Path, *arguments: str, kill_when: Any = None) -> Ended:
     started = time.monotonic()
     with out.open("w") as stdout, err.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "baimo", *arguments], cwd=folder, stdout=stdout, stderr=stderr, env=environment
+            [sys.executable, "-m", "baimo", *arguments],
+            cwd=folder,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
         )
         while kill_when is not None and process.poll() is None:
             if kill_when():

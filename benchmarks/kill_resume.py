@@ -131,7 +131,9 @@ def main() -> None:
         models = sorted({row["model"] for row in rows(given.data / "zeroeval_crux_replies.jsonl.gz")})
         options = [option for model in models for option in ("--model", f"board/{model}")]
         command = ("compare", str(root / "task"), "--json", "--quiet", *options)
-        with upstream(root, given.data, latency_ms=given.latency_ms, faults=given.faults, slow_ms=500) as server:
+        with upstream(
+            root, given.data, latency_ms=given.latency_ms, faults=given.faults, slow_ms=500
+        ) as server:
 
             def workspace(name: str) -> Path:
                 (root / name).mkdir()
@@ -153,7 +155,10 @@ def main() -> None:
                 )
                 same = essence(ended.verdict) == wanted
                 equal += same
-                save("kill_resume", {"trial": number, **figures, "verdict_equal": same, "calls": whole.verdict["calls"]})
+                save(
+                    "kill_resume",
+                    {"trial": number, **figures, "verdict_equal": same, "calls": whole.verdict["calls"]},
+                )
     if equal < given.kills:
         raise SystemExit(f"{given.kills - equal} of {given.kills} verdicts differ from the uninterrupted one")
 

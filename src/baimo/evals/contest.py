@@ -38,7 +38,8 @@ class Contest:
         self.candidates = candidates
         self.examples = examples
         self.present = list(range(candidates))
-        self._exhaustive = exhaustive
+        # a single candidate is there to be measured: who wins is known before the first call
+        self._exhaustive = exhaustive or candidates == 1
         self._cost = cost
         self._question = question
         self._seen: list[_Seen] = []

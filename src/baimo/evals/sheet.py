@@ -17,6 +17,7 @@ from baimo.evals.contest import Contest
 from baimo.evals.options import CompareOptions
 from baimo.evals.slices import slices
 from baimo.evals.tally import Tally
+from baimo.text import text
 
 JUDGES = ("judge", "pairwise")
 """Scorers whose figure is a model's opinion: there a constant reply can win."""
@@ -65,13 +66,15 @@ class Sheet:
         return len(self.tallies) * len(self._task.examples)
 
     def disqualified_leader(self) -> tuple[int, Flag] | None:
-        """The leader, if it must not be crowned, and why."""
+        """The leader, if it must not be crowned, and why: how it answered, or that no answer could be scored."""
         standing = self.contest.standing()
         if standing is None:
             return None
-        raised = flags.flags(self._cells, judged=self._judged).get(
-            self.tallies[standing.leader].candidate, ()
-        )
+        tally = self.tallies[standing.leader]
+        if tally.outcomes and not tally.judged and any(other.judged for other in self.tallies):
+            reason = text("compare.never_scored", calls=tally.outcomes.total())
+            return standing.leader, Flag(kind="withdrawn", detail={"reason": reason}, disqualifies=True)
+        raised = flags.flags(self._cells, judged=self._judged).get(tally.candidate, ())
         flag = next((flag for flag in raised if flag.disqualifies), None)
         return None if flag is None else (standing.leader, flag)
 
