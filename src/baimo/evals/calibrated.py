@@ -11,8 +11,9 @@ at four examples.
 Two posteriors, because one prior cannot do both jobs. The *fitted* prior (empirical Bayes: what candidates of this
 board are like) makes many hopeless candidates cheap: their probabilities of being better by more than epsilon may
 sum to delta. The *flat* prior decides the race at the top, where a fitted prior would hand the win to whoever led
-early: for no single rival may it exceed delta / RACE. RACE is what optional stopping costs: a rule that looks after
-every batch and stops at p <= delta' is wrong up to about four or five times as often (docs/findings/engine.md).
+early: for no single rival may it exceed about delta / 4. That is what optional stopping costs: a rule that looks
+after every batch and stops at p <= delta' is wrong up to about four or five times as often
+(docs/findings/engine.md).
 
 Sources: successive rejects on shared examples, SySRs, arXiv 2606.07726; top-two sampling, Russo 2016, arXiv 1602.08448;
 UCB-E for models, arXiv 2407.06172; finite populations, Waudby-Smith & Ramdas, arXiv 2006.04347.
@@ -31,8 +32,10 @@ from baimo.evals.beta import Shape, beta_cdf, beta_nodes, fitted_prior, logit_mo
 from baimo.evals.board import Board, Cell, Floats, Pairs, Question, Standing
 from baimo.evals.guaranteed import tiers
 
-RACE = 4.0
+RACE = 3.5
 """How much stricter than delta a single rival is judged, for being looked at after every batch."""
+HASTE = 4.0
+"""All levels are taken 1 + HASTE x delta times: loose levels are met early, when the leader still changes."""
 START = 3
 """Clusters (examples, without groups) that every candidate answers before anything is decided."""
 GROWTH = 0.25
@@ -77,10 +80,10 @@ class Risk(NamedTuple):
     flat: Floats
     """The same under the flat prior."""
 
-    @property
-    def bound(self) -> float:
+    def bound(self, delta: float) -> float:
         """The level reached: the choice may be announced when this is at most delta."""
-        return min(1.0, max(float(self.fitted.sum()), RACE * float(self.flat.max(initial=0.0))))
+        worst = max(float(self.fitted.sum()), RACE * float(self.flat.max(initial=0.0)))
+        return min(1.0, (1.0 + HASTE * delta) * worst)
 
 
 def dispersion(board: Board, pairs: Pairs) -> Floats:
@@ -98,14 +101,16 @@ def dispersion(board: Board, pairs: Pairs) -> Floats:
     mean = pairs.total / count
     between = pairs.cluster_square - 2.0 * mean * pairs.cluster_cross + mean**2 * pairs.cluster_size
     within = np.maximum(pairs.square - count * mean**2, 0.0)
-    met = count**2 / np.maximum(pairs.cluster_size, 1.0)  # clusters in common, were they of one size
+    met: Floats = count**2 / np.maximum(pairs.cluster_size, 1.0)  # clusters in common, were they of one size
     between = between * met / np.maximum(met - 1.0, 1.0)  # one degree of freedom went into the mean
     size = np.diff(board.starts)
     typical = float(np.sum(size**2) / np.sum(size))
-    most = max(float(each) for each in met)
-    pooled = (most * between.sum() + 2.0 * typical * within.sum()) / max((most + 2.0) * within.sum(), 1e-9)
-    own = (met * between + 10.0 * pooled * within) / np.maximum((met + 10.0) * within, 1e-9)
-    return grain * np.maximum(1.0, np.where(within > 1e-9, own, max(pooled, 1.0)))
+    most = float(np.max(met))
+    spread = max(float(np.sum(within)), 1e-9)
+    pooled = (most * float(np.sum(between)) / spread + 2.0 * typical) / (most + 2.0)
+    own: Floats = (met * between + 10.0 * pooled * within) / np.maximum((met + 10.0) * within, 1e-9)
+    own[within <= 1e-9] = pooled
+    return grain * np.maximum(1.0, own)
 
 
 def evidence(board: Board, reference: int, question: Question) -> Evidence:
@@ -150,9 +155,12 @@ def exceeding(found: Evidence, threshold: float) -> Floats:
     return chance
 
 
-def mean_scores(found: Evidence) -> Shape:
-    """Posterior of each candidate's own mean score, shape [N]: moments of the three rates, matched by a Beta."""
-    error, loss, gain = found.error, found.loss[0], found.gain[0]
+def mean_scores(found: Evidence, prior: int) -> Shape:
+    """Posterior of each candidate's own mean score, shape [N]: moments of the three rates, matched by a Beta.
+
+    `prior` is 0 for the fitted one, 1 for the flat one.
+    """
+    error, loss, gain = found.error, found.loss[prior], found.gain[prior]
     mean = (1.0 - error.mean) * (1.0 - loss.mean) + error.mean * gain.mean
     variance = (1.0 - error.mean) ** 2 * loss.variance + error.mean**2 * gain.variance
     variance = variance + (gain.mean - 1.0 + loss.mean) ** 2 * error.variance
@@ -206,9 +214,7 @@ class Rule:
         risk, found = self._risk(board)
         exact = board.exhausted and self.question.target == "set"
         bound = self._level(board)
-        alive = ~self._aside(board) & (
-            (risk.flat > self.question.delta / RACE) | (risk.fitted > self._share(board))
-        )
+        alive = ~self._aside(board) & ((risk.flat > self._rival) | (risk.fitted > self._share(board)))
         alive[risk.choice] = True
         mean, low, high = self._intervals(board, found)
         if exact:
@@ -230,7 +236,7 @@ class Rule:
 
     def _level(self, board: Board) -> float:
         exact = board.exhausted and self.question.target == "set"
-        return 0.0 if exact else self._risk(board)[0].bound
+        return 0.0 if exact else self._risk(board)[0].bound(self.question.delta)
 
     def _risk(self, board: Board) -> tuple[Risk, Evidence]:
         if self._known is None or self._known[:2] != (board, board.version):
@@ -283,7 +289,7 @@ class Rule:
 
     def _urgency(self, board: Board, risk: Risk, found: Evidence) -> Floats:
         """Risk removed per unit of money if a candidate is asked further, shape [N]; negative = not to be asked."""
-        open_race = risk.flat > self.question.delta / RACE
+        open_race = risk.flat > self._rival
         weight = risk.fitted + np.where(open_race, 3.0 * risk.flat, 0.0)
         if risk.choice != risk.leader:  # the choice is asked along with whoever is most in its way
             weight[risk.choice] = weight.max()
@@ -312,20 +318,20 @@ class Rule:
     def _forecast(self, board: Board, risk: Risk, found: Evidence) -> float:
         """Calls until every candidate's risk has fallen to its share, at the speed at which it fell so far."""
         weight = np.maximum(risk.fitted, risk.flat)
-        goal = np.where(
-            risk.flat > self.question.delta / RACE, self.question.delta / RACE, self._share(board)
-        )
+        goal = np.where(risk.flat > self._rival, self._rival, self._share(board))
         more = np.log(np.maximum(weight / goal, 1.0)) / speed(weight, board.frontier)
         more = np.minimum(more, board.examples - board.calls)
         more[found.reference] = np.max(board.calls + more) - board.calls[found.reference]
         return float(np.clip(more.sum(), 1.0, board.examples * board.candidates - board.calls.sum()))
 
     def _intervals(self, board: Board, found: Evidence) -> tuple[Floats, Floats, Floats]:
-        shape = mean_scores(found)
-        center, spread = logit_moments(shape)
+        mean = mean_scores(found, 0).mean
+        center, spread = logit_moments(
+            mean_scores(found, 1)
+        )  # nobody's interval leans on what the others are like
         z = NormalDist().inv_cdf(1.0 - self.question.delta / (2.0 * board.candidates))
         low, high = (1.0 / (1.0 + np.exp(-(center + side * z * spread))) for side in (-1.0, 1.0))
-        mean = shape.mean
+        low, high = np.minimum(low, mean), np.maximum(high, mean)
         if self.question.target == "set":
             done = (board.calls >= board.examples) & (board.count > 0)
             mean, low, high = (np.where(done, means(board), x) for x in (mean, low, high))
@@ -335,9 +341,15 @@ class Rule:
     def _stuck(self, board: Board, risk: Risk) -> bool:
         """Whether a rival cannot be told from the leader by all the examples there are (target "population")."""
         complete = (board.calls >= board.examples) & (self.question.target == "population")
-        return bool(complete[risk.leader] and (complete & (risk.flat > self.question.delta / RACE)).any())
+        return bool(complete[risk.leader] and (complete & (risk.flat > self._rival)).any())
+
+    @property
+    def _rival(self) -> float:
+        """The flat probability at which a single rival is out."""
+        return self.question.delta / (RACE * (1.0 + HASTE * self.question.delta))
 
     def _share(self, board: Board) -> float:
+        """A candidate's share of what all may sum to."""
         return self.question.delta / (2.0 * board.candidates)
 
     def _aside(self, board: Board) -> NDArray[np.bool_]:
