@@ -24,7 +24,8 @@ ERRORS = {
 
 
 FAMILIES = {
-    "cli.*": ("cli", "evals/tasks/check.py"),
+    "cli.*": ("cli",),
+    "cli.severity_*": ("evals/tasks/check.py",),
     "cli.column_*": ("cli",),
     "cli.wants_*": ("cli",),
     "options.*_*": ("evals/options.py",),

@@ -104,7 +104,7 @@ def check(task: str, as_json: bool) -> int:
         show_json(rows)
     for finding in [] if as_json else findings:
         color = {"error": "red", "warning": "yellow"}.get(finding.severity)
-        click.secho(f"{text(f'cli.{finding.severity}')}  {finding.detail}", fg=color)
+        click.secho(f"{text(f'cli.severity_{finding.severity}')}  {finding.detail}", fg=color)
         for place in finding.places[:10]:
             click.echo(f"    {place.file or place.split}:{place.line or place.id}")
         if len(finding.places) > 10:

@@ -67,7 +67,7 @@ def test_a_note_is_one_line_with_its_place(tmp_path: Path, monkeypatch: pytest.M
     place = f"{tmp_path / 'promptfooconfig.yaml'}:2"
     assert str(reading.notes[0]) == f"{place}: not carried over: assertions of the type javascript"
     monkeypatch.setenv("BAIMO_LANG", "zh")
-    assert str(reading.notes[0]) == f"{place}:未能带入:类型为 javascript 的断言"
+    assert str(reading.notes[0]) == f"{place}：未能带入：类型为 javascript 的断言"
 
 
 def test_plain_equality_becomes_a_target(tmp_path: Path) -> None:

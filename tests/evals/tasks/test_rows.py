@@ -184,3 +184,16 @@ def test_names_decide_only_where_content_does_not(tmp_path: Path) -> None:
     assert container(_file(tmp_path, "data", '  [{"input": "x"}]')) == "json"
     assert container(_file(tmp_path, "data2", '{"input": "x"}')) == "jsonl"
     assert container(_file(tmp_path, "x.csv.gz", gzip.compress(b"a,b\n"))) == "csv"
+
+
+def test_records_that_begin_on_one_line_have_ids_of_their_own(tmp_path: Path) -> None:
+    source = '[{"input": "a"}, {"input": "b"},\n{"input": "c"}, {"input":\n"d"}, {"input": "e"}]'
+    found = [(one.id, one.line) for one in load_task(_file(tmp_path, "one.json", source)).examples]
+    assert found == [("1", 1), ("1.2", 1), ("2", 2), ("2.2", 2), ("3", 3)]
+    alpaca = '[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]'
+    assert len(load_task(_file(tmp_path, "alpaca.json", alpaca)).examples) == 2
+
+
+def test_an_id_that_is_given_twice_on_one_line_is_still_an_error(tmp_path: Path) -> None:
+    error = _error(_file(tmp_path, "one.json", '[{"id": "1", "input": "a"}, {"id": "1", "input": "b"}]'))
+    assert error.key == "tasks.double_id"

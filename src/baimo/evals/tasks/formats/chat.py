@@ -102,7 +102,7 @@ def alpaca(rows: Iterable[Row], path: Path, columns: Columns, notebook: Notebook
             "context": context,
         }
         yield Example(
-            id=str(record.get("id", row.line)),
+            id=str(record.get("id", row.id)),
             fields=fields | ({"system": system} if isinstance(system, str) else {}),
             target=record.get("output") or None,
             metadata=metadata,
@@ -133,7 +133,7 @@ def _conversation(
         notebook.add("left_field", row.line, name=name)
     asked = next((message for message in reversed(messages) if message.role == "user"), messages[-1])
     return Example(
-        id=str(row.value.get("id", row.line)),
+        id=str(row.value.get("id", row.id)),
         fields={"input": text_of(asked)},
         target=target,
         messages=messages,
@@ -164,13 +164,14 @@ def _parsed(words: Any) -> Any:
 
 
 def _items(first: Row, rest: Iterable[Row], path: Path, notebook: Notebook) -> Iterator[Row]:
-    for line, record in chain([first], rest):
+    for row in chain([first], rest):
+        line, record = row.line, row.value
         item = record.get("item")
         if not isinstance(item, Mapping):
             raise TaskError("tasks.record_without", path=path, line=line, name="item", format="openai-evals")
         for name in sorted(record.keys() - {"item"}):
             notebook.add("left_field", line, name=name)
-        yield Row(line, dict(cast("Mapping[str, Any]", item)))
+        yield row._replace(value=dict(cast("Mapping[str, Any]", item)))
 
 
 def _spare(row: Row, known: set[str]) -> tuple[dict[str, Any], list[str]]:

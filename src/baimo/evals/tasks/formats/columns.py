@@ -82,7 +82,7 @@ def examples(rows: Iterable[Row], path: Path, columns: Columns, notebook: Notebo
     """
     settled, unseen, first = columns, columns.named, None
     for row in rows:
-        row = Row(row.line, _with_json(row, path, columns.json))
+        row = row._replace(value=_with_json(row, path, columns.json))
         settled = _settled(row, settled, path, notebook)
         first = first or row
         # a column may be absent from some rows of JSON Lines, but one that no row has is a slip of the pen
@@ -154,7 +154,7 @@ def _example(row: Row, path: Path, columns: Columns) -> Example:
         fields["input"] = "" if question is None else question
     group = cell(columns.group)
     return Example(
-        id=_id(cell(columns.id), row, path) if columns.id else str(row.line),
+        id=_id(cell(columns.id), row, path) if columns.id else row.id,
         fields=fields,
         target=_target(row, columns.target),
         messages=messages_of(turns, path, row.line) if turns is not None else (),

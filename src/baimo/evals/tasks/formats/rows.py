@@ -35,6 +35,13 @@ class Row(NamedTuple):
     """Line on which it begins, from 1; in Parquet the number of the row."""
     value: dict[str, Any]
     """The record, as JSON-ready data."""
+    before: int = 0
+    """Records that begin on the same line before it, as in a JSON array on one line."""
+
+    @property
+    def id(self) -> str:
+        """Its id when it has none of its own."""
+        return f"{self.line}.{self.before + 1}" if self.before else str(self.line)
 
 
 def container(path: Path) -> str:
@@ -118,12 +125,13 @@ def json_array(path: Path) -> Iterator[Row]:
         items = msgspec.json.decode(data, type=list[msgspec.Raw])
     except (msgspec.DecodeError, RecursionError) as error:
         raise TaskError("tasks.bad_json", path=path, line=_error_line(data, error), problem=error) from error
-    position, line = 0, 1
+    position, line, last, before = 0, 1, 0, 0
     for item in items:
         raw = bytes(item)
         start = data.index(raw, position)
         line += data.count(b"\n", position, start)
-        yield Row(line, json_object(raw.decode(), path, line))
+        last, before = line, before + 1 if line == last else 0
+        yield Row(line, json_object(raw.decode(), path, line), before)
         position = start + len(raw)
         line += raw.count(b"\n")
 
