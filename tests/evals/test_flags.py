@@ -72,6 +72,12 @@ def test_a_copy_is_found_in_both_directions_and_not_disqualified() -> None:
     assert "c" not in found
 
 
+def test_two_prompts_of_one_model_may_answer_alike() -> None:
+    cells = answers("a", essay("a")) + answers("b", essay("a"))
+    assert flags(cells, judged=False, model_of={"a": "v/m", "b": "v/m"}) == {}
+    assert set(flags(cells, judged=False, model_of={"a": "v/m", "b": "v/other"})) == {"a", "b"}
+
+
 def test_a_copy_of_three_replies_in_four_is_found_when_only_half_of_the_cells_are_seen() -> None:
     chance = random.Random(2)
     copied = answers("b", lambda n: essay("a")(n) if n % 4 else essay("b")(n), count=200)

@@ -82,13 +82,17 @@ def mark(reply: str) -> int:
     return int.from_bytes(hashlib.blake2b(folded.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
-def flags(cells: Iterable[Cell], *, judged: bool) -> dict[str, tuple[Flag, ...]]:
+def flags(
+    cells: Iterable[Cell], *, judged: bool, model_of: Mapping[str, str] | None = None
+) -> dict[str, tuple[Flag, ...]]:
     """Every candidate's flags; candidates without any are left out.
 
     Args:
         cells: the answers seen so far, at most one per candidate and example; failed calls left out.
         judged: whether a model judges (judge, pairwise, llm-rubric) and no reference decides.
+        model_of: model of each candidate; two prompts of one model may well answer alike.
     """
+    models = model_of or {}
     seen = list(cells)
     by_candidate: defaultdict[str, list[Cell]] = defaultdict(list)
     for item in seen:
@@ -98,6 +102,8 @@ def flags(cells: Iterable[Cell], *, judged: bool) -> dict[str, tuple[Flag, ...]]
         found = (constant(own, judged=judged), silent(own), swayed(own))
         raised[name] += [flag for flag in found if flag]
     for copy in copies(seen):
+        if copy.first in models and models[copy.first] == models.get(copy.second):
+            continue
         for name, other in ((copy.first, copy.second), (copy.second, copy.first)):
             detail = {"of": other, "share": copy.share, "expected": copy.expected, "cells": copy.cells}
             raised[name].append(Flag(kind="copy", detail=detail))

@@ -49,6 +49,7 @@ class Sheet:
         self._currency = currency
         self._cells: list[flags.Cell] = []
         self._judged = task.scorers[0].name in JUDGES
+        self._model_of = {str(one["name"]): str(one["model"]) for one in run.candidates}
 
     def enter(self, cell: Cell, sample: Sample, reply: flags.Cell | None) -> None:
         """Count one sample, and tell the contest; the order of entries decides what is asked next."""
@@ -74,7 +75,7 @@ class Sheet:
         if tally.outcomes and not tally.judged and any(other.judged for other in self.tallies):
             reason = text("compare.never_scored", calls=tally.outcomes.total())
             return standing.leader, Flag(kind="withdrawn", detail={"reason": reason}, disqualifies=True)
-        raised = flags.flags(self._cells, judged=self._judged).get(tally.candidate, ())
+        raised = self._flags().get(tally.candidate, ())
         flag = next((flag for flag in raised if flag.disqualifies), None)
         return None if flag is None else (standing.leader, flag)
 
@@ -122,7 +123,7 @@ class Sheet:
             error_bound=1.0 if standing is None else standing.error_bound,
             target=options.target,
             examples=len(self._task.examples),
-            standings=self._standings(flags.flags(self._cells, judged=self._judged)),
+            standings=self._standings(self._flags()),
             calls=len(self.samples),
             calls_paid=self._bill.calls + self._bill.failed,
             calls_exhaustive=self.exhaustive_calls,
@@ -135,6 +136,9 @@ class Sheet:
             cost_left_micros=None if left is None else self._left_micros(left),
             slices=slices(self.samples, metadata, strict=options.score == "strict"),
         )
+
+    def _flags(self) -> dict[str, tuple[Flag, ...]]:
+        return flags.flags(self._cells, judged=self._judged, model_of=self._model_of)
 
     def _standings(self, flagged: dict[str, tuple[Flag, ...]]) -> tuple[Standing, ...]:
         standing = self.contest.standing()
