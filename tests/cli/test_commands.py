@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -272,3 +275,30 @@ def test_every_json_output_is_json_and_nothing_else(decided: Ended) -> None:
         ended = baimo(*arguments, "--json")
         assert ended.code == 0, arguments
         assert isinstance(ended.data, (dict, list)), arguments
+
+
+def test_ctrl_c_ends_with_a_verdict_on_what_is_known_and_a_way_to_go_on(folder: Path) -> None:
+    config(
+        folder,
+        "".join(
+            f'[providers.{name}]\nprotocol = "fake"\ninside = true\noptions = {{ constant = "2", latency_ms = 200 }}\n'
+            for name in ("one", "two")
+        ),
+    )
+    rows = [{"input": f"{n}", "target": "2"} for n in range(400)]
+    arguments = ["compare", task(folder, rows=rows), "--model", "one/m", "--model", "two/m", "--exhaustive"]
+    command = [sys.executable, "-m", "baimo", *arguments, "--batch", "2", "--json"]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        while not (line := running.stderr.readline()).startswith("compare:"):
+            assert line, "it ended by itself"
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    found = json.loads(out)
+    assert found["stopped"] == "interrupted"
+    assert 0 < found["calls"] < 800
+    assert f"baimo compare --resume {found['run']['id']}" in err
