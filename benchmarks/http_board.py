@@ -1,4 +1,4 @@
-"""A board of recorded models behind HTTP, and the real `baimo compare` in front of it: what the HTTP benchmarks share."""
+"""A board of recorded models behind HTTP, and the real `baimo compare` in front of it."""
 
 from __future__ import annotations
 
@@ -46,8 +46,11 @@ texts = "unquoted"
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """A file of JSON lines, gzipped or not."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as file
+    ):
         for line in file:
             yield json.loads(line)
 

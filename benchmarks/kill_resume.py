@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from http_board import Ended, Upstream, baimo, save, upstream, write_settings, write_task
+from http_board import Ended, Upstream, baimo, rows, save, upstream, write_settings, write_task
 
 from baimo.store.engine import Database
 from baimo.store.store import Store
@@ -37,9 +37,9 @@ def essence(verdict: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def cells(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+def cells(served: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
     """How often each cell was answered well."""
-    return Counter((row["model"], row["example"]) for row in rows if row["outcome"] == "ok")
+    return Counter((row["model"], row["example"]) for row in served if row["outcome"] == "ok")
 
 
 def in_store(folder: Path, examples: dict[str, str]) -> set[tuple[str, str]]:
@@ -125,8 +125,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write_task(root / "task", given.data / "zeroeval_crux_prompts.jsonl")
-        from http_board import rows
-
         examples = {row["prompt"]: row["id"] for row in rows(root / "task" / "test.jsonl")}
         models = sorted({row["model"] for row in rows(given.data / "zeroeval_crux_replies.jsonl.gz")})
         options = [option for model in models for option in ("--model", f"board/{model}")]
@@ -147,9 +145,11 @@ def main() -> None:
             for number in range(given.kills):
                 resume = number % 2 == 1
                 last = number == given.kills - 1
-                moments = [chance.randint(1, paid - 20) for _ in range(1)]
-                if last:
-                    moments = [chance.randint(1, paid // 4) for _ in range(3)]
+                moments = (
+                    [chance.randint(1, paid // 4) for _ in range(3)]
+                    if last
+                    else [chance.randint(1, paid - 20)]
+                )
                 ended, figures = trial(
                     workspace(f"trial-{number}"), server, command, moments, examples, resume=resume
                 )
@@ -157,7 +157,7 @@ def main() -> None:
                 equal += same
                 save(
                     "kill_resume",
-                    {"trial": number, **figures, "verdict_equal": same, "calls": whole.verdict["calls"]},
+                    {"trial": number, **figures, "verdict_equal": same, "calls": wanted["calls"]},
                 )
     if equal < given.kills:
         raise SystemExit(f"{given.kills - equal} of {given.kills} verdicts differ from the uninterrupted one")

@@ -6,10 +6,7 @@ The only bridge between synchronous callers and the asynchronous inside.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import fnmatch
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -28,11 +25,12 @@ from baimo.core.ids import canonical, plain, sortable_id
 from baimo.core.model import Model
 from baimo.core.money import MICROS
 from baimo.core.run import Run, Sample
-from baimo.core.task import Candidate, Task
+from baimo.core.task import Task
 from baimo.core.verdict import Forecast, Progress, Verdict
-from baimo.errors import BaimoError, TaskError, UnknownModel, UsageError
+from baimo.errors import BaimoError, TaskError, UsageError
 from baimo.evals.answers import JUDGE, Answers, Limits, Route
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
+from baimo.evals.lineup import described, is_unpriced, lineup, lineup_of, subset
 from baimo.evals.options import CompareOptions
 from baimo.evals.report.report import Report
 from baimo.evals.setting_up import contest, expected_micros, forecast_of
@@ -44,9 +42,6 @@ from baimo.providers.pool import Providers
 from baimo.store.engine import Database
 from baimo.store.store import Store
 from baimo.text import text
-
-EMBEDDED = "local/smollm2-135m-instruct"
-"""The model that answers when nothing is configured."""
 
 _Result = TypeVar("_Result")
 
@@ -164,7 +159,7 @@ class Workspace:
             scorers = [scorer(spec, folder=Path(task.folder), ask=ask) for spec in task.scorers]
             forecast = forecast_of(options, task, contenders, answers)
             watcher.forecast(forecast)
-            run = replace(run, candidates=tuple(_described(contender) for contender in contenders))
+            run = replace(run, candidates=tuple(described(contender) for contender in contenders))
             if options.resume is None:
                 self.store.begin(run)
             else:
@@ -209,7 +204,7 @@ class Workspace:
         )
         if options.max_cost is None:
             options = replace(options, max_cost=self.settings.compare.max_cost)
-        task = _subset(load_task(options.task), options)
+        task = subset(load_task(options.task), options)
         started_ms = _now_ms()
         run = Run(
             id=sortable_id("run", started_ms, os.urandom(7)),
@@ -236,7 +231,7 @@ class Workspace:
         changes = {name: value for name, value in given.items() if value is not None}
         options = replace(before, resume=run.id, **changes)
         try:
-            now = _subset(load_task(before.task), before).hash
+            now = subset(load_task(before.task), before).hash
         except BaimoError:  # moved, deleted or broken: the run does not need it
             now = task.hash
         if now != task.hash:
@@ -249,13 +244,14 @@ class Workspace:
         from baimo.evals.tasks.prompts import Renderer
 
         contenders: list[Contender] = []
-        for candidate in _candidates_of(run) or self._candidates(task, options, watcher):
+        notice = watcher.notice
+        for candidate in lineup_of(run) or lineup(task, options, self.catalogue, notice):
             model = self.catalogue.model(candidate.model)
             vendor = self.catalogue.vendor(model.vendor)
             if task.data_class == "confidential" and not vendor.inside:
                 raise UsageError("compare.confidential", task=task.name, model=model.name)
             if model.weights and located(model, self._models) is None:
-                watcher.notice(text("compare.pulling", model=model.name, source=model.weights))
+                notice(text("compare.pulling", model=model.name, source=model.weights))
                 pull(model, self._models)
             contender = Contender(
                 candidate=candidate,
@@ -265,44 +261,10 @@ class Workspace:
             )
             contender.request(task.examples[0])  # a template that does not render is told before any call
             contenders.append(contender)
-        unpriced = sorted({each.route.model.name for each in contenders if _is_unpriced(each.route.model)})
+        unpriced = sorted({each.route.model.name for each in contenders if is_unpriced(each.route.model)})
         if options.max_cost is not None and unpriced:
             raise UsageError("compare.unpriced_budget", models=", ".join(unpriced))
         return contenders
-
-    def _candidates(self, task: Task, options: CompareOptions, watcher: Watcher) -> tuple[Candidate, ...]:
-        from baimo.evals.tasks.candidates import candidate, candidates
-
-        if options.model:
-            names = [name for pattern in options.model for name in self._matching(pattern)]
-            tables = [{"model": name, "prompt": prompt.name} for name in names for prompt in task.prompts]
-            chosen = tuple(candidate(task, table) for table in tables)
-        else:
-            chosen = candidates(task)
-        if not chosen:
-            watcher.notice(text("compare.embedded", model=EMBEDDED))
-            chosen = (candidate(task, {"model": EMBEDDED}),)
-        if options.only:
-            kept = tuple(
-                one
-                for one in chosen
-                if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in options.only)
-            )
-            if not kept:
-                known = ", ".join(one.name for one in chosen)
-                raise UsageError("compare.nobody_left", patterns=", ".join(options.only), known=known)
-            return kept
-        return chosen
-
-    def _matching(self, pattern: str) -> list[str]:
-        if not any(sign in pattern for sign in "*?["):
-            return [self.catalogue.model(pattern).name]
-        vendor = pattern.partition("/")[0]
-        listed = self.catalogue.models(None if any(sign in vendor for sign in "*?[") else vendor)
-        found = [model.name for model in listed if fnmatch.fnmatchcase(model.name, pattern)]
-        if not found:
-            raise UnknownModel("compare.no_match", pattern=pattern)
-        return found
 
     def _answers(self, run: Run, options: CompareOptions) -> Answers:
         return Answers(
@@ -416,37 +378,6 @@ def _bridged(work: Coroutine[Any, Any, _Result]) -> _Result:
     if isinstance(result, BaseException):
         raise result
     return result
-
-
-def _subset(task: Task, options: CompareOptions) -> Task:
-    if options.examples is None or options.examples >= len(task.examples):
-        return task
-    kept = sorted(random.Random(options.seed).sample(range(len(task.examples)), options.examples))
-    return replace(task, examples=tuple(task.examples[index] for index in kept))
-
-
-def _candidates_of(run: Run) -> tuple[Candidate, ...]:
-    """The candidates that a run began with; none when it begins now."""
-    fields = {field.name for field in dataclasses.fields(Candidate)}
-    return tuple(
-        msgspec.convert({name: value for name, value in row.items() if name in fields}, Candidate)
-        for row in run.candidates
-    )
-
-
-def _described(contender: Contender) -> dict[str, Any]:
-    model = contender.route.model
-    return {
-        **plain(contender.candidate),
-        "provider": plain(contender.route.provider.spec),
-        "price": None if model.price is None else msgspec.to_builtins(model.price),
-    }
-
-
-def _is_unpriced(model: Model) -> bool:
-    return (
-        model.price is None or model.price.input_per_million is None or model.price.output_per_million is None
-    )
 
 
 def _now_ms() -> int:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,17 +81,6 @@ class Play:
             )
             for name in self.names
         ]
-        run = Run(
-            id=self.run,
-            task="t",
-            task_hash="",
-            options={},
-            candidates=(),
-            config_hash="",
-            seed=0,
-            started_ms=0,
-            version="0",
-        )
         contest = Contest(
             candidates=len(self.names),
             examples=self.examples,
@@ -103,7 +92,7 @@ class Play:
         )
         self.answers = buying(self.store, run=self.run, limits=Limits(options.max_calls, None))
         return Comparison(
-            run=run,
+            run=self.made_run(),
             options=options,
             task=task,
             contenders=contenders,
@@ -113,6 +102,19 @@ class Play:
             contest=contest,
             watcher=self.listener,
             forecast=None,
+        )
+
+    def made_run(self, candidates: tuple[Mapping[str, Any], ...] = ()) -> Run:
+        return Run(
+            id=self.run,
+            task="t",
+            task_hash="",
+            options={},
+            candidates=candidates,
+            config_hash="",
+            seed=0,
+            started_ms=0,
+            version="0",
         )
 
     def verdict(self) -> Verdict:
