@@ -46,6 +46,8 @@ AHEAD = 30
 """Examples that the leader may be ahead of the candidate seen most after it."""
 STEP = 1 / 32
 """Size of a batch as a share of the calls made so far."""
+CHASE = 8
+"""The most candidates tried as the leader at one look."""
 HOPELESS = 10
 """A candidate none of whose first answers could be scored is set aside after this many."""
 
@@ -258,7 +260,7 @@ class Rule:
         if board.exhausted:
             return evidence(board, int(np.argmax(np.where(aside, -1.0, means(board)))), self.question)
         met: dict[int, tuple[float, Evidence]] = {}
-        while rival not in met:
+        while rival not in met and len(met) < CHASE:
             found = evidence(board, rival, self.question)
             ahead = np.where(aside, -np.inf, found.ahead)
             met[rival] = float(ahead.max()), found
