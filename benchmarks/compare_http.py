@@ -6,7 +6,7 @@ Truth is the full board: our own scorer over every recorded reply, computed offl
 the best of the full board (within epsilon where the board ties), every sample that was judged has exactly the offline
 score of that recorded reply, a failed call is `failed` and never a wrong answer, and the ledger holds as many attempts
 as the server saw requests. Cases: `clean` (20 ms per answer), `faults` (5 % of requests run into 429, 500, truncated,
-malformed, reset, slow), `priced` (prices from the catalogue of public prices; cheapest within 0.05 of the best),
+malformed, reset, slow), `priced` (every model gets a price drawn from the catalogue; cheapest within 0.05 of the best),
 `guaranteed` (the other assurance).
 """
 
@@ -14,36 +14,32 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from http_board import Ended, Upstream, baimo, rows, save, upstream, write_settings, write_task
 
+from baimo.config import Settings
 from baimo.core.call import Completion
 from baimo.core.task import Task
 from baimo.evals.scorers.registry import scorer
 from baimo.evals.tasks.folder import load_task
+from baimo.models.catalogue import Catalogue
 from baimo.store.engine import Database
 from baimo.store.store import Store
 
-PRICES = {
-    # USD per million tokens in and out, as the vendors listed them when the replies were recorded (2024);
-    # for the open models the usual price of a hosted copy by size
-    "o1-preview": (15, 60), "o1-mini": (3, 12), "chatgpt-4o": (5, 15), "gpt-4o-2024-05": (5, 15),
-    "gpt-4o-mini": (0.15, 0.6), "gpt-4o": (2.5, 10), "gpt-4-turbo": (10, 30), "gpt-4-0": (30, 60),
-    "gpt-3.5": (0.5, 1.5), "claude-3-opus": (15, 75), "claude-3-5-haiku": (1, 5), "claude-3-haiku": (0.25, 1.25),
-    "claude": (3, 15), "gemini-1.5-flash": (0.075, 0.3), "gemini-1.5-pro": (1.25, 5), "grok": (2, 10),
-    "Mistral-Large": (2, 6), "Mixtral": (0.5, 0.5), "deepseek": (0.14, 0.28), "reka-core": (3, 15), "reka": (0.8, 2),
-    "yi-large": (3, 3), "405B": (3, 3), "70B": (0.8, 0.8), "72B": (0.8, 0.8), "34B": (0.6, 0.6), "32B": (0.6, 0.6),
-    "27b": (0.3, 0.3),
-}  # fmt: skip
-SMALL = (0.1, 0.1)
 
-
-def price(model: str) -> tuple[float, float]:
-    """Dollars per million tokens in and out."""
-    return next((rate for part, rate in PRICES.items() if part in model), SMALL)
+def drawn_prices(models: list[str], seed: int) -> dict[str, tuple[float, float]]:
+    """USD per million tokens in and out: each model is given the price of one model of the catalogue, at random."""
+    listed = [model.price for model in Catalogue.load(Settings()).models() if model.price is not None]
+    pairs = {
+        (float(price.input_per_million), float(price.output_per_million))
+        for price in listed
+        if price.currency == "USD" and price.input_per_million and price.output_per_million
+    }
+    return dict(zip(models, random.Random(seed).sample(sorted(pairs), len(models)), strict=True))
 
 
 def offline(data: Path, task: Task) -> dict[str, dict[str, float]]:
@@ -122,8 +118,13 @@ def case(name: str, data: Path, board: dict[str, dict[str, float]], given: argpa
         faults = 0.05 if name == "faults" else 0.0
         server_options = {"latency_ms": given.latency_ms, "faults": faults, "slow_ms": given.slow_ms}
         with upstream(folder, data, **server_options) as server:
-            prices = {model: price(model) for model in board} if name == "priced" else None
-            write_settings(folder, server.address, concurrency=given.concurrency, prices=prices)
+            prices = drawn_prices(sorted(board), given.seed)
+            write_settings(
+                folder,
+                server.address,
+                concurrency=given.concurrency,
+                prices=prices if name == "priced" else None,
+            )
             options = [option for model in board for option in ("--model", f"board/{model}")]
             if name == "priced":
                 options += ["--decision", "cheapest", "--epsilon", "0.05"]
@@ -134,7 +135,7 @@ def case(name: str, data: Path, board: dict[str, dict[str, float]], given: argpa
     if name == "priced":
         means = {model: sum(scores.values()) / len(scores) for model, scores in board.items()}
         good = [model for model in means if means[model] >= max(means.values()) - 0.05]
-        figures["within_epsilon"] = {model: price(model) for model in good}
+        figures["within_epsilon"] = {model: prices[model] for model in good}
     settings = {"latency_ms": given.latency_ms, "concurrency": given.concurrency, "seed": given.seed}
     save("compare_http", {"case": name, **settings, **figures})
 
