@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from baimo.config import line_of
 from baimo.core.call import JsonFormat, Sampling
 from baimo.core.registry import Spec
 from baimo.core.task import FewShot, Task
 from baimo.errors import TaskError
 from baimo.evals.tasks.candidates import candidate, candidates
 from baimo.evals.tasks.folder import load_task
-from baimo.config import line_of
 
 FULL = """
 name = "smart-home"
