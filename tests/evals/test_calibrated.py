@@ -66,6 +66,13 @@ def test_quadrature_nodes_reproduce_the_mean(a: float, b: float) -> None:
     assert float((nodes[0] * weight).sum()) == pytest.approx(a / (a + b), abs=0.03)
 
 
+@pytest.mark.parametrize(("a", "b"), [(0.05, 20.0), (0.06, 660.0), (0.5, 200.0)])
+def test_quadrature_nodes_of_a_rate_that_was_never_seen_stay_where_its_mass_is(a: float, b: float) -> None:
+    draws = np.random.default_rng(0).beta(a, b, 200_000)
+    nodes, _ = beta_nodes(shape(a, b), 5)
+    assert nodes.max() <= draws.max()
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=0, max_size=20))
 def test_the_fitted_prior_weighs_no_more_than_it_may(counts: list[tuple[int, int]]) -> None:
     hits = np.array([min(pair) for pair in counts], float)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _HALF = (-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806)
+REACH = 12.0
+"""Standard deviations above its mean at which a quadrature node of a Beta distribution makes no more sense."""
 _TAIL = np.polynomial.Polynomial((*_HALF, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277))
 
 
@@ -80,11 +82,17 @@ def logit_moments(shape: Shape) -> tuple[Floats, Floats]:
 
 
 def beta_nodes(shape: Shape, order: int) -> tuple[Floats, Floats]:
-    """Nodes [..., order] and weights [order] for a mean over Beta(a, b): Gauss-Hermite on the logit scale."""
+    """Nodes [..., order] and weights [order] for a mean over Beta(a, b): Gauss-Hermite on the logit scale.
+
+    Far below a = 1 the logit has a long lower tail that a symmetric rule mirrors upwards, to where no mass is: nodes
+    end `REACH` standard deviations above the mean.
+    """
     place, weight = _hermite(order)
     center, spread = logit_moments(shape)
     logit = np.asarray(center)[..., None] + np.asarray(spread)[..., None] * place
-    return 1.0 / (1.0 + np.exp(-np.clip(logit, -700, 700))), weight
+    nodes = 1.0 / (1.0 + np.exp(-np.clip(logit, -700, 700)))
+    end = shape.mean + REACH * np.sqrt(shape.variance)
+    return np.minimum(nodes, np.asarray(end)[..., None]), weight
 
 
 @cache
