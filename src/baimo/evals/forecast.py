@@ -96,7 +96,7 @@ def forecast(
 
 
 def _board(random: np.random.Generator, candidates: int, examples: int) -> np.ndarray[Any, Any]:
-    ability = random.normal(random.uniform(-1.5, 1.5), random.uniform(0.5, 1.5), candidates)
+    ability = random.normal(random.uniform(-1.5, 1.5), random.uniform(0.5, 2.5), candidates)
     difficulty = random.normal(0.0, 1.5, examples)
     right = random.random((candidates, examples)) < 1 / (1 + np.exp(difficulty - ability[:, None]))
     return right.astype(np.float64)
