@@ -95,8 +95,6 @@ def subset(task: Task, options: CompareOptions) -> Task:
     """
     if options.examples is None or options.examples >= len(task.examples):
         return task
-    if options.examples < 1:
-        raise UsageError("compare.no_examples", count=options.examples)
     kept = sorted(random.Random(options.seed).sample(range(len(task.examples)), options.examples))
     return dataclasses.replace(task, examples=tuple(task.examples[index] for index in kept))
 
