@@ -88,11 +88,7 @@ def described(contender: Contender) -> dict[str, Any]:
 
 
 def subset(task: Task, options: CompareOptions) -> Task:
-    """The task on as many random examples as the options ask for.
-
-    Raises:
-        UsageError: that is none.
-    """
+    """The task on as many random examples as the options ask for."""
     if options.examples is None or options.examples >= len(task.examples):
         return task
     kept = sorted(random.Random(options.seed).sample(range(len(task.examples)), options.examples))
