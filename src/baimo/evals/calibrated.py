@@ -41,7 +41,7 @@ START = 3
 GROWTH = 0.25
 """Share by which a candidate's answers grow in one step: waste at the end against rounds of waiting."""
 LEAD = 0.3
-"""Share of all money that may go to the leader beyond its rivals: its error rate enters every comparison."""
+"""Share of all calls that may go to the leader beyond its rivals: its error rate enters every comparison."""
 AHEAD = 30
 """Examples that the leader may be ahead of the candidate seen most after it."""
 STEP = 1 / 32
@@ -181,7 +181,7 @@ class Rule:
         self._known: tuple[Board, int, Risk, Evidence] | None = None
 
     def propose(self, board: Board, limit: int) -> list[Cell]:
-        """First a few examples for everybody; then whoever reduces the risk most per unit of money, with the leader."""
+        """First a few examples for everybody; then whoever reduces the risk most for its price, with the leader."""
         if self.certain(board):
             return []
         start = int(board.starts[min(START, len(board.starts) - 1)])
@@ -290,20 +290,19 @@ class Rule:
         return Risk(choice, found.reference, fitted, flat)
 
     def _urgency(self, board: Board, risk: Risk, found: Evidence) -> Floats:
-        """Risk removed per unit of money if a candidate is asked further, shape [N]; negative = not to be asked."""
+        """What a candidate's next answers are worth for their price, shape [N]; negative = not to be asked."""
         open_race = risk.flat > self._rival
         weight = risk.fitted + np.where(open_race, 3.0 * risk.flat, 0.0)
         if risk.choice != risk.leader:  # the choice is asked along with whoever is most in its way
             weight[risk.choice] = weight.max()
-        money = board.cost.copy()
-        money[board.frontier >= board.frontier[risk.leader]] += board.cost[risk.leader]
-        index = weight * speed(weight, board.frontier) / money
+        # Neyman: at linear cost the best numbers of answers go with one over the root of the price
+        index = weight * speed(weight, board.frontier) / np.sqrt(board.cost)
         index[(board.frontier >= board.examples) | self._aside(board)] = -1.0
         index[found.reference] = -1.0
         return index
 
     def _leading(self, board: Board, leader: int, size: int) -> list[Cell]:
-        """Ask the leader alone as long as that is a modest share of the money: it helps every comparison at once."""
+        """Ask the leader alone as long as that is a modest share of the calls: it helps every comparison at once."""
         second = int(np.delete(board.frontier, leader).max(initial=0))
         aim = min(int(LEAD * board.calls.sum()), second + AHEAD, board.examples)
         places = board.untaken(leader, max(0, min(size, aim - int(board.frontier[leader]))))
