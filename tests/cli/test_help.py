@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baimo.cli.command import columns, language_of, wrapped
+from baimo.cli.command import anywhere, columns, wrapped
 from baimo.errors import UsageError
 from tests.cli.runner import baimo, has_chinese, process
 
@@ -104,13 +104,17 @@ def test_the_language_may_stand_anywhere(arguments: list[str], tmp_path: Path) -
 
 
 def test_what_follows_two_dashes_is_no_language() -> None:
-    assert language_of(["tasks", "show", "--", "--lang", "zh"]) == (
-        None,
-        ["tasks", "show", "--", "--lang", "zh"],
-    )
-    assert language_of(["--lang", "en", "x", "--lang=zh"]) == ("zh", ["x"])
+    given = ["tasks", "show", "--", "--lang", "zh"]
+    assert anywhere(given, "--lang") == (None, given)
+    assert anywhere(["--lang", "en", "x", "--lang=zh"], "--lang") == ("zh", ["x"])
     with pytest.raises(UsageError, match="--lang"):
-        language_of(["x", "--lang"])
+        anywhere(["x", "--lang"], "--lang")
+
+
+def test_the_workspace_may_be_named_after_the_command(tmp_path: Path) -> None:
+    assert process("runs", "list", "-w", "kept", folder=tmp_path).code == 0
+    assert process("--workspace=also", "runs", "list", folder=tmp_path).code == 0
+    assert {path.parent.name for path in tmp_path.rglob("baimo.db")} == {"kept", "also"}
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,12 @@ def _named(parameter: click.Parameter | None) -> str:
     return max(parameter.opts, key=len)
 
 
-def language_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The language that `--lang` names, wherever it stands, and the other arguments.
+def anywhere(arguments: Sequence[str], *names: str) -> tuple[str | None, list[str]]:
+    """The value of an option that may stand anywhere on the command line, and the other arguments.
+
+    Args:
+        arguments: all of them; what follows `--` is left alone.
+        names: spellings of the option, such as `--workspace` and `-w`; the last one given holds.
 
     Raises:
         UsageError: it is given without a value.
@@ -191,14 +195,15 @@ def language_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     queue = list(arguments)
     while queue:
         argument = queue.pop(0)
+        name, has_value, value = argument.partition("=")
         if argument == "--":
             return chosen, [*rest, argument, *queue]
-        if argument == "--lang":
+        if argument in names:
             if not queue:
                 raise UsageError("cli.no_value", option=argument)
             chosen = queue.pop(0)
-        elif argument.startswith("--lang="):
-            chosen = argument.partition("=")[2]
+        elif has_value and name in names:
+            chosen = value
         else:
             rest.append(argument)
     return chosen, rest

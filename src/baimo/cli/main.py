@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import baimo
-from baimo.cli.command import Group, complaint, language_of
+from baimo.cli.command import Group, anywhere, complaint
 from baimo.core.registry import resolve
 from baimo.errors import BaimoError, UsageError
 from baimo.text import LANGUAGES, text
@@ -78,8 +78,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    language, rest = language_of(arguments)
+    language, rest = anywhere(arguments, "--lang")
     _speak(language)
+    workspace, rest = anywhere(rest, "--workspace", "-w")
+    rest = rest if workspace is None else ["--workspace", workspace, *rest]
     try:
         code = group().main(args=rest, prog_name="baimo", standalone_mode=False)
     except click.exceptions.Exit as error:
