@@ -183,7 +183,7 @@ class LlamaCppEngine:
     @property
     def facts(self) -> Mapping[str, Any]:
         """See `Engine.facts`."""
-        return {"engine": "llamacpp", "version": version(), "precision": "f32"}
+        return {"engine": "llamacpp", "version": version()}
 
     @property
     def running(self) -> int:
