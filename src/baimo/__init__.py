@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # type checkers take it for true; importing `typing` for it would cost every start 10 ms
+TYPE_CHECKING = (
+    False  # type checkers take it for true; importing `typing` for it would cost every start 10 ms
+)
 if TYPE_CHECKING:
     from baimo.workspace import Workspace as Workspace
 

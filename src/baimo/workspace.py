@@ -28,7 +28,7 @@ from baimo.core.run import Run, Sample
 from baimo.core.task import Task
 from baimo.core.verdict import Forecast, Progress, Verdict
 from baimo.errors import BaimoError, TaskError, UsageError
-from baimo.evals.answers import JUDGE, Answers, Limits, Route
+from baimo.evals.answers import JUDGE, Answers, Limits, route_to
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
 from baimo.evals.lineup import described, is_unpriced, lineup, lineup_of, subset
 from baimo.evals.options import CompareOptions
@@ -152,7 +152,7 @@ class Workspace:
 
             async def ask(request: Request) -> Completion:
                 model = self.catalogue.model(request.model)
-                route = Route(model, providers.provider(model.vendor))
+                route = route_to(model, providers.provider(model.vendor))
                 answer = await answers.get(route, replace(request, model=model.upstream), surface=JUDGE)
                 return answer.completion
 
@@ -255,7 +255,7 @@ class Workspace:
                 pull(model, self._models)
             contender = Contender(
                 candidate=candidate,
-                route=Route(model, providers.provider(model.vendor)),
+                route=route_to(model, providers.provider(model.vendor)),
                 renderer=Renderer(candidate.prompt, task.train, seed=options.seed),
                 tags_example=vendor.protocol == "replay",
             )

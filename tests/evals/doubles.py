@@ -13,7 +13,7 @@ from baimo.core.money import Price
 from baimo.core.registry import Spec
 from baimo.core.run import Score
 from baimo.core.task import Example
-from baimo.evals.answers import Answers, Limits, Route
+from baimo.evals.answers import Answers, Limits, Route, route_to
 from baimo.providers.pace import SystemClock
 from baimo.store.engine import Database
 from baimo.store.store import Store
@@ -73,7 +73,7 @@ def model(name: str = "vendor/model", price: Price | None = CHEAP) -> Model:
 
 def route(provider: Scripted, name: str = "vendor/model", price: Price | None = CHEAP) -> Route:
     """The way to it."""
-    return Route(model(name, price), provider)
+    return route_to(model(name, price), provider)
 
 
 def memory() -> Store:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from baimo.core.call import Request, Sampling, Usage
 from baimo.core.message import Message, ToolCall
+from baimo.core.registry import Spec
 from baimo.errors import BudgetExceeded, ProviderError, RequestRefused, UsageError
 from baimo.evals.answers import JUDGE, Limits, prompt_bytes
 from baimo.store.store import Store
@@ -229,3 +230,21 @@ def test_the_most_a_call_may_cost_covers_every_answer_within_max_tokens(store: S
     assert most is not None
     assert worst is not None
     assert most >= worst
+
+
+def test_a_local_model_whose_weights_were_replaced_is_asked_again(store: Store) -> None:
+    class Local(Scripted):
+        weights = "one"
+
+        def spec_of(self, model: str) -> Spec:
+            return Spec(name="local", args={"model": model, "file": self.weights})
+
+    provider = Local()
+
+    async def reused() -> bool:
+        return (await buying(store).get(route(provider), request())).reused
+
+    assert not asyncio.run(reused())
+    assert asyncio.run(reused())
+    provider.weights = "two"
+    assert not asyncio.run(reused())

@@ -19,6 +19,7 @@ from baimo.core.message import Message
 from baimo.core.model import Model
 from baimo.core.money import MICROS, converted, total_micros
 from baimo.core.record import Record
+from baimo.core.registry import Spec
 from baimo.core.run import StoredAnswer
 from baimo.errors import BaimoError, BudgetExceeded, UsageError
 from baimo.providers.pace import Clock
@@ -30,11 +31,27 @@ MOST_TOKENS_OUT = 4096
 """Length of an answer that nothing else bounds, for reservations."""
 
 
+@runtime_checkable
+class NamesWeights(Protocol):
+    """A provider whose models are files here: under one name they may change, and the answers with them."""
+
+    def spec_of(self, model: str) -> Spec:
+        """How to build what answers for this model, with the hash of its weights."""
+        ...
+
+
 class Route(NamedTuple):
-    """A model and the way to it."""
+    """A model, the way to it, and what makes its answers what they are."""
 
     model: Model
     provider: Provider
+    spec: Spec
+
+
+def route_to(model: Model, provider: Provider) -> Route:
+    """The route to `model`; reads a local model's weights once for their hash."""
+    spec = provider.spec_of(model.upstream) if isinstance(provider, NamesWeights) else provider.spec
+    return Route(model, provider, spec)
 
 
 class Answer(NamedTuple):
@@ -120,7 +137,7 @@ class Answers:
             ProviderError: the model could not answer; the attempt is in the ledger all the same.
             BudgetExceeded: it may cost more than is left; nothing was sent.
         """
-        hash = digest([route.provider.spec, request])
+        hash = digest([route.spec, request])
         shared = self._under_way.get(hash)
         if shared is not None:
             answer = await asyncio.shield(shared)
@@ -143,7 +160,7 @@ class Answers:
 
     def stored(self, asked: Iterable[tuple[Route, Request]]) -> int:
         """How many of these are there already and would cost nothing."""
-        hashes = [digest([route.provider.spec, request]) for route, request in asked]
+        hashes = [digest([route.spec, request]) for route, request in asked]
         found = self._store.answers(set(hashes))
         return sum(hash in found for hash in hashes)
 

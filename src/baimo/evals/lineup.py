@@ -82,7 +82,7 @@ def described(contender: Contender) -> dict[str, Any]:
     model = contender.route.model
     return {
         **plain(contender.candidate),
-        "provider": plain(contender.route.provider.spec),
+        "provider": plain(contender.route.spec),
         "price": None if model.price is None else msgspec.to_builtins(model.price),
     }
 

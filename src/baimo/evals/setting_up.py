@@ -62,7 +62,7 @@ def forecast_of(
     calls = calls_until_certain(
         len(contenders), len(task.examples), exhaustive=options.exhaustive, **_question(options)
     )
-    routes = {contender.route.provider.spec.name for contender in contenders}
+    routes = {contender.route.spec.name for contender in contenders}
     return forecast(
         calls=calls,
         calls_exhaustive=len(contenders) * len(task.examples),
