@@ -102,7 +102,8 @@ def oracle_budgets(
     found = [
         oracle_share(wrong[choices].mean(axis=0), small, delta, cells)
         for choices in (
-            ucb_e_choices(scores, small, replays=lanes, exploration=a, seed=seed) for a in (0.1, 0.3, 1.0, 3.0)
+            ucb_e_choices(scores, small, replays=lanes, exploration=a, seed=seed)
+            for a in (0.1, 0.3, 1.0, 3.0)
         )
     ]
     known = [share for share in found if share is not None]

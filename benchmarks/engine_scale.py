@@ -18,7 +18,9 @@ from baimo.evals.engine import Engine
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--candidates", type=int, default=300)
     parser.add_argument("--examples", type=int, default=20_000)
     parser.add_argument("--calls", type=int, default=60_000)
@@ -37,7 +39,9 @@ def main() -> None:
         asked = time.perf_counter()
         if not cells:
             break
-        chance = 1.0 / (1.0 + np.exp(difficulty[[c.example for c in cells]] - ability[[c.candidate for c in cells]]))
+        chance = 1.0 / (
+            1.0 + np.exp(difficulty[[c.example for c in cells]] - ability[[c.candidate for c in cells]])
+        )
         scores = (random.random(len(cells)) < chance).astype(float)
         bought = time.perf_counter()
         for cell, score in zip(cells, scores, strict=True):
