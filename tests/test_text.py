@@ -124,7 +124,9 @@ def test_every_error_says_what_to_do_next() -> None:
 
 
 HALF_WIDTH = re.compile(r"[\u4e00-\u9fff][,;:!?]|[,;!?][\u4e00-\u9fff]")
-BROKEN_SYNTAX = re.compile(r"\b(?:pypi|hf|modelscope|env|file|https?)\uff1a|`[^`]*[\uff0c\uff1a\uff08\uff09][^`]*`")
+BROKEN_SYNTAX = re.compile(
+    r"\b(?:pypi|hf|modelscope|env|file|https?)\uff1a|`[^`]*[\uff0c\uff1a\uff08\uff09][^`]*`"
+)
 
 
 def test_chinese_is_punctuated_as_chinese_and_what_is_to_be_typed_is_not() -> None:

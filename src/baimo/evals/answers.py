@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from baimo.core.call import Completion, Provider, Request, Usage
 from baimo.core.ids import digest, sortable_id
