@@ -241,10 +241,10 @@ def test_a_local_model_whose_weights_were_replaced_is_asked_again(store: Store) 
 
     provider = Local()
 
-    async def reused() -> bool:
-        return (await buying(store).get(route(provider), request())).reused
+    async def asked() -> int:
+        await buying(store).get(route(provider), request())
+        return provider.asked.total()
 
-    assert not asyncio.run(reused())
-    assert asyncio.run(reused())
+    assert [asyncio.run(asked()), asyncio.run(asked())] == [1, 1]
     provider.weights = "two"
-    assert not asyncio.run(reused())
+    assert asyncio.run(asked()) == 2
