@@ -36,7 +36,7 @@ docs: $(DEV)  ## Write the generated reference pages anew
 bench: $(DEV)  ## Run the benchmarks that need nothing but this checkout
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/engine_scale.py
-	$(BIN)/python benchmarks/local_engines.py
+	$(BIN)/python benchmarks/local_engines.py "$$($(BIN)/baimo models pull local/smollm2-135m-instruct)"
 
 screenshots: $(DEMO)  ## Draw the README's picture from the demo's report (needs chromium)
 	$(BIN)/python scripts/screenshot.py demo-out/report.html docs/images/report.png --width 1200 --height 1000
