@@ -39,7 +39,9 @@ bench: $(DEV)  ## Run the benchmarks that need nothing but this checkout
 	$(BIN)/python benchmarks/local_engines.py "$$($(BIN)/baimo models pull local/smollm2-135m-instruct)"
 
 screenshots: $(DEMO)  ## Draw the README's picture from the demo's report (needs chromium)
-	$(BIN)/python scripts/screenshot.py demo-out/report.html docs/images/report.png --width 1200 --height 1000
+	$(BIN)/python scripts/screenshot.py demo-out/report.html docs/images/report.png --width 1200 --height 1240
+	$(BIN)/baimo --lang zh -w demo-out/workspace report last --html demo-out/report.zh.html >/dev/null
+	$(BIN)/python scripts/screenshot.py demo-out/report.zh.html docs/images/report-zh.png --width 1200 --height 1240
 
 lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
 	$(PIP) uv

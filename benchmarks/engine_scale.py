@@ -13,6 +13,7 @@ import resource
 import time
 
 import numpy as np
+from decision_cost import record
 
 from baimo.evals.engine import Engine
 
@@ -51,24 +52,21 @@ def main() -> None:
         calls += len(cells)
     began = time.perf_counter()
     engine.standing()
-    print(
-        json.dumps(
-            {
-                "candidates": args.candidates,
-                "examples": args.examples,
-                "assurance": args.assurance,
-                "calls": calls,
-                "batches": len(propose),
-                "propose_ms_median": 1000 * float(np.median(propose)),
-                "propose_ms_p99": 1000 * float(np.quantile(propose, 0.99)),
-                "observe_batch_ms_median": 1000 * float(np.median(observe)),
-                "standing_ms": 1000 * (time.perf_counter() - began),
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "reason": engine.reason,
-            },
-            indent=1,
-        )
-    )
+    figures = {
+        "candidates": args.candidates,
+        "examples": args.examples,
+        "assurance": args.assurance,
+        "calls": calls,
+        "batches": len(propose),
+        "propose_ms_median": 1000 * float(np.median(propose)),
+        "propose_ms_p99": 1000 * float(np.quantile(propose, 0.99)),
+        "observe_batch_ms_median": 1000 * float(np.median(observe)),
+        "standing_ms": 1000 * (time.perf_counter() - began),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "reason": engine.reason,
+    }
+    print(json.dumps(figures, indent=1))
+    record("engine_scale", [figures], {})
 
 
 if __name__ == "__main__":
