@@ -30,7 +30,7 @@ from baimo.core.verdict import Forecast, Progress, Verdict
 from baimo.errors import BaimoError, TaskError, UsageError
 from baimo.evals.answers import JUDGE, Answers, Limits, route_to
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
-from baimo.evals.lineup import described, is_unpriced, lineup, lineup_of, subset
+from baimo.evals.lineup import described, is_unpriced, judgeable, lineup, lineup_of, subset
 from baimo.evals.options import CompareOptions
 from baimo.evals.report.report import Report
 from baimo.evals.setting_up import contest, expected_micros, forecast_of
@@ -204,7 +204,7 @@ class Workspace:
         )
         if options.max_cost is None:
             options = replace(options, max_cost=self.settings.compare.max_cost)
-        task = subset(load_task(options.task), options)
+        task = judgeable(subset(load_task(options.task), options))
         started_ms = _now_ms()
         run = Run(
             id=sortable_id("run", started_ms, os.urandom(7)),

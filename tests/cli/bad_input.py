@@ -144,8 +144,9 @@ TASKS = {
             task(folder, lines=lines(*(f'{{"input": "{n}"}}' for n in range(9)))),
             *two_models(folder),
         ],
-        code=3,
-        hints=("task.toml",),
+        code=2,
+        names=("sums", "exact"),
+        hints=("target", "judge"),
     ),
     "a conversation with an unknown role": Bad(
         arrange=of_task(

@@ -302,3 +302,15 @@ def test_ctrl_c_ends_with_a_verdict_on_what_is_known_and_a_way_to_go_on(folder: 
     assert found["stopped"] == "interrupted"
     assert 0 < found["calls"] < 800
     assert f"baimo compare --resume {found['run']['id']}" in err
+
+
+def test_columns_of_a_bare_file_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("utterance,intent,who,lang\nhello,greet,a,en\nbye,leave,b,en\n")
+    named = ("--input", "utterance", "--target", "intent", "--group", "who", "--metadata", "lang")
+    ended = process("tasks", "import", "rows.csv", "task", *named, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    rows = [json.loads(line) for line in (tmp_path / "task" / "test.jsonl").read_text().splitlines()]
+    assert [(row["target"], row["group"], row["metadata"]) for row in rows] == [
+        ("greet", "a", {"lang": "en"}),
+        ("leave", "b", {"lang": "en"}),
+    ]

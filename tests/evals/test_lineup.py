@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from baimo.config import ModelSettings, ProviderSettings, Settings
 from baimo.core.call import JsonFormat, Sampling
 from baimo.core.registry import Spec
 from baimo.core.task import Candidate, Example, FewShot, Prompt, Task
-from baimo.errors import UnknownModel, UsageError
+from baimo.errors import TaskError, UnknownModel, UsageError
 from baimo.evals.compare import Contender
-from baimo.evals.lineup import EMBEDDED, described, is_unpriced, lineup, lineup_of, subset
+from baimo.evals.lineup import EMBEDDED, described, is_unpriced, judgeable, lineup, lineup_of, subset
 from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.prompts import Renderer
 from baimo.models.catalogue import Catalogue
@@ -97,3 +99,11 @@ def test_a_subset_of_more_than_there_are_is_all_of_them() -> None:
 def test_a_model_without_price_is_unpriced() -> None:
     assert is_unpriced(model(price=None))
     assert not is_unpriced(model())
+
+
+def test_a_task_that_nobody_could_judge_is_refused_before_the_first_call() -> None:
+    unjudged = Example(id="1", fields={"input": "a"})
+    compared = Task(name="t", examples=(unjudged,), scorers=(Spec(name="exact"),))
+    with pytest.raises(TaskError, match="no example has one"):
+        judgeable(compared)
+    assert judgeable(replace(compared, scorers=(Spec(name="judge"),))).examples == (unjudged,)

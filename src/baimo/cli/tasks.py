@@ -31,10 +31,27 @@ def new(folder: str, kind: str) -> None:
 @click.argument("source")
 @click.argument("folder")
 @click.option("--format", "format_", default="", help=text("cli.option_format"))
-def import_(source: str, folder: str, format_: str) -> None:
+@click.option("--input", "input_", default="", help=text("cli.option_input"))
+@click.option("--target", multiple=True, help=text("cli.option_target"))
+@click.option("--id", "id_", default="", help=text("cli.option_id"))
+@click.option("--group", default="", help=text("cli.option_group"))
+@click.option("--metadata", multiple=True, help=text("cli.option_metadata"))
+def import_(
+    source: str,
+    folder: str,
+    format_: str,
+    input_: str,
+    target: tuple[str, ...],
+    id_: str,
+    group: str,
+    metadata: tuple[str, ...],
+) -> None:
+    from baimo.evals.tasks.formats.columns import Columns
     from baimo.evals.tasks.scaffold import import_task
 
-    made = import_task(source, folder, format=format_)
+    reference = target if len(target) > 1 else "".join(target)
+    columns = Columns(input=input_, target=reference, id=id_, group=group, metadata=metadata)
+    made = import_task(source, folder, format=format_, columns=columns if columns.named else None)
     for path in made.files:
         click.echo(path)
     click.echo(text("cli.imported", count=made.examples, format=made.format), err=True)

@@ -17,7 +17,7 @@ from baimo.core.ids import plain
 from baimo.core.model import Model
 from baimo.core.run import Run
 from baimo.core.task import Candidate, Task
-from baimo.errors import UnknownModel, UsageError
+from baimo.errors import TaskError, UnknownModel, UsageError
 from baimo.evals.compare import Contender
 from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.candidates import candidate, candidates
@@ -26,6 +26,8 @@ from baimo.text import text
 
 EMBEDDED = "local/smollm2-135m-instruct"
 """The model that answers when nothing is configured."""
+NEED_REFERENCES = frozenset({"exact", "choice", "numeric", "json", "tool_calls"})
+"""Scorers that have nothing to say without a reference."""
 
 
 def lineup(
@@ -85,6 +87,18 @@ def described(contender: Contender) -> dict[str, Any]:
         "provider": plain(contender.route.spec),
         "price": None if model.price is None else msgspec.to_builtins(model.price),
     }
+
+
+def judgeable(task: Task) -> Task:
+    """`task`, unless it is certain before the first call that no answer to it can be judged.
+
+    Raises:
+        TaskError: its scorer compares with references, and there are none.
+    """
+    scorer = task.scorers[0].name
+    if scorer in NEED_REFERENCES and all(example.target is None for example in task.examples):
+        raise TaskError("compare.no_references", task=task.name, scorer=scorer, path=task.folder)
+    return task
 
 
 def subset(task: Task, options: CompareOptions) -> Task:

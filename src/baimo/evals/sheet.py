@@ -13,6 +13,7 @@ from baimo.core.verdict import Flag, Forecast, Interval, Progress, Standing, Ver
 from baimo.evals import flags
 from baimo.evals.answers import Bill
 from baimo.evals.board import Cell
+from baimo.evals.board import Standing as BoardStanding
 from baimo.evals.contest import Contest
 from baimo.evals.options import CompareOptions
 from baimo.evals.slices import slices
@@ -97,7 +98,7 @@ class Sheet:
             currency=self._currency,
             elapsed_s=elapsed_s,
             eta_s=None if left is None or not self.samples else left * elapsed_s / len(self.samples),
-            error_bound=1.0 if standing is None else standing.error_bound,
+            error_bound=self._error_bound(standing),
             delta=float(self._options.delta or 0),
         )
 
@@ -120,7 +121,7 @@ class Sheet:
             assurance=options.assurance or "",
             epsilon=float(options.epsilon or 0),
             delta=float(options.delta or 0),
-            error_bound=1.0 if standing is None else standing.error_bound,
+            error_bound=self._error_bound(standing),
             target=options.target,
             examples=len(self._task.examples),
             standings=self._standings(self._flags()),
@@ -136,6 +137,12 @@ class Sheet:
             cost_left_micros=None if left is None else self._left_micros(left),
             slices=slices(self.samples, metadata, strict=options.score == "strict"),
         )
+
+    def _error_bound(self, standing: BoardStanding | None) -> float:
+        """The level reached; 1 while the leader was never judged, whatever the rule makes of no evidence."""
+        if standing is None or not self.tallies[standing.leader].judged:
+            return 1.0
+        return standing.error_bound
 
     def _flags(self) -> dict[str, tuple[Flag, ...]]:
         return flags.flags(self._cells, judged=self._judged, model_of=self._model_of)
