@@ -16,11 +16,11 @@ from tests.cli.tasks import ROWS, task
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Two scripted providers: one knows every answer, one always says 2."""
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    """On SQLite and on PostgreSQL: two scripted providers: one knows every answer, one always says 2."""
     table = {row["input"]: row["target"] for row in ROWS}
     return Settings(
-        workspace=WorkspaceSettings(path=str(tmp_path / "ws")),
+        workspace=WorkspaceSettings(path=str(tmp_path / "ws"), database=database_url),
         providers={
             "knows": ProviderSettings(protocol="fake", inside=True, options={"table": table}),
             "guesses": ProviderSettings(protocol="fake", inside=True, options={"constant": "2"}),
