@@ -20,26 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from http_board import Ended, Upstream, baimo, rows, save, upstream, write_settings, write_task
+from priced_boards import catalogue_rates
 
-from baimo.config import Settings
 from baimo.core.call import Completion
 from baimo.core.task import Task
 from baimo.evals.scorers.registry import scorer
 from baimo.evals.tasks.folder import load_task
-from baimo.models.catalogue import Catalogue
 from baimo.store.engine import Database
 from baimo.store.store import Store
 
 
 def drawn_prices(models: list[str], seed: int) -> dict[str, tuple[float, float]]:
     """USD per million tokens in and out: each model is given the price of one model of the catalogue, at random."""
-    listed = [model.price for model in Catalogue.load(Settings()).models() if model.price is not None]
-    pairs = {
-        (float(price.input_per_million), float(price.output_per_million))
-        for price in listed
-        if price.currency == "USD" and price.input_per_million and price.output_per_million
-    }
-    return dict(zip(models, random.Random(seed).sample(sorted(pairs), len(models)), strict=True))
+    return dict(zip(models, random.Random(seed).sample(catalogue_rates(), len(models)), strict=True))
 
 
 def offline(data: Path, task: Task) -> dict[str, dict[str, float]]:

@@ -1,22 +1,24 @@
 """Attach prices to boards, so that decisions can be counted in money.
 
+    python benchmarks/priced_boards.py --matrix board.npz --seed 1 --out priced.npz
     python benchmarks/priced_boards.py --matrix board.npz --prices prices.json --out priced.npz
-    python benchmarks/priced_boards.py --matrix board.npz --catalogue prices.jsonl.gz --seed 1 --out priced.npz
 
-`--prices` is a JSON object {model: USD per call}. `--catalogue` draws one row {input_usd_per_mtok, output_usd_per_mtok}
-per model instead, for calls of `--tokens-in` and `--tokens-out`. A call's cost varies with the length of the reply
-where the board knows it (`reply_chars`), else by a seeded factor.
+Each model is given the price of one model of the product's catalogue, drawn at random, for calls of `--tokens-in` and
+`--tokens-out`; or, with `--prices`, what a JSON object {model: USD per call} says. A call's cost varies with the length
+of the reply where the board knows it (`reply_chars`), else by a seeded factor.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from baimo.config import Settings
+from baimo.models.catalogue import Catalogue
 
 Floats = NDArray[np.float64]
 
@@ -30,17 +32,21 @@ def listed_prices(path: Path, models: list[str]) -> Floats:
     return np.array([float(prices[model]) for model in models])
 
 
-def drawn_prices(
-    path: Path, count: int, *, tokens_in: int, tokens_out: int, random: np.random.Generator
-) -> Floats:
-    """USD per call of `count` rows drawn from those of a price table that are not free."""
-    with gzip.open(path, "rt") as file:
-        rows = [json.loads(line) for line in file]
-    calls = [
-        (row["input_usd_per_mtok"] * tokens_in + row["output_usd_per_mtok"] * tokens_out) / 1e6
-        for row in rows
-        if row.get("input_usd_per_mtok") and row.get("output_usd_per_mtok")
-    ]
+def catalogue_rates() -> list[tuple[float, float]]:
+    """USD per million tokens in and out of every model of the catalogue that is priced in USD and not free."""
+    prices = [model.price for model in Catalogue.load(Settings()).models() if model.price is not None]
+    return sorted(
+        {
+            (float(price.input_per_million), float(price.output_per_million))
+            for price in prices
+            if price.currency == "USD" and price.input_per_million and price.output_per_million
+        }
+    )
+
+
+def drawn_prices(count: int, *, tokens_in: int, tokens_out: int, random: np.random.Generator) -> Floats:
+    """USD per call of `count` models drawn from the catalogue, without replacement."""
+    calls = [(rate[0] * tokens_in + rate[1] * tokens_out) / 1e6 for rate in catalogue_rates()]
     return random.choice(np.array(calls), size=count, replace=False)
 
 
@@ -57,9 +63,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--matrix", type=Path, required=True)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--prices", type=Path)
-    source.add_argument("--catalogue", type=Path)
+    parser.add_argument("--prices", type=Path)
     parser.add_argument("--tokens-in", type=int, default=1000)
     parser.add_argument("--tokens-out", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
@@ -73,7 +77,7 @@ def main() -> None:
         price = listed_prices(args.prices, [str(model) for model in board["models"]])
     else:
         sizes = {"tokens_in": args.tokens_in, "tokens_out": args.tokens_out}
-        price = drawn_prices(args.catalogue, len(scores), random=random, **sizes)
+        price = drawn_prices(len(scores), random=random, **sizes)
     lengths = board["reply_chars"].astype(float) if "reply_chars" in board else None
     board["cost_usd"] = cost_table(price, lengths, scores.shape, random).astype(np.float32)
     np.savez_compressed(args.out, allow_pickle=False, **board)
