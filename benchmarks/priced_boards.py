@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from baimo.config import Settings
 from baimo.models.catalogue import Catalogue
+from baimo.settings import Settings
 
 Floats = NDArray[np.float64]
 

@@ -24,9 +24,9 @@ import msgspec
 
 from baimo import config, errors
 from baimo.cli.main import COMMANDS, group
-from baimo.config import Settings
 from baimo.evals.tasks.toml import written
 from baimo.models.catalogue import Catalogue
+from baimo.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -135,16 +135,23 @@ def settings() -> str:
 
 def _keys(section: str, kind: type[msgspec.Struct]) -> str:
     hints, told = typing.get_type_hints(kind, include_extras=True), docstrings(kind)
-    named = section in ("providers", "models")
+    named = section in ("providers", "models", "routes")
     rows: list[list[str]] = []
     for field in msgspec.structs.fields(kind):
         hint = hints[field.name]
-        single = typing.get_origin(hint) not in (dict, list)
+        single = typing.get_origin(hint) not in (dict, list, tuple)
         variable = f"`{config.variable_of(section, field.name)}`" if single and not named else "–"
-        value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-        default = "–" if value is None else f"`{written(value)}`" if value != "" else ""
+        default = text_of_default(field)
         rows.append([f"`{field.name}`", _type(hint), default, variable, told[field.name]])
     return table(["key", "type", "default", "variable", "meaning"], rows)
+
+
+def text_of_default(field: Any) -> str:
+    """What holds when nothing is said; "required" where something must be."""
+    if field.required:
+        return "required"
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return "–" if value is None else f"`{written(value)}`" if value != "" else ""
 
 
 def _type(hint: Any) -> str:
@@ -158,8 +165,10 @@ def _type(hint: Any) -> str:
         return " or ".join(f"`{one}`" for one in typing.get_args(hint) if one)
     if typing.get_origin(hint) is dict:
         return f"table of {_type(typing.get_args(hint)[1])}"
-    if typing.get_origin(hint) is list:
+    if typing.get_origin(hint) in (list, tuple):
         return f"list of {_type(typing.get_args(hint)[0])}"
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return "table with " + ", ".join(f"`{name}`" for name in hint.__struct_fields__)
     return {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}[hint]
 
 

@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baimo.config import (
-    CompareSettings,
-    ProviderSettings,
-    Settings,
-    WorkspaceSettings,
-    config_file,
-    is_reference,
-    line_of,
-    secret,
-    settings,
-)
+from baimo.config import config_file, line_of, secret, settings
 from baimo.errors import ConfigError
+from baimo.settings import CompareSettings, ProviderSettings, Settings, WorkspaceSettings, is_reference
 
 
 def written(folder: Path, source: str) -> Path:

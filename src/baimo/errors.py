@@ -17,6 +17,15 @@
     ├─ ScorerError            3    a scorer failed; its score is left out, never counted as 0
     ├─ StoreError             4    the workspace cannot be read or written (disk, rights, corruption, lock)
     ├─ BudgetExceeded         5    the next call could cost more than is left; raise the limit
+    ├─ CallRefused            3    the gateway does not let this call in (an HTTP status says why)
+    │  ├─ Unauthenticated          401: no key, or none that is valid
+    │  ├─ Forbidden                403: the key may not do this, or the data may not go there
+    │  ├─ NotFound                 404: no such thing, or not this tenant's
+    │  ├─ Conflict                 409: it is in a state that does not allow this
+    │  ├─ TooLarge                 413: the body is longer than allowed
+    │  ├─ LimitReached             429: a limit of key, tenant, model or route; wait, or raise it
+    │  ├─ NotSupported             501: a part of the API that is not offered here
+    │  └─ Overloaded               503: too much at once, or stopping; try again
     └─ RequirementNotMet      6    `--require` was not met by the verdict
 
 Other exit codes: 0 done; 1 from `baimo tasks check` when something must be mended; 130 after Ctrl-C.
@@ -38,6 +47,8 @@ class BaimoError(Exception):
     """
 
     exit_code = 1
+    http_status = 500
+    """Status that a client of the endpoint gets."""
 
     def __init__(self, key: str, /, **facts: object) -> None:
         self.key = key
@@ -64,6 +75,7 @@ def _rebuilt(kind: type[BaimoError], key: str, facts: dict[str, object]) -> Baim
 class UsageError(BaimoError):
     """The command or call was put wrongly; change it."""
 
+    http_status = 400
     exit_code = 2
 
 
@@ -80,6 +92,7 @@ class ConfigError(BaimoError):
 class TaskError(BaimoError):
     """A task folder or an example cannot be used; the message names file and line."""
 
+    http_status = 400
     exit_code = 2
 
 
@@ -90,6 +103,7 @@ class TemplateError(TaskError):
 class UnknownModel(BaimoError):
     """No such model or provider; take one of the near names."""
 
+    http_status = 404
     exit_code = 2
 
 
@@ -102,6 +116,7 @@ class PullError(BaimoError):
 class ProviderError(BaimoError):
     """A model could not answer. `retry_after_s` is what the server asked us to wait, in seconds, or None."""
 
+    http_status = 502
     exit_code = 3
     retryable = False
 
@@ -117,16 +132,20 @@ class AuthenticationFailed(ProviderError):
 class RequestRefused(ProviderError):
     """The server refuses this very request (HTTP 4xx); sending it again will not help."""
 
+    http_status = 400
+
 
 class RateLimited(ProviderError):
     """HTTP 429 or overload: waiting helps; never counted as a fault of the model."""
 
+    http_status = 429
     retryable = True
 
 
 class Unreachable(ProviderError):
     """No connection, or a timeout; check the address and the server."""
 
+    http_status = 502
     retryable = True
 
 
@@ -145,12 +164,14 @@ class ScorerError(BaimoError):
 class StoreError(BaimoError):
     """The workspace cannot be read or written; nothing that was stored is lost."""
 
+    http_status = 503
     exit_code = 4
 
 
 class BudgetExceeded(BaimoError):
     """The next call could cost more than is left; raise the limit."""
 
+    http_status = 429
     exit_code = 5
 
 
@@ -158,3 +179,62 @@ class RequirementNotMet(BaimoError):
     """`--require` was not met by the verdict."""
 
     exit_code = 6
+
+
+class CallRefused(BaimoError):
+    """The gateway does not let this call in; nothing was sent and nothing was charged."""
+
+    exit_code = 3
+    http_status = 400
+
+    def __init__(self, key: str, /, *, retry_after_s: float | None = None, **facts: object) -> None:
+        super().__init__(key, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthenticated(CallRefused):
+    """No key, or none that is valid; send `Authorization: Bearer bm-…`."""
+
+    http_status = 401
+
+
+class Forbidden(CallRefused):
+    """The key may not do this, or the data may not go there."""
+
+    http_status = 403
+
+
+class NotFound(CallRefused):
+    """There is no such thing, or it belongs to another tenant."""
+
+    http_status = 404
+
+
+class Conflict(CallRefused):
+    """It is in a state that does not allow this."""
+
+    http_status = 409
+
+
+class TooLarge(CallRefused):
+    """The body is longer than allowed."""
+
+    http_status = 413
+
+
+class LimitReached(CallRefused):
+    """A limit of key, tenant, model or route is used up; wait `retry_after_s`, or raise it."""
+
+    http_status = 429
+
+
+class NotSupported(CallRefused):
+    """A part of the API that is not offered here."""
+
+    http_status = 501
+
+
+class Overloaded(CallRefused):
+    """Too much at once, or the server is stopping; try again."""
+
+    http_status = 503

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 import baimo
-from baimo.config import Settings, settings
+from baimo.config import settings
 from baimo.core.call import Completion, Request
 from baimo.core.ids import canonical, plain, sortable_id
 from baimo.core.model import Model
@@ -39,6 +39,7 @@ from baimo.models.probe import Findings, probe
 from baimo.models.pull import Pulled, located, models_folder, pull
 from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
+from baimo.settings import Settings
 from baimo.store.engine import Database
 from baimo.store.store import Store
 from baimo.text import text

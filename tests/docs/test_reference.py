@@ -12,6 +12,7 @@ import click
 import msgspec
 import pytest
 
+from baimo import settings as shapes
 from baimo import config, errors
 from baimo.cli.main import group
 from tests.catalogue import messages
@@ -40,16 +41,13 @@ def test_every_exception_is_documented_with_its_exit_code(kind: type[errors.Baim
 
 
 STRUCTS = {
-    "language": config.Settings,
-    "[workspace]": config.WorkspaceSettings,
-    "[money]": config.MoneySettings,
-    "[compare]": config.CompareSettings,
-    "[providers.NAME]": config.ProviderSettings,
-    '[models."vendor/name"]': config.ModelSettings,
+    (kind.__doc__ or "").partition(": ")[0]: kind
+    for kind in vars(shapes).values()
+    if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and (kind.__doc__ or "").startswith("[")
 }
 
 
-@pytest.mark.parametrize("section", list(STRUCTS)[1:])
+@pytest.mark.parametrize("section", list(STRUCTS))
 def test_every_setting_is_documented_with_a_meaning(section: str) -> None:
     part = page("config.md").partition(f"## {section}\n")[2].partition("\n## ")[0]
     for field in msgspec.structs.fields(STRUCTS[section]):
@@ -59,20 +57,34 @@ def test_every_setting_is_documented_with_a_meaning(section: str) -> None:
 
 
 def test_every_section_of_the_settings_is_documented() -> None:
-    shown = {"compare", "money", "models", "providers", "workspace", "language"}
-    assert set(config.Settings.__struct_fields__) == shown
-    kinds = {one for one in vars(config).values() if inspect.isclass(one) and issubclass(one, msgspec.Struct)}
-    assert kinds - {config.Snapshot} == set(STRUCTS.values())
+    sections = {re.split(r"[.\]]", title[1:])[0] for title in STRUCTS}
+    assert set(shapes.Settings.__struct_fields__) == sections | {"language"}
 
 
 def test_every_variable_that_is_documented_is_heeded(tmp_path: Path) -> None:
-    values = {"epsilon": "0.2", "delta": "0.2", "max_cost": "2", "assurance": "guaranteed"}
-    variables = re.findall(r"`BAIMO_((WORKSPACE|MONEY|COMPARE)_(\w+))`", page("config.md"))
-    assert len(variables) == 8
-    for variable, section, key in variables:
-        value = values.get(key.lower(), "x")
-        found = config.settings(tmp_path, environment={f"BAIMO_{variable}": value})
-        assert str(getattr(getattr(found, section.lower()), key.lower())) in (value, f"{value}.0"), variable
+    fields = {
+        (section, field.name): field
+        for section, kind in config._SECTIONS.items()
+        for field in msgspec.structs.fields(kind)
+    }
+    variables = re.findall(r"^\| `\w+` \| ([^|]*) \|[^|]*\| `BAIMO_([A-Z]+)_(\w+)`", page("config.md"), re.MULTILINE)
+    assert len(variables) >= 50
+    for kind, section, key in variables:
+        value = _a_value(kind)
+        found = config.settings(tmp_path, environment={f"BAIMO_{section}_{key}": value})
+        field = fields[section.lower(), key.lower()]
+        assert str(getattr(getattr(found, section.lower()), field.name)).lower() in (value, f"{value}.0"), key
+
+
+def _a_value(kind: str) -> str:
+    """Something that the documented type allows."""
+    if choices := re.findall(r"`(\w+)`", kind):
+        return str(choices[-1])
+    if kind.startswith("true"):
+        return "true"
+    if kind.startswith("text"):
+        return "x"
+    return "0.5" if "< 1" in kind else "1" if "≤ 1" in kind else "2"
 
 
 def commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:

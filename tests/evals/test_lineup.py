@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from baimo.config import ModelSettings, ProviderSettings, Settings
 from baimo.core.call import JsonFormat, Sampling
 from baimo.core.registry import Spec
 from baimo.core.task import Candidate, Example, FewShot, Prompt, Task
@@ -14,6 +13,7 @@ from baimo.evals.lineup import EMBEDDED, described, is_unpriced, judgeable, line
 from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.prompts import Renderer
 from baimo.models.catalogue import Catalogue
+from baimo.settings import ModelSettings, ProviderSettings, Settings
 from tests.evals.doubles import Scripted, model, route
 from tests.evals.test_compare import Play, memory
 

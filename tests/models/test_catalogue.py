@@ -4,10 +4,10 @@ from decimal import Decimal
 
 import pytest
 
-from baimo.config import ModelSettings, MoneySettings, ProviderSettings, Settings
 from baimo.core.call import Usage
 from baimo.errors import UnknownModel
 from baimo.models.catalogue import Catalogue
+from baimo.settings import ModelSettings, MoneySettings, ProviderSettings, Settings
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from baimo.config import Settings, WorkspaceSettings
 from baimo.core.model import Model
 from baimo.errors import PullError
 from baimo.models.pull import located, models_folder, pull
+from baimo.settings import Settings, WorkspaceSettings
 
 WEIGHTS = bytes(range(256)) * 8192  # 2 MiB
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()

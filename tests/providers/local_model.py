@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from baimo.config import ProviderSettings
 from baimo.core.call import JsonFormat, Request, Sampling
 from baimo.core.message import Message
 from baimo.core.model import Vendor
 from baimo.providers.local import LocalProvider
+from baimo.settings import ProviderSettings
 
 LOCAL = Vendor(name="local", title="This process", protocol="local", inside=True)
 NAME = "smollm2-135m"

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from baimo.config import ProviderSettings
 from baimo.core.call import Request
 from baimo.core.message import Message
 from baimo.core.model import Vendor
+from baimo.settings import ProviderSettings
 
 KEY_VARIABLE = "BAIMO_TEST_PROVIDER_KEY"
 CANARY = "sk-canary-5b1c0de-never-shown"

@@ -10,12 +10,12 @@ import pytest
 from provider_doubles import settings, vendor
 
 import baimo
-from baimo.config import Settings
 from baimo.core.model import Vendor
 from baimo.core.registry import resolve
 from baimo.errors import ConfigError
 from baimo.models.catalogue import Catalogue
 from baimo.providers.factory import PROTOCOLS, provider
+from baimo.settings import Settings
 
 LOCALES = Path(baimo.__file__).parent / "locales"
 

@@ -79,6 +79,8 @@ class Usage:
     """Prompt tokens that the provider read from its cache."""
     tokens_reasoning: int | None = None
     """Generated tokens that are not part of the visible answer."""
+    tokens_cache_write: int | None = None
+    """Prompt tokens that the provider wrote into its cache."""
     estimated: bool = False
     """Counted by us, not reported by the provider."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import NamedTuple
 
 from baimo.core.call import Usage
 
@@ -29,6 +30,41 @@ class Tier:
     """Prompt tokens read from the provider's cache; None = billed as input."""
 
 
+class Cost(NamedTuple):
+    """An exact amount: `micros` micro-units and `rest` millionths of one (the rounding's remainder)."""
+
+    micros: int
+    rest: int
+
+
+class Rates(NamedTuple):
+    """Whole micro-units per million tokens, and per call: what an exact cost is reckoned with."""
+
+    input: int
+    output: int
+    cached: int
+    cache_write: int
+    call: int
+
+    def cost(
+        self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, tokens_cache_write: int = 0
+    ) -> Cost:
+        """The exact cost of one call; cached and cache-write tokens are part of `tokens_in`."""
+        cached = min(tokens_cached, tokens_in)
+        written = min(tokens_cache_write, tokens_in - cached)
+        exact = (
+            (tokens_in - cached - written) * self.input
+            + cached * self.cached
+            + written * self.cache_write
+            + tokens_out * self.output
+            + self.call * MICROS
+        )
+        micros, rest = divmod(exact, MICROS)
+        if rest * 2 > MICROS or (rest * 2 == MICROS and micros % 2):
+            return Cost(micros + 1, rest - MICROS)
+        return Cost(micros, rest)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """What a model's tokens cost, per million tokens, in units of `currency`. None = not known."""
@@ -41,6 +77,10 @@ class Price:
     """Generated tokens, reasoning included."""
     cached_per_million: Decimal | None = None
     """Prompt tokens read from the provider's cache; None = billed as input."""
+    cache_write_per_million: Decimal | None = None
+    """Prompt tokens written into the provider's cache; None = billed as input."""
+    per_call: Decimal | None = None
+    """Each call, where the vendor bills calls (searches, pictures)."""
     tiers: tuple[Tier, ...] = ()
     """Rates of longer prompts, in rising order; the rates above are those of the shortest."""
     source: str = ""
@@ -48,24 +88,44 @@ class Price:
     as_of: str = ""
     """ISO date on which it was read."""
 
-    def cost_micros(self, usage: Usage) -> int | None:
-        """Cost of one call in micro-units of `currency`; None when a price or a count that matters is unknown.
+    def rates(self, tokens_in: int) -> Rates | None:
+        """The rates of a call with a prompt of `tokens_in` tokens; None when one that matters is not known."""
+        tier = next((tier for tier in reversed(self.tiers) if tokens_in > tier.above_tokens), self)
+        if tier.input_per_million is None or tier.output_per_million is None:
+            return None
+        base = _micros(tier.input_per_million)
+        cached = tier.cached_per_million
+        written = self.cache_write_per_million if tier is self else None
+        return Rates(
+            base,
+            _micros(tier.output_per_million),
+            base if cached is None else _micros(cached),
+            base if written is None else _micros(written),
+            0 if self.per_call is None else _micros(self.per_call),
+        )
+
+    def cost(self, usage: Usage) -> Cost | None:
+        """Exact cost of one call in `currency`; None when a price or a count that matters is unknown.
 
         One unit per million tokens is one micro-unit per token, so the product is exact before rounding.
         """
         if usage.tokens_in is None or usage.tokens_out is None:
             return None
-        rates = next((tier for tier in reversed(self.tiers) if usage.tokens_in > tier.above_tokens), self)
-        if rates.input_per_million is None or rates.output_per_million is None:
+        rates = self.rates(usage.tokens_in)
+        if rates is None:
             return None
-        cached = min(usage.tokens_cached or 0, usage.tokens_in)
-        cached_rate = rates.cached_per_million
-        exact = (
-            (usage.tokens_in - cached) * rates.input_per_million
-            + cached * (rates.input_per_million if cached_rate is None else cached_rate)
-            + usage.tokens_out * rates.output_per_million
+        return rates.cost(
+            usage.tokens_in, usage.tokens_out, usage.tokens_cached or 0, usage.tokens_cache_write or 0
         )
-        return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+    def cost_micros(self, usage: Usage) -> int | None:
+        """Cost of one call in micro-units of `currency`, rounded half to even; None when it is not known."""
+        cost = self.cost(usage)
+        return None if cost is None else cost.micros
+
+
+def _micros(amount: Decimal) -> int:
+    return int((amount * MICROS).to_integral_value(ROUND_HALF_EVEN))
 
 
 FREE = Price(input_per_million=Decimal(0), output_per_million=Decimal(0), source="local")

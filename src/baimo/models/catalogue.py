@@ -13,14 +13,15 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import msgspec
 
-from baimo.config import ModelSettings, ProviderSettings, Settings
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price
 from baimo.errors import UnknownModel
 from baimo.models.vendors import VendorFile
+from baimo.settings import ModelSettings, ProviderSettings, Settings
 
 ANY_MODEL = "any_model"
 """Quirk of a vendor that serves models which no catalogue can list: local servers, resellers, private deployments."""
@@ -181,22 +182,27 @@ def _customised(name: str, known: Vendor | None, custom: ProviderSettings) -> Ve
 def _changed(listed: Model | None, name: str, custom: ModelSettings) -> Model:
     vendor, _, rest = name.partition("/")
     base = listed or Model(name=name, vendor=vendor, upstream=rest)
-    figures = (custom.input_per_million, custom.output_per_million, custom.cached_per_million)
+    names = (
+        "input_per_million",
+        "output_per_million",
+        "cached_per_million",
+        "cache_write_per_million",
+        "per_call",
+    )
+    figures = {name: getattr(custom, name) for name in names}
     price = base.price
-    if any(figure is not None for figure in figures):
-        fresh, generated, cached = (None if figure is None else Decimal(str(figure)) for figure in figures)
-        price = Price(
-            currency=custom.currency,
-            input_per_million=fresh,
-            output_per_million=generated,
-            cached_per_million=cached,
-            source="baimo.toml",
-        )
+    if any(figure is not None for figure in figures.values()):
+        exact: dict[str, Any] = {
+            name: None if figure is None else Decimal(str(figure)) for name, figure in figures.items()
+        }
+        price = Price(currency=custom.currency, **exact, source="baimo.toml")
     return replace(
         base,
         upstream=custom.upstream or base.upstream,
         price=price,
         context_window=custom.context_window or base.context_window,
+        max_output=custom.max_output or base.max_output,
+        shutdown=custom.shutdown or base.shutdown,
         weights=custom.weights or base.weights,
     )
 

@@ -25,11 +25,11 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from baimo.config import Settings
 from baimo.core.model import Model
 from baimo.errors import PullError
 from baimo.models import hubs, wheels
 from baimo.models.download import Progress, Remote, download, is_right, one_at_a_time, sha256_of
+from baimo.settings import Settings
 
 if TYPE_CHECKING:
     import aiohttp

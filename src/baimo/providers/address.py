@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from yarl import URL
 
-from baimo.config import ProviderSettings
 from baimo.core.model import Vendor
 from baimo.errors import ConfigError
+from baimo.settings import ProviderSettings
 
 
 def base_address(vendor: Vendor, settings: ProviderSettings, *, known: Collection[str]) -> URL:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from baimo.config import ProviderSettings
 from baimo.core.call import Provider
 from baimo.core.model import Vendor
 from baimo.core.registry import resolve
 from baimo.errors import ConfigError
+from baimo.settings import ProviderSettings
 
 PROTOCOLS: dict[str, str] = {
     "openai": "baimo.providers.openai:OpenAIProvider",

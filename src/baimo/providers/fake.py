@@ -25,7 +25,6 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
-from baimo.config import ProviderSettings
 from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.ids import digest, plain
 from baimo.core.message import Message
@@ -36,6 +35,7 @@ from baimo.providers.faults import Place, fault
 from baimo.providers.pace import Clock
 from baimo.providers.paced import PacedProvider
 from baimo.providers.retry import Patience
+from baimo.settings import ProviderSettings
 
 OPTIONS = frozenset({"constant", "table", "function", "errors", "fault_rate", "seed", "latency_ms"})
 _CHANCE_FAULTS = ("429", "500", "timeout", "truncated")

@@ -16,9 +16,9 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from baimo.config import ProviderSettings
 from baimo.errors import BadReply, ProviderError, Unreachable
 from baimo.providers.faults import Place
+from baimo.settings import ProviderSettings
 
 LARGEST_BODY = 64 * 1024 * 1024
 """Most bytes of one answer that are read."""

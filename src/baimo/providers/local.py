@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baimo.config import ProviderSettings
 from baimo.core.call import Completion, Delta, JsonFormat, Request, TokenLogprob
 from baimo.core.ids import digest
 from baimo.core.model import Vendor
@@ -31,6 +30,7 @@ from baimo.providers import agreement, chat_template, gguf
 from baimo.providers.engine import DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, Engine, Job, Piece
 from baimo.providers.shelf import SHELF
 from baimo.providers.tools import ToolReader
+from baimo.settings import ProviderSettings
 
 if TYPE_CHECKING:
     from baimo.providers.tools import Spoken

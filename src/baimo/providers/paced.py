@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from baimo.config import ProviderSettings
 from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.registry import Spec
 from baimo.errors import ProviderError, RateLimited
 from baimo.providers.pace import Clock, Pace, Slot, SystemClock, estimated_tokens
 from baimo.providers.retry import Patience
+from baimo.settings import ProviderSettings
 
 log = logging.getLogger("baimo.providers")
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from baimo.config import ProviderSettings, secret
+from baimo.config import secret
 from baimo.core.call import Provider
 from baimo.core.model import Vendor
 from baimo.providers.factory import provider
+from baimo.settings import ProviderSettings
 
 
 class Providers:

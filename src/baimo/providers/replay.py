@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from baimo.config import ProviderSettings
 from baimo.core.call import Completion, Delta, FinishReason, Provider, Request, TokenLogprob, Usage
 from baimo.core.ids import digest, plain
 from baimo.core.message import ToolCall
@@ -34,6 +33,7 @@ from baimo.core.registry import Spec
 from baimo.errors import ConfigError, RequestRefused
 from baimo.providers.fake import last_user_text
 from baimo.providers.paced import as_delta, gathered
+from baimo.settings import ProviderSettings
 
 
 class Row(msgspec.Struct, omit_defaults=True):

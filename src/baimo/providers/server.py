@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, cast
 import aiohttp
 import msgspec
 
-from baimo.config import ProviderSettings, secret
+from baimo.config import secret
 from baimo.core.call import Completion, Delta, Request
 from baimo.core.ids import plain
 from baimo.core.model import Vendor
@@ -32,6 +32,7 @@ from baimo.providers.paced import PacedProvider, as_delta, gathered, log
 from baimo.providers.quirks import known, learnt
 from baimo.providers.retry import Patience
 from baimo.providers.sse import Event, SseParser
+from baimo.settings import ProviderSettings
 from baimo.text import text
 
 

@@ -38,6 +38,72 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE TABLE blobs (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, data {blob} NOT NULL)",
         ),
     ),
+    (
+        "0002_ledger_tenants_meters",
+        (
+            *(
+                f"ALTER TABLE records ADD COLUMN {column}"
+                for column in (
+                    "seq BIGINT",
+                    "chain {blob}",
+                    "began_ms BIGINT",
+                    "asked TEXT NOT NULL DEFAULT ''",
+                    "route TEXT NOT NULL DEFAULT ''",
+                    "http_status BIGINT",
+                    "streamed BIGINT NOT NULL DEFAULT 0",
+                    "queue_ms DOUBLE PRECISION",
+                    "first_byte_ms DOUBLE PRECISION",
+                    "tokens_cache_write BIGINT",
+                    "cost_rest BIGINT",
+                    "price_in BIGINT",
+                    "price_out BIGINT",
+                    "price_cached BIGINT",
+                    "price_cache_write BIGINT",
+                    "price_call BIGINT",
+                    "charged_micros BIGINT NOT NULL DEFAULT 0",
+                    "charged_tokens BIGINT NOT NULL DEFAULT 0",
+                    "unsure BIGINT NOT NULL DEFAULT 0",
+                    "conversation TEXT NOT NULL DEFAULT ''",
+                )
+            ),
+            "CREATE UNIQUE INDEX records_seq ON records (seq)",
+            # one row: the ledger's head, locked while lines are appended
+            "CREATE TABLE ledger_head (one BIGINT PRIMARY KEY, seq BIGINT NOT NULL, chain {blob} NOT NULL)",
+            # where a pruned ledger begins: the chain goes on from here
+            """CREATE TABLE ledger_checkpoints (
+                seq BIGINT PRIMARY KEY, chain {blob} NOT NULL, at_ms BIGINT NOT NULL, lines BIGINT NOT NULL)""",
+            # sums of the ledger, kept up to date in the transaction that appends; `verify` derives them anew
+            """CREATE TABLE totals (
+                day TEXT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
+                surface TEXT NOT NULL, currency TEXT NOT NULL, calls BIGINT NOT NULL, failed BIGINT NOT NULL,
+                unpriced BIGINT NOT NULL, uncounted BIGINT NOT NULL, cost_micros BIGINT NOT NULL,
+                cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL, tokens_out BIGINT NOT NULL,
+                tokens_cached BIGINT NOT NULL, PRIMARY KEY (day, tenant, key, model, surface, currency))""",
+            """CREATE TABLE tenants (
+                id TEXT PRIMARY KEY, tenant TEXT NOT NULL, created_ms BIGINT NOT NULL)""",
+            """CREATE TABLE keys (
+                public TEXT PRIMARY KEY, tenant TEXT NOT NULL, key TEXT NOT NULL, created_ms BIGINT NOT NULL)""",
+            # raised whenever tenants or keys change, so that every process sees it
+            "CREATE TABLE revisions (name TEXT PRIMARY KEY, revision BIGINT NOT NULL)",
+            """CREATE TABLE audit (
+                id TEXT PRIMARY KEY, at_ms BIGINT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL,
+                act TEXT NOT NULL, subject TEXT NOT NULL, facts TEXT NOT NULL)""",
+            # what limits have used; used + all leases never exceed the limit
+            """CREATE TABLE meters (
+                bucket TEXT PRIMARY KEY, used BIGINT NOT NULL, wanted BIGINT NOT NULL DEFAULT 0)""",
+            """CREATE TABLE leases (
+                bucket TEXT NOT NULL, holder TEXT NOT NULL, amount BIGINT NOT NULL,
+                PRIMARY KEY (bucket, holder))""",
+            """CREATE TABLE holders (
+                id TEXT PRIMARY KEY, host TEXT NOT NULL, pid BIGINT NOT NULL, started TEXT NOT NULL,
+                beat_ms BIGINT NOT NULL)""",
+            # prompts and answers of tenants that opted in; the Record keeps only a hash of them
+            """CREATE TABLE contents (
+                record TEXT PRIMARY KEY, tenant TEXT NOT NULL, at_ms BIGINT NOT NULL, hash TEXT NOT NULL,
+                content {blob})""",
+            "CREATE INDEX contents_tenant ON contents (tenant, at_ms)",
+        ),
+    ),
 )
 
 _LOCK = 0x6261696D6F  # "baimo": PostgreSQL advisory lock that lets one process migrate at a time

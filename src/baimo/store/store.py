@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -255,11 +256,12 @@ def _answer(row: RowMapping) -> StoredAnswer:
     )
 
 
-_PLAIN_COLUMNS = (
-    *("id", "at_ms", "surface", "model", "model_used", "run", "tenant", "key", "status", "cost_micros"),
-    *("currency", "latency_ms", "attempts", "request_hash", "config_hash"),
+_PLAIN_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(Record) if field.name not in ("usage", "tags")
 )
-_USAGE_COLUMNS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
+_USAGE_COLUMNS = tuple(field.name for field in dataclasses.fields(Usage))
+_TRUTHS = ("estimated", "streamed")
+"""Columns that are 0 or 1 in the database."""
 
 
 def _record_row(record: Record) -> dict[str, Any]:
@@ -267,14 +269,16 @@ def _record_row(record: Record) -> dict[str, Any]:
         **{name: getattr(record, name) for name in _PLAIN_COLUMNS},
         **{name: getattr(record.usage, name) for name in _USAGE_COLUMNS},
         "estimated": int(record.usage.estimated),
+        "streamed": int(record.streamed),
         "tags": msgspec.json.encode(dict(record.tags)).decode(),
     }
 
 
 def _record(row: RowMapping) -> Record:
-    usage = Usage(**{name: row[name] for name in _USAGE_COLUMNS}, estimated=bool(row["estimated"]))
-    tags = _decoded(row["tags"], dict[str, str])
-    return Record(**{name: row[name] for name in _PLAIN_COLUMNS}, usage=usage, tags=tags)
+    values: dict[str, Any] = {name: row[name] for name in _PLAIN_COLUMNS + _USAGE_COLUMNS}
+    values |= {name: bool(values[name]) for name in _TRUTHS}
+    usage = Usage(**{name: values.pop(name) for name in _USAGE_COLUMNS})
+    return Record(**values, usage=usage, tags=_decoded(row["tags"], dict[str, str]))
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:

@@ -66,6 +66,124 @@ records = Table(
     Column("request_hash", Text),
     Column("config_hash", Text),
     Column("tags", Text),
+    Column("seq", BigInteger, nullable=True),
+    Column("chain", LargeBinary, nullable=True),
+    Column("began_ms", BigInteger, nullable=True),
+    Column("asked", Text),
+    Column("route", Text),
+    Column("http_status", BigInteger, nullable=True),
+    Column("streamed", BigInteger),
+    Column("queue_ms", Double, nullable=True),
+    Column("first_byte_ms", Double, nullable=True),
+    Column("tokens_cache_write", BigInteger, nullable=True),
+    Column("cost_rest", BigInteger, nullable=True),
+    Column("price_in", BigInteger, nullable=True),
+    Column("price_out", BigInteger, nullable=True),
+    Column("price_cached", BigInteger, nullable=True),
+    Column("price_cache_write", BigInteger, nullable=True),
+    Column("price_call", BigInteger, nullable=True),
+    Column("charged_micros", BigInteger),
+    Column("charged_tokens", BigInteger),
+    Column("unsure", BigInteger),
+    Column("conversation", Text),
+)
+
+ledger_head = Table(
+    "ledger_head",
+    metadata,
+    Column("one", BigInteger, primary_key=True),
+    Column("seq", BigInteger),
+    Column("chain", LargeBinary),
+)
+
+ledger_checkpoints = Table(
+    "ledger_checkpoints",
+    metadata,
+    Column("seq", BigInteger, primary_key=True),
+    Column("chain", LargeBinary),
+    Column("at_ms", BigInteger),
+    Column("lines", BigInteger),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    *(
+        Column(name, Text, primary_key=True)
+        for name in ("day", "tenant", "key", "model", "surface", "currency")
+    ),
+    *(
+        Column(name, BigInteger)
+        for name in (
+            *("calls", "failed", "unpriced", "uncounted", "cost_micros", "cost_rest"),
+            *("tokens_in", "tokens_out", "tokens_cached"),
+        )
+    ),
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text),
+    Column("created_ms", BigInteger),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("public", Text, primary_key=True),
+    Column("tenant", Text),
+    Column("key", Text),
+    Column("created_ms", BigInteger),
+)
+
+revisions = Table(
+    "revisions", metadata, Column("name", Text, primary_key=True), Column("revision", BigInteger)
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at_ms", BigInteger),
+    *(Column(name, Text) for name in ("tenant", "key", "act", "subject", "facts")),
+)
+
+meters = Table(
+    "meters",
+    metadata,
+    Column("bucket", Text, primary_key=True),
+    Column("used", BigInteger),
+    Column("wanted", BigInteger),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("bucket", Text, primary_key=True),
+    Column("holder", Text, primary_key=True),
+    Column("amount", BigInteger),
+)
+
+holders = Table(
+    "holders",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("host", Text),
+    Column("pid", BigInteger),
+    Column("started", Text),
+    Column("beat_ms", BigInteger),
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("record", Text, primary_key=True),
+    Column("tenant", Text),
+    Column("at_ms", BigInteger),
+    Column("hash", Text),
+    Column("content", LargeBinary, nullable=True),
 )
 
 blobs = Table(
