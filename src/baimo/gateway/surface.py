@@ -1,0 +1,141 @@
+"""A surface: one operation of a public API as clients speak it. The contract between the gateway and its wire formats.
+
+Where a model speaks the surface's own wire format, bytes pass through and are only looked at; everywhere else the
+request becomes a neutral `Request` and the model's `Completion` or `Delta`s are written in the surface's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from baimo.core.call import Completion, Delta, Request, Usage
+from baimo.errors import BaimoError
+
+
+@dataclass(slots=True, kw_only=True)
+class Peek:
+    """What admission and routing need of a request; read without decoding the rest of the body."""
+
+    model: str
+    """Name that was asked for; empty = none."""
+    stream: bool = False
+    """The answer is wanted as events."""
+    max_tokens: int | None = None
+    """Most tokens of each answer, as the request says."""
+    answers: int = 1
+    """How many answers are wanted (`n`)."""
+    wants_usage: bool = False
+    """Whether a stream shall report usage (OpenAI's stream_options.include_usage; always, where the API does)."""
+    text_bytes: int = 0
+    """Length of everything that becomes prompt tokens: no tokenizer makes more tokens than UTF-8 bytes of it."""
+    attachments: int = 0
+    """Images, sounds and files given by reference or inline, whose tokens `text_bytes` does not bound."""
+    opening: bytes = b""
+    """The conversation's beginning (system prompt and first user turn), for its hash and for stickiness."""
+    deterministic: bool = True
+    """Whether the same request may be answered from a cache (no `n` > 1, no stored state asked for)."""
+
+
+class Seen(NamedTuple):
+    """What a passed-through answer said about itself."""
+
+    usage: Usage | None
+    """None = the answer does not say."""
+    model: str = ""
+    finish_reason: str = ""
+    complete: bool = True
+    """Of a stream: whether its last event came."""
+    text_bytes: int = 0
+    """Of a stream: bytes of answer text so far, for an estimate where usage never comes."""
+    failed: str = ""
+    """Of a stream: the message of an error event in it; empty = none."""
+
+
+class Watch(Protocol):
+    """Looks at a passed-through stream. Called with every piece as it came from the network, in order."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What the client gets of this piece: all of it, unless it holds what only we asked for."""
+        ...
+
+    def rest(self) -> bytes:
+        """What was held back when the stream ended."""
+        ...
+
+    def seen(self) -> Seen:
+        """What the stream has said so far."""
+        ...
+
+
+class Events(Protocol):
+    """Writes a stream of Deltas in the surface's words. Every method returns bytes to send, possibly none."""
+
+    def delta(self, delta: Delta) -> bytes: ...
+
+    def end(self) -> bytes:
+        """After the last delta."""
+        ...
+
+    def failed(self, error: BaimoError) -> bytes:
+        """The stream breaks off: an error event."""
+        ...
+
+
+class Surface(Protocol):
+    """One operation. Stateless and shared; all methods are pure."""
+
+    @property
+    def name(self) -> str:
+        """chat, completions, responses, messages, embeddings, rerank, moderations, transcriptions, speech, images."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """The provider protocol whose servers understand the request as it is: openai, anthropic."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Path of the operation behind such a server's base address: `chat/completions`."""
+        ...
+
+    @property
+    def neutral(self) -> bool:
+        """Whether it can be translated for models that speak another wire format (`request`, `answer`, `events`)."""
+        ...
+
+    @property
+    def ability(self) -> str:
+        """Ability that the model must have where the catalogue knows: chat, embeddings, rerank, speech …"""
+        ...
+
+    def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
+        """Raises `CallRefused` (400) with what is wrong and where, in terms of the surface's own fields."""
+        ...
+
+    def sent(self, body: bytes, peek: Peek, *, model: str, max_tokens: int | None) -> bytes:
+        """The body for a model that speaks this format: `model` put in place of the name asked for, usage asked for in
+        streams, and `max_tokens` put in when it is not None and the request names none. Nothing else is changed."""
+        ...
+
+    def seen(self, body: bytes) -> Seen:
+        """Usage of a whole passed-through answer; never raises: what cannot be read is unknown."""
+        ...
+
+    def watch(self, peek: Peek) -> Watch: ...
+
+    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+        """The neutral request. Raises `CallRefused` for what cannot be said neutrally, naming the field."""
+        ...
+
+    def answer(self, completion: Completion, peek: Peek, *, id: str, created_s: int) -> bytes:
+        """A whole answer; `model` in it is `peek.model`, the name asked for."""
+        ...
+
+    def events(self, peek: Peek, *, id: str, created_s: int) -> Events: ...
+
+    def refusal(self, error: BaimoError, *, request_id: str) -> bytes:
+        """The body of an error answer as this API words it; its status is `error.http_status`."""
+        ...
