@@ -9,7 +9,7 @@ TYPE_CHECKING = (
     False  # type checkers take it for true; importing `typing` for it would cost every start 10 ms
 )
 if TYPE_CHECKING:
-    from baimo.workspace import Workspace as Workspace
+    from baimo.workspace.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
 __all__ = ["Workspace", "__version__"]
@@ -17,7 +17,7 @@ __all__ = ["Workspace", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name == "Workspace":
-        from baimo.workspace import Workspace
+        from baimo.workspace.workspace import Workspace
 
         return Workspace
     raise AttributeError(f"module 'baimo' has no attribute {name!r}")

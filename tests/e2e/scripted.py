@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from baimo.core.verdict import Forecast, Progress
-from baimo.workspace import Workspace
+from baimo.workspace.workspace import Workspace
 
 Reply = str | int | None
 Behaviour = Callable[[str, int], Reply]

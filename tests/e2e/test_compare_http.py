@@ -10,7 +10,7 @@ import pytest
 from baimo.core.run import Outcome
 from baimo.errors import ConfigError, ProviderError, ScorerError, UsageError
 from baimo.evals.options import CompareOptions
-from baimo.workspace import Workspace
+from baimo.workspace.workspace import Workspace
 from tests.e2e.scripted import (
     Listener,
     Server,

@@ -14,7 +14,7 @@ import pytest
 from baimo.core.verdict import Verdict
 from baimo.errors import ProviderError, UsageError
 from baimo.evals.options import CompareOptions
-from baimo.workspace import Workspace
+from baimo.workspace.workspace import Workspace
 from tests.e2e.scripted import (
     Behaviour,
     Listener,

@@ -76,7 +76,7 @@ def compare(
         raise UsageError("cli.no_task")
     from baimo.evals.report.live import Live
     from baimo.evals.require import requirement
-    from baimo.workspace import Workspace
+    from baimo.workspace.workspace import Workspace
 
     conditions = [requirement(source) for source in options.require]
     with Workspace(flags=flags) as workspace:

@@ -87,7 +87,7 @@ def pull(flags: dict[str, Any], name: str) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from baimo.workspace import Workspace
+    from baimo.workspace.workspace import Workspace
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Workspace(flags=flags) as workspace, Progress(*columns, console=Console(stderr=True)) as progress:
@@ -106,7 +106,7 @@ def pull(flags: dict[str, Any], name: str) -> None:
 def test(flags: dict[str, Any], name: str, checks: tuple[str, ...], as_json: bool) -> int:
     from baimo.core.ids import plain
     from baimo.models.probe import CHECKS
-    from baimo.workspace import Workspace
+    from baimo.workspace.workspace import Workspace
 
     for check in checks:
         if check not in (*CHECKS, "all"):

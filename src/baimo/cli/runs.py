@@ -24,7 +24,7 @@ def runs() -> None: ...
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
 @click.pass_obj
 def list_(flags: dict[str, Any], task: str | None, limit: int, as_json: bool) -> None:
-    from baimo.workspace import Workspace
+    from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
         found = workspace.store.runs(task, limit=limit)
@@ -54,7 +54,7 @@ def list_(flags: dict[str, Any], task: str | None, limit: int, as_json: bool) ->
 @click.pass_obj
 def show(flags: dict[str, Any], run: str) -> None:
     from baimo.core.ids import plain
-    from baimo.workspace import Workspace
+    from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
         show_json(plain(workspace.run(run)))
@@ -67,7 +67,7 @@ def show(flags: dict[str, Any], run: str) -> None:
 @click.option("--markdown", is_flag=True, help=text("cli.option_markdown"))
 @click.pass_obj
 def report(flags: dict[str, Any], run: str, html: str | None, as_json: bool, markdown: bool) -> None:
-    from baimo.workspace import Workspace
+    from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
         made = workspace.report(run)

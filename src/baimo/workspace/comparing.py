@@ -1,0 +1,235 @@
+"""How `compare` is wired: a run, its contenders and its answers out of a workspace and the options.
+
+A run that was begun before goes on as it was begun; only limits may change, else it could never go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import baimo
+from baimo.core.call import Completion, Request
+from baimo.core.ids import canonical, plain, sortable_id
+from baimo.core.money import MICROS
+from baimo.core.run import Run, Sample
+from baimo.core.task import Task
+from baimo.core.verdict import Forecast, Progress, Verdict
+from baimo.errors import BaimoError, UsageError
+from baimo.evals.answers import JUDGE, Answers, Limits, route_to
+from baimo.evals.compare import Comparison, Contender, Watcher, resolved
+from baimo.evals.lineup import described, is_unpriced, judgeable, lineup, lineup_of, subset
+from baimo.evals.options import CompareOptions
+from baimo.evals.report.report import Report
+from baimo.evals.setting_up import contest, expected_micros, forecast_of
+from baimo.models.pull import located, pull
+from baimo.providers.pace import SystemClock
+from baimo.providers.pool import Providers
+from baimo.text import text
+
+if TYPE_CHECKING:
+    from baimo.workspace.workspace import Workspace
+
+
+class Silent:
+    """A watcher that looks away."""
+
+    def forecast(self, forecast: Forecast) -> None: ...
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def notice(self, message: str) -> None: ...
+
+
+class Comparing:
+    """Comparisons of one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.settings = workspace.settings
+        self.catalogue = workspace.catalogue
+
+    async def forecast(self, options: CompareOptions, watcher: Watcher | None = None) -> Forecast:
+        """See `Workspace.forecast`."""
+        async with self.workspace.providers() as providers:
+            run, task, settled = self._begun(options, watcher or Silent())
+            contenders = self._contenders(run, task, settled, providers, watcher or Silent())
+            return forecast_of(settled, task, contenders, self._answers(run, settled))
+
+    async def compare(
+        self,
+        options: CompareOptions,
+        watcher: Watcher | None,
+        on_start: Callable[[Callable[[], object]], None] | None,
+    ) -> Verdict:
+        """See `Workspace.compare`."""
+        from baimo.evals.scorers.registry import scorer
+
+        watcher = watcher or Silent()
+        async with self.workspace.providers() as providers:
+            run, task, options = self._begun(options, watcher)
+            contenders = self._contenders(run, task, options, providers, watcher)
+            answers = self._answers(run, options)
+
+            async def ask(request: Request) -> Completion:
+                model = self.catalogue.model(request.model)
+                route = route_to(model, providers.provider(model.vendor))
+                answer = await answers.get(route, replace(request, model=model.upstream), surface=JUDGE)
+                return answer.completion
+
+            scorers = [scorer(spec, folder=Path(task.folder), ask=ask) for spec in task.scorers]
+            forecast = forecast_of(options, task, contenders, answers)
+            watcher.forecast(forecast)
+            run = replace(run, candidates=tuple(described(contender) for contender in contenders))
+            if options.resume is None:
+                self.workspace.store.begin(run)
+            else:
+                self.workspace.store.forget_samples(
+                    run.id
+                )  # the path is walked again; a call that failed may be answered now
+            comparison = Comparison(
+                run=run,
+                options=options,
+                task=task,
+                contenders=contenders,
+                scorers=scorers,
+                answers=answers,
+                store=self.workspace.store,
+                contest=contest(options, task, expected_micros(contenders, task, answers)),
+                watcher=watcher,
+                forecast=forecast,
+            )
+            if on_start is not None:
+                # from a signal handler: the loop must be woken to see it
+                on_start(partial(asyncio.get_running_loop().call_soon_threadsafe, comparison.stop))
+            try:
+                verdict = await comparison.verdict()
+            except BaseException:
+                self.workspace.store.finish(replace(run, status="failed", ended_ms=_now_ms()), None)
+                raise
+            status = "done" if verdict.stopped in ("certain", "exhausted") else "stopped"
+            self.workspace.store.finish(replace(run, status=status, ended_ms=_now_ms()), verdict)
+            return verdict
+
+    def _begun(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
+        """The run to make or to go on with, its task and its options."""
+        if options.resume is not None:
+            return self._begun_before(options, watcher)
+        from baimo.evals.tasks.folder import load_task
+
+        options = resolved(
+            options,
+            epsilon=self.settings.compare.epsilon,
+            delta=self.settings.compare.delta,
+            assurance=self.settings.compare.assurance,
+        )
+        if options.max_cost is None:
+            options = replace(options, max_cost=self.settings.compare.max_cost)
+        task = judgeable(subset(load_task(options.task), options))
+        started_ms = _now_ms()
+        run = Run(
+            id=sortable_id("run", started_ms, os.urandom(7)),
+            task=task.name,
+            task_hash=task.hash,
+            task_blob=self.workspace.store.put_blob(canonical(task), "task"),
+            options=plain(options),
+            candidates=(),
+            config_hash=self.settings.snapshot().hash,
+            seed=options.seed,
+            started_ms=started_ms,
+            version=baimo.__version__,
+        )
+        return run, task, options
+
+    def _begun_before(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
+        """A run to go on with. What is asked stays as it was; limits may be changed, else it could never go on."""
+        from baimo.evals.tasks.folder import load_task
+
+        run = self.workspace.run(options.resume or "")
+        task = self.workspace.task_of(run)
+        before = msgspec.convert(dict(run.options), CompareOptions)
+        given = {name: getattr(options, name) for name in ("max_cost", "max_calls", "max_minutes")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        options = replace(before, resume=run.id, **changes)
+        try:
+            now = subset(load_task(before.task), before).hash
+        except BaimoError:  # moved, deleted or broken: the run does not need it
+            now = task.hash
+        if now != task.hash:
+            watcher.notice(text("compare.task_changed", folder=before.task))
+        return replace(run, status="running", ended_ms=None), task, options
+
+    def _contenders(
+        self, run: Run, task: Task, options: CompareOptions, providers: Providers, watcher: Watcher
+    ) -> list[Contender]:
+        from baimo.evals.tasks.prompts import Renderer
+
+        contenders: list[Contender] = []
+        notice = watcher.notice
+        for candidate in lineup_of(run) or lineup(task, options, self.catalogue, notice):
+            model = self.catalogue.model(candidate.model)
+            vendor = self.catalogue.vendor(model.vendor)
+            if task.data_class == "confidential" and not vendor.inside:
+                raise UsageError("compare.confidential", task=task.name, model=model.name)
+            if model.weights and located(model, self.workspace.models) is None:
+                notice(text("compare.pulling", model=model.name, source=model.weights))
+                pull(model, self.workspace.models)
+            contender = Contender(
+                candidate=candidate,
+                route=route_to(model, providers.provider(model.vendor)),
+                renderer=Renderer(candidate.prompt, task.train, seed=options.seed),
+                tags_example=vendor.protocol == "replay",
+            )
+            contender.request(task.examples[0])  # a template that does not render is told before any call
+            contenders.append(contender)
+        unpriced = sorted({each.route.model.name for each in contenders if is_unpriced(each.route.model)})
+        if options.max_cost is not None and unpriced:
+            raise UsageError("compare.unpriced_budget", models=", ".join(unpriced))
+        return contenders
+
+    def _answers(self, run: Run, options: CompareOptions) -> Answers:
+        return Answers(
+            self.workspace.store,
+            SystemClock(),
+            run=run.id,
+            config_hash=run.config_hash,
+            currency=self.settings.money.currency,
+            rates=self.settings.money.rates,
+            limits=Limits(
+                options.max_calls, None if options.max_cost is None else round(options.max_cost * MICROS)
+            ),
+        )
+
+    def report(self, id: str) -> Report:
+        """See `Workspace.report`."""
+        run = self.workspace.run(id)
+        verdict = self.workspace.store.verdict(run.id)
+        if verdict is None:
+            raise UsageError("compare.no_verdict", run=run.id, status=run.status)
+        samples = self.workspace.store.samples(run.id)
+        return Report(
+            run=run,
+            verdict=verdict,
+            task=self.workspace.task_of(run),
+            samples=samples,
+            replies=self._replies(samples),
+        )
+
+    def _replies(self, samples: list[Sample]) -> dict[str, str]:
+        """The answers' texts by request hash."""
+        stored = self.workspace.store.answers(
+            {sample.request_hash for sample in samples if sample.request_hash}
+        )
+        return {hash: answer.completion.text for hash, answer in stored.items()}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

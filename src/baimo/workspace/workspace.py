@@ -1,0 +1,183 @@
+"""`Workspace`: one thin method per verb. Nothing heavy is imported before the verb that needs it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from baimo.config import settings
+from baimo.core.model import Model
+from baimo.core.run import Run
+from baimo.core.task import Task
+from baimo.core.verdict import Forecast, Verdict
+from baimo.errors import TaskError, UsageError
+from baimo.models.catalogue import Catalogue
+from baimo.models.pull import Pulled, located, models_folder, pull
+from baimo.providers.pool import Providers
+from baimo.settings import Settings
+from baimo.store.engine import Database
+from baimo.store.store import Store
+from baimo.workspace.bridge import bridged
+
+if TYPE_CHECKING:
+    from baimo.evals.compare import Watcher
+    from baimo.evals.options import CompareOptions
+    from baimo.evals.report.report import Report
+    from baimo.models.probe import Findings
+    from baimo.workspace.comparing import Comparing
+
+
+class Workspace:
+    """Everything that belongs to one company's work: settings, memory, models. Use it as a context manager."""
+
+    def __init__(
+        self,
+        folder: str | Path = ".",
+        *,
+        flags: Mapping[str, Any] | None = None,
+        given: Settings | None = None,
+    ) -> None:
+        """Open the workspace of `folder`.
+
+        Args:
+            folder: where baimo.toml is looked for and relative paths start.
+            flags: dotted setting → value, stronger than file and environment.
+            given: settings to use instead of reading any.
+
+        Raises:
+            ConfigError: the settings cannot be used.
+        """
+        self.folder = Path(folder)
+        self.settings = given or settings(self.folder, flags=flags)
+        self.path = self.folder / self.settings.workspace.path
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "store" in self.__dict__:
+            self.store.close()
+
+    @cached_property
+    def store(self) -> Store:
+        """The workspace's memory; opened when first needed.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        return Store(Database(self.settings.workspace.database or str(self.path / "baimo.db")))
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Vendors and models under these settings."""
+        return Catalogue.load(self.settings)
+
+    # compare
+
+    def compare(
+        self,
+        options: CompareOptions,
+        watcher: Watcher | None = None,
+        on_start: Callable[[Callable[[], object]], None] | None = None,
+    ) -> Verdict:
+        """Find out which candidate does a task best; blocks until there is a verdict.
+
+        Args:
+            options: what to compare and how surely.
+            watcher: told about forecast and progress.
+            on_start: given a function that stops the comparison early; it may be called from a signal handler.
+
+        Raises:
+            TaskError, TemplateError: the task cannot be used.
+            UnknownModel, ConfigError: a candidate's model or provider cannot be used.
+            ProviderError: no candidate could answer.
+            StoreError: the workspace cannot be written.
+        """
+        return bridged(self._comparing.compare(options, watcher, on_start))
+
+    def forecast(self, options: CompareOptions, watcher: Watcher | None = None) -> Forecast:
+        """What `compare` would take, without a call."""
+
+        return bridged(self._comparing.forecast(options, watcher))
+
+    # what was decided before
+
+    def run(self, id: str) -> Run:
+        """A run by its id, or the newest one for `last`.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = next(iter(self.store.runs(limit=1)), None) if id == "last" else self.store.run(id)
+        if found is None:
+            raise UsageError("compare.no_run", id=id, where=self.store.database.where)
+        return found
+
+    def task_of(self, run: Run) -> Task:
+        """The task as it was when the run was made.
+
+        Raises:
+            TaskError: the workspace does not hold it.
+        """
+        data = self.store.blob(run.task_blob)
+        if data is None:
+            raise TaskError("compare.no_task", run=run.id)
+        return msgspec.json.decode(data, type=Task)
+
+    def report(self, id: str) -> Report:
+        """Everything that a report of this run shows.
+
+        Raises:
+            UsageError: there is no such run, or it has no verdict yet.
+        """
+        return self._comparing.report(id)
+
+    @cached_property
+    def _comparing(self) -> Comparing:
+        from baimo.workspace.comparing import Comparing
+
+        return Comparing(self)
+
+    # models
+
+    def pull(self, name: str, progress: Callable[[int, int | None], None] | None = None) -> Pulled:
+        """Fetch a model's weights: a model of the catalogue, or a source such as `hf:org/repo`.
+
+        Raises:
+            PullError, UnknownModel.
+        """
+        source = name if ":" in name else self.catalogue.model(name)
+        return pull(source, self.models, progress=progress)
+
+    def probe(self, name: str, checks: tuple[str, ...] = ()) -> Findings:
+        """One tiny real call, and one per ability to check."""
+
+        from baimo.models.probe import probe
+
+        async def probed() -> Findings:
+            model = self.catalogue.model(name)
+            async with self.providers() as providers:
+                return await probe(providers.provider(model.vendor), model, checks=checks)
+
+        return bridged(probed())
+
+    def providers(self) -> Providers:
+        """Ways to reach models, for one event loop."""
+        return Providers(self.catalogue.vendor, self.settings.providers, self.weights)
+
+    @cached_property
+    def models(self) -> Path:
+        """The folder of pulled weights."""
+        return models_folder(self.settings)
+
+    def weights(self, upstream: str) -> Path:
+        """The weights of a model that runs in this process, fetched if they are not here yet."""
+        model: Model = self.catalogue.model(f"local/{upstream}")
+        return located(model, self.models) or pull(model, self.models).path
