@@ -46,7 +46,7 @@ screenshots: $(DEMO)  ## Draw the README's picture from the demo's report (needs
 lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
 	$(PIP) uv
 	$(BIN)/uv pip compile pyproject.toml --extra local --group build -o requirements/demo.txt $(LOCK)
-	$(BIN)/uv pip compile pyproject.toml --extra local --extra parquet --extra postgres --extra text --group dev \
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --extra text --group dev \
 		-c requirements/demo.txt -o requirements/dev.txt $(LOCK)
 
 LOCK := --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header --quiet
