@@ -207,12 +207,14 @@ class Forbidden(CallRefused):
 class NotFound(CallRefused):
     """There is no such thing, or it belongs to another tenant."""
 
+    exit_code = 2
     http_status = 404
 
 
 class Conflict(CallRefused):
     """It is in a state that does not allow this."""
 
+    exit_code = 2
     http_status = 409
 
 

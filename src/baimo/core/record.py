@@ -90,6 +90,8 @@ class Record:
     """Attempts that may have been executed and billed although no usage came back."""
     conversation: str = ""
     """Keyed hash of the conversation's beginning: its turns share it."""
+    content_hash: str = ""
+    """SHA-256 of the prompt and answer that are kept with it, sealed; empty = none are. Outlives them."""
 
 
 class Charge(NamedTuple):

@@ -93,3 +93,11 @@ class Key:
     """Refused from then on."""
     rotated_to: str = ""
     """Public part of the key that replaces it; it stays valid until expires_ms."""
+    counted_as: str = ""
+    """Public part under which its limits are counted; empty = its own. A key that replaces another goes on with what
+    that one has used, else rotating it would refill its budget."""
+
+    @property
+    def meter(self) -> str:
+        """The name of its buckets: `key:<meter>:cost:month:2026-11`."""
+        return self.counted_as or self.public

@@ -64,6 +64,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                     "charged_tokens BIGINT NOT NULL DEFAULT 0",
                     "unsure BIGINT NOT NULL DEFAULT 0",
                     "conversation TEXT NOT NULL DEFAULT ''",
+                    "content_hash TEXT NOT NULL DEFAULT ''",
                 )
             ),
             "CREATE UNIQUE INDEX records_seq ON records (seq)",

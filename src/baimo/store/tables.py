@@ -86,6 +86,7 @@ records = Table(
     Column("charged_tokens", BigInteger),
     Column("unsure", BigInteger),
     Column("conversation", Text),
+    Column("content_hash", Text),
 )
 
 ledger_head = Table(
