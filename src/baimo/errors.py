@@ -20,8 +20,8 @@
     ├─ CallRefused            3    the gateway does not let this call in (an HTTP status says why)
     │  ├─ Unauthenticated          401: no key, or none that is valid
     │  ├─ Forbidden                403: the key may not do this, or the data may not go there
-    │  ├─ NotFound                 404: no such thing, or not this tenant's
-    │  ├─ Conflict                 409: it is in a state that does not allow this
+    │  ├─ NotFound           2     404: no such thing, or not this tenant's
+    │  ├─ Conflict           2     409: it is in a state that does not allow this
     │  ├─ TooLarge                 413: the body is longer than allowed
     │  ├─ LimitReached             429: a limit of key, tenant, model or route; wait, or raise it
     │  ├─ NotSupported             501: a part of the API that is not offered here
