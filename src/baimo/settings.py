@@ -44,7 +44,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """[providers.NAME]: changes a provider of the catalogue, or adds one."""
 
     protocol: str = ""
-    """Wire format: openai, anthropic, local, replay, fake; empty = as in the catalogue, else openai."""
+    """Wire format: openai, anthropic, local, vllm, replay, fake; empty = as in the catalogue, else openai."""
     base_url: str = ""
     """Root of the API; empty = as in the catalogue."""
     key: str = ""

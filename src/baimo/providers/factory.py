@@ -17,6 +17,7 @@ PROTOCOLS: dict[str, str] = {
     "openai": "baimo.providers.openai:OpenAIProvider",
     "anthropic": "baimo.providers.anthropic:AnthropicProvider",
     "local": "baimo.providers.local:LocalProvider",
+    "vllm": "baimo.providers.vllm:VllmProvider",
     "replay": "baimo.providers.replay:ReplayProvider",
     "fake": "baimo.providers.fake:FakeProvider",
 }
