@@ -6,7 +6,7 @@ request becomes a neutral `Request` and the model's `Completion` or `Delta`s are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -72,7 +72,9 @@ class Watch(Protocol):
 class Events(Protocol):
     """Writes a stream of Deltas in the surface's words. Every method returns bytes to send, possibly none."""
 
-    def delta(self, delta: Delta) -> bytes: ...
+    def delta(self, delta: Delta, choice: int = 0) -> bytes:
+        """A piece of the answer numbered `choice` (of `Peek.answers`)."""
+        ...
 
     def end(self) -> bytes:
         """After the last delta."""
@@ -130,8 +132,11 @@ class Surface(Protocol):
         """The neutral request. Raises `CallRefused` for what cannot be said neutrally, naming the field."""
         ...
 
-    def answer(self, completion: Completion, peek: Peek, *, id: str, created_s: int) -> bytes:
-        """A whole answer; `model` in it is `peek.model`, the name asked for."""
+    def answer(
+        self, completion: Completion | Sequence[Completion], peek: Peek, *, id: str, created_s: int
+    ) -> bytes:
+        """A whole answer; `model` in it is `peek.model`, the name asked for. Several completions of one request are
+        its choices where the API knows choices (`Peek.answers` > 1); their usages are added up."""
         ...
 
     def events(self, peek: Peek, *, id: str, created_s: int) -> Events: ...
