@@ -440,7 +440,8 @@ static void report(const int *idle_fds, double elapsed_s) {
     qsort(first_byte, samples, sizeof *first_byte, ascending);
     double sum = 0;
     for (long i = 0; i < samples; i++) sum += latency[i];
-    printf("{\"seconds\":%.3f,\"answered\":%ld,\"requests_per_s\":%.1f,", elapsed_s, answered, answered / elapsed_s);
+    printf("{\"seconds\":%.3f,\"answered\":%ld,\"answered_with_warm_up\":%ld,\"requests_per_s\":%.1f,", elapsed_s, answered,
+           all_answered, answered / elapsed_s);
     printf("\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"mean_us\":%.1f,\"max_us\":%.1f,",
            quantile(latency, samples, .5), quantile(latency, samples, .9), quantile(latency, samples, .99),
            quantile(latency, samples, .999), samples ? sum / samples : -1, quantile(latency, samples, 1));
