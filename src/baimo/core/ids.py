@@ -66,9 +66,10 @@ def sortable_id(prefix: str, now_ms: int, entropy: bytes) -> str:
         now_ms: wall clock in milliseconds.
         entropy: at least 7 random bytes.
     """
-    return f"{prefix}_{_base32(now_ms, 10)}{_base32(int.from_bytes(entropy[:7], 'big') & (1 << 50) - 1, 10)}"
+    return f"{prefix}_{base32(now_ms, 10)}{base32(int.from_bytes(entropy[:7], 'big') & (1 << 50) - 1, 10)}"
 
 
-def _base32(number: int, width: int) -> str:
+def base32(number: int, width: int) -> str:
+    """The lowest 5 × `width` bits of `number` in Crockford's base 32, lower case, `width` characters."""
     digits = [_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(width))]
     return "".join(digits)
