@@ -216,6 +216,7 @@ def exceptions() -> str:
         [
             f"`{kind.__name__}`",
             str(kind.exit_code),
+            str(kind.http_status),
             "yes" if getattr(kind, "retryable", False) else "–",
             sentence(kind),
         ]
@@ -226,7 +227,7 @@ def exceptions() -> str:
         "`error.hint` what to do next, in the reader's language; `error.key` is the same in all languages, and "
         "`error.facts` holds what the message names.\n\n"
         f"```\n{inspect.cleandoc(tree)}\n```\n\n"
-        + table(["exception", "exit code", "tried again", "meaning"], rows)
+        + table(["exception", "exit code", "HTTP status", "tried again", "meaning"], rows)
         + "\n## Exit codes\n\n"
         + table(["code", "meaning", "exceptions"], list(exit_codes()))
     )
