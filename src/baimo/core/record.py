@@ -92,6 +92,10 @@ class Record:
     """Keyed hash of the conversation's beginning: its turns share it."""
     content_hash: str = ""
     """SHA-256 of the prompt and answer that are kept with it, sealed; empty = none are. Outlives them."""
+    limits: int = 0
+    """Which limits it was charged to: one bit for each kind of limit (`Bucket.bit`)."""
+    charges: str = ""
+    """JSON [[bucket, amount], …] of the charges that cannot be told from `limits` and the fields above."""
 
 
 class Charge(NamedTuple):
@@ -149,6 +153,9 @@ class Entry:
     config_hash: str = ""
     tags: str = "{}"
     """JSON."""
+    limits: int = 0
+    charges: str = ""
+    content_hash: str = ""
     reserved: tuple[Charge, ...] = ()
     """What the limits reserved for it; charged in full if its process dies. Not part of the Record."""
     content: bytes | None = None

@@ -6,9 +6,10 @@ that finds the database locked: writers queue for up to half a minute instead.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,22 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Generator[Connection]:
-        """A transaction: everything in it is on disk when it ends, or nothing is."""
+    def writing(self, *, wait_ms: int = BUSY_TIMEOUT_MS) -> Generator[Connection]:
+        """A transaction: everything in it is on disk when it ends, or nothing is.
+
+        Args:
+            wait_ms: longest wait for other writers, milliseconds.
+        """
         with self._translated(), self._engine.connect() as connection:
             if self.dialect == "sqlite":
+                if wait_ms != BUSY_TIMEOUT_MS:
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait_ms}")
                 # take the write lock at once: upgrading a read lock can fail although nobody waits for us
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                finally:
+                    if wait_ms != BUSY_TIMEOUT_MS:
+                        connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
                 try:
                     yield connection
                 except BaseException:
@@ -92,7 +103,34 @@ class Database:
                 connection.exec_driver_sql("COMMIT")
             else:
                 with connection.begin():
+                    if wait_ms != BUSY_TIMEOUT_MS:
+                        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait_ms}")
                     yield connection
+
+    @contextmanager
+    def snapshot(self) -> Generator[Connection]:
+        """A connection whose queries all see one and the same state."""
+        with self.reading() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+            else:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                yield connection
+
+    def sync(self) -> None:
+        """Wait until everything committed so far would survive a power failure.
+
+        SQLite in WAL mode leaves that to its checkpoints; PostgreSQL does it with every commit.
+        """
+        if self.dialect != "sqlite" or not self.url.database:
+            return
+        for path in (f"{self.url.database}-wal", self.url.database):
+            with suppress(FileNotFoundError), Path(path).open("rb") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Give back every connection."""
@@ -100,10 +138,13 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Generator[None]:
+        driver: Any = self._engine.dialect.loaded_dbapi
         try:
             yield
         except DBAPIError as error:
-            raise _store_error(error, self.where) from error
+            raise _store_error(str(error.orig), self.where) from error
+        except driver.Error as error:  # bulk loads go past SQLAlchemy
+            raise _store_error(str(error), self.where) from error
         except SQLAlchemyError as error:
             raise StoreError("store.failed", where=self.where, problem=error) from error
 
@@ -141,8 +182,7 @@ _PROBLEMS = (
 )
 
 
-def _store_error(error: DBAPIError, where: str) -> StoreError:
-    problem = str(error.orig)
+def _store_error(problem: str, where: str) -> StoreError:
     for kind, signs in _PROBLEMS:
         if any(sign in problem for sign in signs):
             return StoreError(f"store.{kind}", where=where, problem=problem)

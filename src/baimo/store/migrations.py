@@ -41,45 +41,51 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "0002_ledger_tenants_meters",
         (
-            *(
-                f"ALTER TABLE records ADD COLUMN {column}"
-                for column in (
-                    "seq BIGINT",
-                    "chain {blob}",
-                    "began_ms BIGINT",
-                    "asked TEXT NOT NULL DEFAULT ''",
-                    "route TEXT NOT NULL DEFAULT ''",
-                    "http_status BIGINT",
-                    "streamed BIGINT NOT NULL DEFAULT 0",
-                    "queue_ms DOUBLE PRECISION",
-                    "first_byte_ms DOUBLE PRECISION",
-                    "tokens_cache_write BIGINT",
-                    "cost_rest BIGINT",
-                    "price_in BIGINT",
-                    "price_out BIGINT",
-                    "price_cached BIGINT",
-                    "price_cache_write BIGINT",
-                    "price_call BIGINT",
-                    "charged_micros BIGINT NOT NULL DEFAULT 0",
-                    "charged_tokens BIGINT NOT NULL DEFAULT 0",
-                    "unsure BIGINT NOT NULL DEFAULT 0",
-                    "conversation TEXT NOT NULL DEFAULT ''",
-                    "content_hash TEXT NOT NULL DEFAULT ''",
-                )
-            ),
-            "CREATE UNIQUE INDEX records_seq ON records (seq)",
+            # `seq` becomes the table's own order, which spares an index; `chain` of old lines is filled in by `adopt`
+            "ALTER TABLE records RENAME TO records_before",
+            """CREATE TABLE records (
+                seq {order} PRIMARY KEY, chain {blob}, id TEXT NOT NULL, at_ms BIGINT NOT NULL,
+                surface TEXT NOT NULL, model TEXT NOT NULL, model_used TEXT NOT NULL, run TEXT NOT NULL,
+                tenant TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, tokens_in BIGINT, tokens_out BIGINT,
+                tokens_cached BIGINT, tokens_reasoning BIGINT, estimated BIGINT NOT NULL, cost_micros BIGINT,
+                currency TEXT NOT NULL, latency_ms DOUBLE PRECISION, attempts BIGINT NOT NULL,
+                request_hash TEXT NOT NULL, config_hash TEXT NOT NULL, tags TEXT NOT NULL, began_ms BIGINT,
+                asked TEXT NOT NULL DEFAULT '', route TEXT NOT NULL DEFAULT '', http_status BIGINT,
+                streamed BIGINT NOT NULL DEFAULT 0, queue_ms DOUBLE PRECISION, first_byte_ms DOUBLE PRECISION,
+                tokens_cache_write BIGINT, cost_rest BIGINT, price_in BIGINT, price_out BIGINT,
+                price_cached BIGINT, price_cache_write BIGINT, price_call BIGINT,
+                charged_micros BIGINT NOT NULL DEFAULT 0, charged_tokens BIGINT NOT NULL DEFAULT 0,
+                unsure BIGINT NOT NULL DEFAULT 0, conversation TEXT NOT NULL DEFAULT '',
+                limits BIGINT NOT NULL DEFAULT 0, charges TEXT NOT NULL DEFAULT '',
+                content_hash TEXT NOT NULL DEFAULT '')""",
+            """INSERT INTO records (
+                seq, id, at_ms, surface, model, model_used, run, tenant, key, status, tokens_in, tokens_out,
+                tokens_cached, tokens_reasoning, estimated, cost_micros, currency, latency_ms, attempts,
+                request_hash, config_hash, tags)
+                SELECT row_number() OVER (ORDER BY at_ms, id), id, at_ms, surface, model, model_used, run, tenant,
+                key, status, tokens_in, tokens_out, tokens_cached, tokens_reasoning, estimated, cost_micros,
+                currency, latency_ms, attempts, request_hash, config_hash, tags FROM records_before""",
+            "DROP TABLE records_before",
+            "CREATE UNIQUE INDEX records_id ON records (id)",
+            "CREATE INDEX records_at ON records (at_ms)",
+            "CREATE INDEX records_run ON records (run) WHERE run <> ''",
             # one row: the ledger's head, locked while lines are appended
             "CREATE TABLE ledger_head (one BIGINT PRIMARY KEY, seq BIGINT NOT NULL, chain {blob} NOT NULL)",
             # where a pruned ledger begins: the chain goes on from here
             """CREATE TABLE ledger_checkpoints (
                 seq BIGINT PRIMARY KEY, chain {blob} NOT NULL, at_ms BIGINT NOT NULL, lines BIGINT NOT NULL)""",
-            # sums of the ledger, kept up to date in the transaction that appends; `verify` derives them anew
-            """CREATE TABLE totals (
+            # sums of the ledger, kept up to date in the transaction that appends; `verify` derives them anew.
+            # `totals_pruned` is the part of them whose lines are gone
+            *(
+                f"""CREATE TABLE {name} (
                 day TEXT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
                 surface TEXT NOT NULL, currency TEXT NOT NULL, calls BIGINT NOT NULL, failed BIGINT NOT NULL,
                 unpriced BIGINT NOT NULL, uncounted BIGINT NOT NULL, cost_micros BIGINT NOT NULL,
                 cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL, tokens_out BIGINT NOT NULL,
-                tokens_cached BIGINT NOT NULL, PRIMARY KEY (day, tenant, key, model, surface, currency))""",
+                tokens_cached BIGINT NOT NULL, tokens_cache_write BIGINT NOT NULL, charged_micros BIGINT NOT NULL,
+                charged_tokens BIGINT NOT NULL, PRIMARY KEY (day, tenant, key, model, surface, currency))"""
+                for name in ("totals", "totals_pruned")
+            ),
             """CREATE TABLE tenants (
                 id TEXT PRIMARY KEY, tenant TEXT NOT NULL, created_ms BIGINT NOT NULL)""",
             """CREATE TABLE keys (
@@ -89,9 +95,12 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """CREATE TABLE audit (
                 id TEXT PRIMARY KEY, at_ms BIGINT NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL,
                 act TEXT NOT NULL, subject TEXT NOT NULL, facts TEXT NOT NULL)""",
-            # what limits have used; used + all leases never exceed the limit
+            # what limits have used; used + all leases never exceed the limit. `base` is the part of `used` whose
+            # lines do not name the limit: they were written before it was set, or are pruned
             """CREATE TABLE meters (
-                bucket TEXT PRIMARY KEY, used BIGINT NOT NULL, wanted BIGINT NOT NULL DEFAULT 0)""",
+                bucket TEXT PRIMARY KEY, used BIGINT NOT NULL, base BIGINT NOT NULL DEFAULT 0,
+                wanted BIGINT NOT NULL DEFAULT 0)""",
+            "CREATE INDEX meters_wanted ON meters (bucket) WHERE wanted > 0",
             """CREATE TABLE leases (
                 bucket TEXT NOT NULL, holder TEXT NOT NULL, amount BIGINT NOT NULL,
                 PRIMARY KEY (bucket, holder))""",
@@ -107,6 +116,8 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 
+_SQLITE = {"blob": "BLOB", "order": "INTEGER"}
+_POSTGRES = {"blob": "BYTEA", "order": "BIGINT"}
 _LOCK = 0x6261696D6F  # "baimo": PostgreSQL advisory lock that lets one process migrate at a time
 
 
@@ -132,12 +143,16 @@ def migrate(connection: Connection) -> list[str]:
         if name in applied:
             continue
         for statement in statements:
-            connection.execute(text(statement.format(blob="BYTEA" if postgres else "BLOB")))
+            connection.execute(text(statement.format(**(_POSTGRES if postgres else _SQLITE))))
         connection.execute(
             text("INSERT INTO migrations VALUES (:name, :checksum, :at)"),
             {"name": name, "checksum": checksum(statements), "at": time.time_ns() // 1_000_000},
         )
         fresh.append(name)
+        if name == "0002_ledger_tenants_meters":
+            from baimo.store.chain import adopt
+
+            adopt(connection)
     return fresh
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,19 +11,20 @@ import msgspec
 from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from baimo.core.call import Completion, Request, Usage
+from baimo.core.call import Completion, Request
 from baimo.core.ids import plain
 from baimo.core.record import Record
 from baimo.core.run import Run, Sample, StoredAnswer
 from baimo.core.verdict import Verdict
 from baimo.store import tables
+from baimo.store.chain import append
 from baimo.store.engine import Database
+from baimo.store.lines import record_of, row_of_record
 
 _Noun = TypeVar("_Noun")
 
 # built once: to build a statement anew for every call takes longer than the database does
 _ANSWER = select(tables.answers).where(tables.answers.c.hash == bindparam("wanted"))
-_NEW_RECORD = insert(tables.records)
 
 
 class Spend(NamedTuple):
@@ -67,7 +67,7 @@ class Store:
     def settle(self, record: Record, answer: StoredAnswer | None = None) -> None:
         """Write a call's Record and, if there is one, its answer: both or neither."""
         with self.database.writing() as connection:
-            connection.execute(_NEW_RECORD, _record_row(record))
+            append(connection, [row_of_record(record)])
             if answer is not None:
                 row = {
                     "hash": answer.hash,
@@ -173,7 +173,7 @@ class Store:
             query = query.where(table.c.run == run)
         with self.database.reading() as connection:
             for row in connection.execute(query).mappings():
-                yield _record(row)
+                yield record_of(row)
 
     def spend(self, *, by: str = "model", run: str | None = None) -> list[Spend]:
         """Sums of the ledger grouped by a column of it: model, surface, run, tenant, key, status."""
@@ -254,31 +254,6 @@ def _answer(row: RowMapping) -> StoredAnswer:
         currency=row["currency"],
         created_ms=row["created_ms"],
     )
-
-
-_PLAIN_COLUMNS = tuple(
-    field.name for field in dataclasses.fields(Record) if field.name not in ("usage", "tags")
-)
-_USAGE_COLUMNS = tuple(field.name for field in dataclasses.fields(Usage))
-_TRUTHS = ("estimated", "streamed")
-"""Columns that are 0 or 1 in the database."""
-
-
-def _record_row(record: Record) -> dict[str, Any]:
-    return {
-        **{name: getattr(record, name) for name in _PLAIN_COLUMNS},
-        **{name: getattr(record.usage, name) for name in _USAGE_COLUMNS},
-        "estimated": int(record.usage.estimated),
-        "streamed": int(record.streamed),
-        "tags": msgspec.json.encode(dict(record.tags)).decode(),
-    }
-
-
-def _record(row: RowMapping) -> Record:
-    values: dict[str, Any] = {name: row[name] for name in _PLAIN_COLUMNS + _USAGE_COLUMNS}
-    values |= {name: bool(values[name]) for name in _TRUTHS}
-    usage = Usage(**{name: values.pop(name) for name in _USAGE_COLUMNS})
-    return Record(**values, usage=usage, tags=_decoded(row["tags"], dict[str, str]))
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:

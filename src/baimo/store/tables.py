@@ -45,7 +45,9 @@ samples = Table(
 records = Table(
     "records",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("chain", LargeBinary),
+    Column("id", Text),
     Column("at_ms", BigInteger),
     Column("surface", Text),
     Column("model", Text),
@@ -66,8 +68,6 @@ records = Table(
     Column("request_hash", Text),
     Column("config_hash", Text),
     Column("tags", Text),
-    Column("seq", BigInteger, nullable=True),
-    Column("chain", LargeBinary, nullable=True),
     Column("began_ms", BigInteger, nullable=True),
     Column("asked", Text),
     Column("route", Text),
@@ -86,6 +86,8 @@ records = Table(
     Column("charged_tokens", BigInteger),
     Column("unsure", BigInteger),
     Column("conversation", Text),
+    Column("limits", BigInteger),
+    Column("charges", Text),
     Column("content_hash", Text),
 )
 
@@ -106,20 +108,22 @@ ledger_checkpoints = Table(
     Column("lines", BigInteger),
 )
 
-totals = Table(
-    "totals",
-    metadata,
-    *(
-        Column(name, Text, primary_key=True)
-        for name in ("day", "tenant", "key", "model", "surface", "currency")
-    ),
-    *(
-        Column(name, BigInteger)
-        for name in (
-            *("calls", "failed", "unpriced", "uncounted", "cost_micros", "cost_rest"),
-            *("tokens_in", "tokens_out", "tokens_cached"),
-        )
-    ),
+GROUPED = ("day", "tenant", "key", "model", "surface", "currency")
+"""What the kept sums tell apart."""
+SUMMED = (
+    *("calls", "failed", "unpriced", "uncounted", "cost_micros", "cost_rest"),
+    *("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "charged_micros", "charged_tokens"),
+)
+"""What they sum."""
+
+totals, totals_pruned = (
+    Table(
+        name,
+        metadata,
+        *(Column(group, Text, primary_key=True) for group in GROUPED),
+        *(Column(sum, BigInteger) for sum in SUMMED),
+    )
+    for name in ("totals", "totals_pruned")
 )
 
 tenants = Table(
@@ -156,6 +160,7 @@ meters = Table(
     metadata,
     Column("bucket", Text, primary_key=True),
     Column("used", BigInteger),
+    Column("base", BigInteger),
     Column("wanted", BigInteger),
 )
 

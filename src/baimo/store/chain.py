@@ -1,0 +1,212 @@
+"""Appending to the ledger: the only way in which a line gets there, for the gateway and for every other verb.
+
+Prevents two failures: a line that somebody changed, removed or slipped in afterwards (each line's hash covers the
+line and the hash before it), and totals that drift from the lines (both are written in one transaction).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, text
+
+from baimo.errors import StoreError
+from baimo.store.lines import COLUMNS, PLACE, Row, line_of
+from baimo.store.tables import GROUPED, SUMMED
+
+START = bytes(32)
+"""What the first line is chained to."""
+DAY_MS = 86_400_000
+
+_TOGETHER = 64
+"""Rows per statement: fewer statements mean fewer hand-overs of the interpreter between threads."""
+_NAMES = ", ".join(("seq", "chain", *COLUMNS))
+_ONE = f"({', '.join('?' * (len(COLUMNS) + 2))})"
+_INSERT_ONE = f"INSERT INTO records ({_NAMES}) VALUES {_ONE}"
+_INSERT_MANY = f"INSERT INTO records ({_NAMES}) VALUES {', '.join([_ONE] * _TOGETHER)}"
+_COPY = f"COPY records ({_NAMES}) FROM STDIN"
+
+
+class Head(NamedTuple):
+    """The ledger's newest line."""
+
+    seq: int
+    """Its number, counted from 1 without gaps; 0 = none yet."""
+    chain: bytes
+    """Its hash, 32 bytes."""
+
+
+def locked_head(connection: Connection) -> Head:
+    """The newest line; nobody else appends until the transaction ends."""
+    lock = " FOR UPDATE" if connection.dialect.name == "postgresql" else ""
+    row = connection.exec_driver_sql(f"SELECT seq, chain FROM ledger_head WHERE one = 1{lock}").one()
+    return Head(int(row[0]), bytes(row[1]))
+
+
+def append(
+    connection: Connection,
+    rows: Sequence[Row],
+    lines: Sequence[bytes] | None = None,
+    head: Head | None = None,
+) -> Head:
+    """Add lines to the ledger and its totals inside the caller's transaction.
+
+    Args:
+        connection: in a writing transaction.
+        rows: columns of each line, as `lines.row_of` makes them.
+        lines: their canonical bytes, where they are known already.
+        head: the newest line, if the transaction holds its lock already.
+
+    Returns:
+        The new head.
+
+    Raises:
+        StoreError: the database does not take them; the transaction must be given up.
+    """
+    if not rows:
+        return head or locked_head(connection)
+    seq, chain = head or locked_head(connection)
+    chained: list[Row] = []
+    sha256 = hashlib.sha256
+    # `core.record.linked`, written out: a function call per line would cost as much as the hash
+    for row, line in zip(rows, lines if lines is not None else map(line_of, rows), strict=True):
+        seq += 1
+        chain = sha256(chain + line).digest()
+        chained.append((seq, chain, *row))
+    _insert(connection, chained)
+    tally = Tally()
+    tally.add(rows)
+    tally.write(connection, "totals")
+    _move_head(connection, Head(seq, chain))
+    return Head(seq, chain)
+
+
+def adopt(connection: Connection) -> None:
+    """Chain the lines that were written before there was a chain, and sum them up; once, when the schema is raised."""
+    chain, seq, batch = START, 0, 5_000
+    tally = Tally()
+    while True:
+        found = connection.execute(
+            text(f"SELECT seq, {', '.join(COLUMNS)} FROM records WHERE seq > :seq ORDER BY seq LIMIT :batch"),
+            {"seq": seq, "batch": batch},
+        ).all()
+        if not found:
+            break
+        links: list[dict[str, Any]] = []
+        rows = [tuple(row[1:]) for row in found]
+        for (seq, *_), row in zip(found, rows, strict=True):
+            chain = hashlib.sha256(chain + line_of(row)).digest()
+            links.append({"seq": seq, "chain": chain})
+        connection.execute(text("UPDATE records SET chain = :chain WHERE seq = :seq"), links)
+        tally.add(rows)
+    tally.write(connection, "totals")
+    connection.execute(
+        text("INSERT INTO ledger_head (one, seq, chain) VALUES (1, :seq, :chain)"),
+        {"seq": seq, "chain": chain},
+    )
+
+
+class Tally:
+    """Sums of lines by day, tenant, key, model, surface and currency, as the table `totals` holds them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[int, str, str, str, str, str], list[int]] = {}
+        """By day since 1970 and the other groups; in the order of `SUMMED`."""
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Count lines in."""
+        sums = self.sums
+        for row in rows:
+            place = (row[_AT] // DAY_MS, row[_TENANT], row[_KEY], row[_MODEL], row[_SURFACE], row[_CURRENCY])
+            cell = sums.get(place)
+            if cell is None:
+                cell = sums[place] = [0] * len(SUMMED)
+            cell[0] += 1
+            if row[_STATUS] != "ok":
+                cell[1] += 1
+            micros = row[_COST]
+            if micros is None:
+                cell[2] += 1
+            else:
+                cell[4] += micros
+                cell[5] += row[_REST] or 0
+            tokens_in, tokens_out = row[_IN], row[_OUT]
+            if tokens_in is None or tokens_out is None:
+                cell[3] += 1
+            cell[6] += tokens_in or 0
+            cell[7] += tokens_out or 0
+            cell[8] += row[_CACHED] or 0
+            cell[9] += row[_WRITTEN] or 0
+            cell[10] += row[_MICROS]
+            cell[11] += row[_TOKENS]
+
+    def write(self, connection: Connection, table: str) -> None:
+        """Add these sums to `totals` or `totals_pruned`."""
+        if self.sums:
+            connection.execute(_ADD[table], list(self.rows()))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The sums as rows of the table."""
+        for (day, *groups), cell in self.sums.items():
+            yield dict(zip((*GROUPED, *SUMMED), (day_name(day), *groups, *cell), strict=True))
+
+    def merge(self, row: Mapping[str, Any]) -> None:
+        """Add one row of the table."""
+        place = (_day_number(row["day"]), *(row[name] for name in GROUPED[1:]))
+        cell = self.sums.setdefault(place, [0] * len(SUMMED))
+        for at, name in enumerate(SUMMED):
+            cell[at] += row[name]
+
+
+def day_name(day: int) -> str:
+    """2026-11-21, of days since 1970."""
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
+
+
+def _day_number(name: str) -> int:
+    return (date.fromisoformat(name) - date(1970, 1, 1)).days
+
+
+def _move_head(connection: Connection, head: Head) -> None:
+    moved = connection.execute(
+        text("UPDATE ledger_head SET seq = :seq, chain = :chain WHERE one = 1"),
+        {"seq": head.seq, "chain": head.chain},
+    )
+    if moved.rowcount != 1:
+        raise StoreError("ledger.no_head")
+
+
+def _insert(connection: Connection, rows: list[Row]) -> None:
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.dbapi_connection
+        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    whole = len(rows) - len(rows) % _TOGETHER
+    for start in range(0, whole, _TOGETHER):
+        values: list[Any] = []
+        for row in rows[start : start + _TOGETHER]:
+            values += row
+        connection.exec_driver_sql(_INSERT_MANY, tuple(values))
+    if whole < len(rows):
+        connection.exec_driver_sql(_INSERT_ONE, rows[whole:])
+
+
+_ADD = {
+    table: text(
+        f"INSERT INTO {table} ({', '.join((*GROUPED, *SUMMED))})"
+        f" VALUES ({', '.join(f':{name}' for name in (*GROUPED, *SUMMED))})"
+        f" ON CONFLICT ({', '.join(GROUPED)}) DO UPDATE SET"
+        f" {', '.join(f'{name} = {table}.{name} + excluded.{name}' for name in SUMMED)}"
+    )
+    for table in ("totals", "totals_pruned")
+}
+_AT, _TENANT, _KEY, _MODEL = (PLACE[name] for name in ("at_ms", "tenant", "key", "model"))
+_SURFACE, _CURRENCY, _STATUS = (PLACE[name] for name in ("surface", "currency", "status"))
+_COST, _REST, _IN, _OUT = (PLACE[name] for name in ("cost_micros", "cost_rest", "tokens_in", "tokens_out"))
+_CACHED, _WRITTEN = PLACE["tokens_cached"], PLACE["tokens_cache_write"]
+_MICROS, _TOKENS = PLACE["charged_micros"], PLACE["charged_tokens"]

@@ -1,0 +1,99 @@
+"""A Record as one line of the ledger: the columns in their fixed order, and the bytes that the chain covers.
+
+Prevents the failure where a line that nobody touched no longer matches its hash: a column is a number, a string or
+None, floats are finite, text is what both databases can hold, and MessagePack has one form for each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from baimo.core.call import Usage
+from baimo.core.record import Entry, Record
+
+# fmt: off
+COLUMNS = (
+    "id", "at_ms", "surface", "model", "model_used", "run", "tenant", "key", "status", "tokens_in", "tokens_out",
+    "tokens_cached", "tokens_reasoning", "estimated", "cost_micros", "currency", "latency_ms", "attempts",
+    "request_hash", "config_hash", "tags", "began_ms", "asked", "route", "http_status", "streamed", "queue_ms",
+    "first_byte_ms", "tokens_cache_write", "cost_rest", "price_in", "price_out", "price_cached",
+    "price_cache_write", "price_call", "charged_micros", "charged_tokens", "unsure", "conversation", "limits",
+    "charges", "content_hash",
+)
+# fmt: on
+"""Columns of a line, in the order in which its hash covers them; `seq` and `chain` follow from the line's place."""
+PLACE = {name: place for place, name in enumerate(COLUMNS)}
+
+Row = tuple[Any, ...]
+
+LONGEST = 200
+"""Characters that are kept of names which come from outside."""
+
+_USAGE = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write", "estimated")
+_TRUTHS = ("estimated", "streamed")
+_FLOATS = ("latency_ms", "queue_ms", "first_byte_ms")
+_encode = msgspec.msgpack.Encoder().encode
+_INTEGER = 1 << 63
+
+
+def row_of(e: Entry) -> Row:
+    """The columns of an entry. Straight-line, because every call of the gateway passes through it."""
+    latency, queue, first = e.latency_ms, e.queue_ms, e.first_byte_ms
+    return (
+        e.id, e.at_ms, e.surface, e.model, e.model_used[:LONGEST], e.run, e.tenant, e.key, e.status, e.tokens_in,
+        e.tokens_out, e.tokens_cached, e.tokens_reasoning, 1 if e.estimated else 0, e.cost_micros, e.currency,
+        None if latency is None else latency + 0.0,
+        e.attempts, e.request_hash, e.config_hash, e.tags, e.began_ms, e.asked[:LONGEST], e.route, e.http_status,
+        1 if e.streamed else 0,
+        None if queue is None else queue + 0.0,
+        None if first is None else first + 0.0,
+        e.tokens_cache_write, e.cost_rest, e.price_in, e.price_out, e.price_cached,
+        e.price_cache_write, e.price_call, e.charged_micros, e.charged_tokens, e.unsure, e.conversation, e.limits,
+        e.charges, e.content_hash,
+    )  # fmt: skip
+
+
+def row_of_record(record: Record) -> Row:
+    """The columns of a finished Record."""
+    values = {name: getattr(record.usage if name in _USAGE else record, name) for name in COLUMNS}
+    values["tags"] = msgspec.json.encode(dict(record.tags)).decode()
+    values |= {name: int(values[name]) for name in _TRUTHS}
+    values |= {name: None if values[name] is None else float(values[name]) for name in _FLOATS}
+    return clean(tuple(values.values()))
+
+
+def record_of(row: RowMapping) -> Record:
+    """The Record that a database row holds."""
+    values: dict[str, Any] = {name: row[name] for name in COLUMNS}
+    values |= {name: bool(values[name]) for name in _TRUTHS}
+    usage = Usage(**{name: values.pop(name) for name in _USAGE})
+    values["tags"] = msgspec.json.decode(row["tags"], type=dict[str, str])
+    return Record(**values, usage=usage)
+
+
+def line_of(row: Row) -> bytes:
+    """The canonical bytes of a line: MessagePack of its columns.
+
+    Raises:
+        UnicodeEncodeError, OverflowError: it holds what no database takes; `clean` it first.
+    """
+    return _encode(row)
+
+
+def clean(row: Row) -> Row:
+    """The row with everything replaced that a database would refuse or change: a line is never lost for its form."""
+    return tuple([_clean(value) for value in row])
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return max(-_INTEGER, min(_INTEGER - 1, int(value)))
+    return value
