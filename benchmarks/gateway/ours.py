@@ -118,11 +118,11 @@ models = ["mock/gpt-4o-mini"]
 def _created_key(work: Path, variant: Variant) -> str:
     command = [sys.executable, "-m", "baimo", "keys", "create", "--label", "benchmark"]
     if variant.budget:
-        command += ["--limit", "cost:1000000/month"]
+        command += ["--limit", "cost=1000000/month"]
     if variant.limits:
-        command += ["--limit", "requests:100000000/minute", "--limit", "tokens:100000000000/minute"]
+        command += ["--limit", "requests=100000000/minute", "--limit", "tokens=100000000000/minute"]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=_environment(), check=False)
-    if found := re.search(r"\bbm-[a-z0-9]{12}-\w{48}\b", done.stdout):
+    if found := re.search(r"\bbm-[0-9A-Za-z]{12}-[0-9A-Za-z]{48}\b", done.stdout):
         return found[0]
     raise Unavailable(f"`baimo keys create` ended with {done.returncode}: {done.stderr.strip()[-300:]}")
 
