@@ -29,6 +29,8 @@ FAMILIES = {
     "cli.column_*": ("cli",),
     "cli.wants_*": ("cli",),
     "options.*_*": ("evals/options.py",),
+    "options.keys_*": ("workspace/account_options.py",),
+    "options.tenants_*": ("workspace/account_options.py",),
     "report.*": ("evals/report",),
     "report.flag_*": ("evals",),
     "report.mark_*": ("evals",),

@@ -20,6 +20,7 @@ from tests.cli.runner import baimo, has_chinese, process
 COMMANDS = [
     "",
     "compare",
+    *("keys", "keys change", "keys create", "keys list", "keys revoke", "keys rotate", "keys show"),
     "models",
     "models list",
     "models pull",
@@ -36,6 +37,8 @@ COMMANDS = [
     "tasks import",
     "tasks new",
     "tasks show",
+    *("tenants", "tenants change", "tenants create", "tenants disable", "tenants forget", "tenants list"),
+    "tenants show",
 ]
 PROGRAM = """
 import contextlib, io, json, sys
@@ -77,7 +80,7 @@ def test_every_command_explains_itself_in_the_readers_language(command: str, lan
 
 def test_the_pages_cover_every_command_that_there_is() -> None:
     _, root = pages("en")[""]
-    for group in ("models", "runs", "tasks"):
+    for group in ("keys", "models", "runs", "tasks", "tenants"):
         listed = pages("en")[group][1].partition("Commands:\n")[2]
         names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
         assert {f"{group} {name}" for name in names} == {

@@ -21,7 +21,7 @@ from baimo.store.audit import Actor
 from baimo.store.engine import Database
 
 DAY_MS = 86_400_000
-RIGHTS = Key(public="", digest="", label="search")
+RIGHTS = Key(label="search")
 
 
 class Clock:
@@ -122,8 +122,10 @@ def test_a_key_is_kept_without_its_secret(accounts: Accounts, clock: Clock) -> N
 
 
 def test_no_two_keys_are_alike(accounts: Accounts) -> None:
+    assert not accounts.any_key()
     made = [accounts.create_key(RIGHTS) for _ in range(5)]
     assert len({one.key.public for one in made}) == len({one.credential.secret for one in made}) == 5
+    assert accounts.any_key()
 
 
 def test_a_key_is_found_by_its_public_part_its_credential_or_a_label_of_its_own(accounts: Accounts) -> None:

@@ -18,10 +18,12 @@ from baimo.text import LANGUAGES, text
 
 COMMANDS: dict[str, str] = {
     "compare": "baimo.cli.compare:compare",
+    "keys": "baimo.cli.keys:keys",
     "models": "baimo.cli.models:models",
     "report": "baimo.cli.runs:report",
     "runs": "baimo.cli.runs:runs",
     "tasks": "baimo.cli.tasks:tasks",
+    "tenants": "baimo.cli.tenants:tenants",
 }
 """Loaded when called, so that `baimo --help` imports none of them."""
 

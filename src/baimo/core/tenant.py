@@ -63,10 +63,10 @@ class Tenant:
 class Key:
     """A credential `bm-<public>-<secret>`; the secret exists only where it was printed."""
 
-    public: str
-    """12 characters that may appear in logs, Records and pages."""
-    digest: str
-    """SHA-256 of the secret, 64 hexadecimal digits."""
+    public: str = ""
+    """12 characters that may appear in logs, Records and pages; empty until it is made."""
+    digest: str = ""
+    """SHA-256 of the secret, 64 hexadecimal digits; empty until it is made."""
     tenant: str = OWNER
     """Tenant.id that pays."""
     label: str = ""

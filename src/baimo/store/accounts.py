@@ -147,7 +147,7 @@ class Accounts:
     # keys
 
     def key(self, name: str) -> Key:
-        """A key by its public part, its whole credential, or its label where no other key has it.
+        """A key by its public part, its whole credential, or its label where no other key in use has it.
 
         Raises:
             NotFound: there is none.
@@ -161,7 +161,7 @@ class Accounts:
         if found is not None:
             return msgspec.json.decode(found, type=Key)
         labelled = [key for key in self.keys() if key.label == name]
-        usable = [key for key in labelled if key.revoked_ms is None] or labelled
+        usable = [key for key in labelled if key.revoked_ms is None and not key.rotated_to] or labelled
         if not usable:
             raise NotFound("accounts.unknown_key", name=public if credential else name)
         if len(usable) > 1:
@@ -181,6 +181,11 @@ class Accounts:
             if tenant is not None:
                 query = query.where(table.c.tenant == _tenant(connection, tenant).id)
             return [msgspec.json.decode(each, type=Key) for each in connection.execute(query).scalars()]
+
+    def any_key(self) -> bool:
+        """Whether a key was ever made."""
+        with self._database.reading() as connection:
+            return connection.execute(select(tables.keys.c.public).limit(1)).first() is not None
 
     def create_key(self, rights: Key, by: Actor = Actor()) -> Minted:
         """Make a key.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from baimo.evals.options import CompareOptions
     from baimo.evals.report.report import Report
     from baimo.models.probe import Findings
+    from baimo.store.accounts import Accounts
+    from baimo.workspace.accounting import Accounting
     from baimo.workspace.comparing import Comparing
 
 
@@ -73,6 +75,24 @@ class Workspace:
             StoreError: it cannot be opened.
         """
         return Store(Database(self.settings.workspace.database or str(self.path / "baimo.db")))
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Tenants and keys.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        from baimo.store.accounts import Accounts
+
+        return Accounts(self.store.database)
+
+    @cached_property
+    def accounting(self) -> Accounting:
+        """Tenants and keys as people ask for them."""
+        from baimo.workspace.accounting import Accounting
+
+        return Accounting(self)
 
     @cached_property
     def catalogue(self) -> Catalogue:

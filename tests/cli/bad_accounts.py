@@ -1,0 +1,137 @@
+"""Kinds of bad input to the commands for keys, tenants and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli.bad_input import Bad, of
+from tests.cli.runner import baimo
+
+
+def after(*before: str, then: tuple[str, ...]) -> Callable[[Path], list[str]]:
+    """The command `then`, run when the commands in `before` have been."""
+
+    def arrange(_: Path) -> list[str]:
+        for command in before:
+            ended = baimo(*command.split())
+            assert ended.code == 0, ended.err
+        return list(then)
+
+    return arrange
+
+
+ACCOUNTS = {
+    **{
+        f"the limit {value}": Bad(
+            arrange=of("keys", "create", "--limit", value), code=2, names=(value,), hints=hints
+        )
+        for value, hints in (
+            ("cost20", ("cost=20/month",)),
+            ("cost=20/year", ("month",)),
+            ("requests=1.5/minute", ()),
+            ("cost=0", ()),
+            ("concurrency=3/day", ("concurrency=8",)),
+        )
+    },
+    "two limits on one thing": Bad(
+        arrange=of("keys", "create", "--limit", "cost=1/day", "--limit", "cost=2/day"),
+        code=2,
+        names=("cost=2/day",),
+    ),
+    "a surface that there is not": Bad(
+        arrange=of("keys", "create", "--surface", "chta"), code=2, names=("surfaces", "chta"), hints=("chat",)
+    ),
+    "a role that there is not": Bad(
+        arrange=of("keys", "create", "--role", "boss"), code=2, names=("--role", "boss", "admin")
+    ),
+    "a network that is none": Bad(
+        arrange=of("keys", "create", "--network", "10.0.0"),
+        code=2,
+        names=("10.0.0",),
+        hints=("10.0.0.0/8",),
+    ),
+    "a network that begins in the middle": Bad(
+        arrange=of("keys", "create", "--network", "10.1.2.3/8"),
+        code=2,
+        names=("10.1.2.3/8",),
+        hints=("10.0.0.0/8",),
+    ),
+    "a tag without a value": Bad(
+        arrange=of("keys", "create", "--tag", "team"), code=2, names=("team",), hints=("=",)
+    ),
+    "an end that is no moment": Bad(
+        arrange=of("keys", "create", "--expires", "soon"), code=2, names=("soon",), hints=("90d",)
+    ),
+    "an end that is past": Bad(
+        arrange=of("keys", "create", "--expires", "2020-01-01"), code=2, names=("2020-01-01",)
+    ),
+    "a key for a tenant that there is not": Bad(
+        arrange=of("keys", "create", "--tenant", "acme"), code=2, names=("acme",), hints=("tenants create",)
+    ),
+    "a key for a misspelt tenant": Bad(
+        arrange=after("tenants create research", then=("keys", "create", "--tenant", "reserch")),
+        code=2,
+        names=("reserch",),
+        hints=("research",),
+    ),
+    "a key laxer than its tenant": Bad(
+        arrange=after(
+            "tenants create acme --data-class confidential",
+            then=("keys", "create", "--tenant", "acme", "--data-class", "public"),
+        ),
+        code=2,
+        names=("acme", "public", "confidential"),
+    ),
+    "a key that there is not": Bad(
+        arrange=of("keys", "revoke", "0123456789ab"), code=2, names=("0123456789ab",), hints=("keys list",)
+    ),
+    "a label that several keys have": Bad(
+        arrange=after("keys create --label x", "keys create --label x", then=("keys", "show", "x")),
+        code=2,
+        names=("2", "x"),
+    ),
+    "a key that is revoked already": Bad(
+        arrange=after("keys create --label x", "keys revoke x", then=("keys", "rotate", "x")),
+        code=2,
+        hints=("baimo keys create",),
+    ),
+    "a grace that is no distance": Bad(
+        arrange=after("keys create --label x", then=("keys", "rotate", "x", "--grace", "long")),
+        code=2,
+        names=("long",),
+        hints=("90d",),
+    ),
+    "a key without a name": Bad(arrange=of("keys", "change"), code=2, names=("KEY",), hints=("--help",)),
+    "a thing that cannot be taken away": Bad(
+        arrange=of("keys", "change", "x", "--clear", "limits"), code=2, names=("--clear", "limits", "limit")
+    ),
+    "a tenant's name with a capital": Bad(
+        arrange=of("tenants", "create", "Acme"), code=2, names=("Acme",), hints=("research-2",)
+    ),
+    "a tenant that is there already": Bad(
+        arrange=after("tenants create acme", then=("tenants", "create", "acme")),
+        code=2,
+        names=("acme",),
+        hints=("tenants change acme",),
+    ),
+    "the owner as a new tenant": Bad(
+        arrange=of("tenants", "create", "owner"), code=2, names=("owner",), hints=("tenants change owner",)
+    ),
+    "the owner disabled": Bad(
+        arrange=of("tenants", "disable", "owner"), code=2, hints=("baimo keys list --tenant owner",)
+    ),
+    "contents for no days": Bad(
+        arrange=of("tenants", "create", "acme", "--contents-days", "0"), code=2, names=("contents_days", "0")
+    ),
+    "an unknown tenant to show": Bad(arrange=of("tenants", "show", "acme"), code=2, names=("acme",)),
+    "an unknown tenant to forget": Bad(
+        arrange=of("tenants", "forget", "acme", "--yes"), code=2, names=("acme",)
+    ),
+    "a deletion that nobody confirms": Bad(
+        arrange=after("tenants create acme", then=("tenants", "forget", "acme")),
+        code=2,
+        names=("acme",),
+        hints=("--yes",),
+    ),
+}
