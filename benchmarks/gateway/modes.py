@@ -118,44 +118,52 @@ def memory(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
         for name, target in fleet.targets.items():
             with awake(target):
                 points, load = _memory_points(bench, target, given.requests, stream=given.stream)
-            steady = [(done, size) for done, size in points if done >= given.requests / 10]
-            grown = slope(steady) if len(steady) > 1 else None
             found[name] = {
                 "requests": load["answered_with_warm_up"],
-                "bytes_per_request": None if grown is None else round(grown, 3),
-                "start_mb": round(points[0][1] / 1e6, 2),
-                "after_a_tenth_mb": round(steady[0][1] / 1e6, 2) if steady else None,
-                "end_mb": round(points[-1][1] / 1e6, 2),
-                "most_mb": round(max(size for _, size in points) / 1e6, 2),
+                "resident": _growth([(done, size) for done, size, _ in points], given.requests),
+                "without_files": _growth([(done, own) for done, _, own in points], given.requests),
                 "faults": faults({"load": load}),
-                "points": [
-                    (done, round(size / 1e6, 2)) for done, size in points[:: max(1, len(points) // 40)]
-                ],
             }
-            print(f"{name}: { ({k: v for k, v in found[name].items() if k != 'points'}) }", flush=True)
+            for kind in ("resident", "without_files"):
+                told = {part: value for part, value in found[name][kind].items() if part != "points_mb"}
+                print(f"{name}, {kind}: {told}", flush=True)
         facts = fleet.facts()
     return {**facts, "stream": given.stream, "memory": found}
 
 
+def _growth(points: list[tuple[int, int]], requests: int) -> dict[str, Any]:
+    """Start, end and slope of the memory; the slope without the first tenth, in which caches fill."""
+    steady = [(done, size) for done, size in points if done >= requests / 10]
+    megabytes = [(done, round(size / 1e6, 2)) for done, size in points]
+    return {
+        "bytes_per_request": round(slope(steady), 3) if len(steady) > 1 else None,
+        "start_mb": megabytes[0][1],
+        "after_a_tenth_mb": round(steady[0][1] / 1e6, 2) if steady else None,
+        "end_mb": megabytes[-1][1],
+        "most_mb": max(size for _, size in megabytes),
+        "points_mb": megabytes[:: max(1, len(megabytes) // 40)],
+    }
+
+
 def _memory_points(
     bench: Bench, target: Target, requests: int, *, stream: bool
-) -> tuple[list[tuple[int, int]], dict[str, Any]]:
-    """(requests so far, resident bytes) about every half second, and the load's figures."""
-    assert target.process
+) -> tuple[list[tuple[int, int, int]], dict[str, Any]]:
+    """(requests so far, resident bytes, of these no file) about every half second, and the load's figures."""
+    process = target.process
+    assert process
     body = body_file(bench, target, stream=stream)
     command = load_command(
         bench, target, "--body", body, "--concurrency", "32", "--requests", str(requests), "--progress", "0.5",
         stream=stream,
     )  # fmt: skip
-    points = [(0, target.process.memory_bytes())]
+    points = [(0, process.memory_bytes(), process.own_bytes())]
     last: dict[str, Any] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout
         for line in client.stdout:
             last = json.loads(line)
-            points.append(
-                (last.get("answered_with_warm_up", last["answered"]), target.process.memory_bytes())
-            )
+            done = last.get("answered_with_warm_up", last["answered"])
+            points.append((done, process.memory_bytes(), process.own_bytes()))
     return points, last
 
 
