@@ -308,7 +308,9 @@ def test_a_reply_is_read_completely() -> None:
     assert (found.text, found.reasoning, found.model) == ("I will look", "hm", "m-2026")
     assert found.tool_calls == (ToolCall(id="1", name="w", arguments='{"c": "北京"}'),)
     assert found.finish_reason == "tool_calls"
-    assert found.usage == Usage(tokens_in=127, tokens_out=3, tokens_cached=100, tokens_reasoning=2)
+    assert found.usage == Usage(
+        tokens_in=127, tokens_out=3, tokens_cached=100, tokens_reasoning=2, tokens_cache_write=20
+    )
 
 
 @pytest.mark.parametrize(

@@ -156,15 +156,15 @@ def _blocks(message: Message, provider: str) -> list[dict[str, Any]]:
         blocks = [_block(part, provider) for part in content]
     if message.role == "tool":
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": blocks}]
-    return blocks + [_tool_use(call) for call in message.tool_calls]
+    return blocks + [tool_use(call) for call in message.tool_calls]
 
 
-def _tool_use(call: ToolCall) -> dict[str, Any]:
+def tool_use(call: ToolCall) -> dict[str, Any]:
+    """The content block of a call; its input is an object even where the model wrote something else."""
     try:
         given = json.loads(call.arguments or "{}")
     except ValueError:
         given = call.arguments
-    # the API wants an object even where the model wrote something else
     return {
         "type": "tool_use",
         "id": call.id,

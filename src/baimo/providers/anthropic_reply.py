@@ -156,6 +156,7 @@ def usage(row: Mapping[str, Any]) -> Usage | None:
         tokens_out=out,
         tokens_cached=cached,
         tokens_reasoning=count(fields(row.get("output_tokens_details")).get("thinking_tokens")),
+        tokens_cache_write=written,
     )
 
 

@@ -1,0 +1,263 @@
+"""Anthropic's `POST /v1/messages`.
+
+Source: platform.claude.com/docs/en/api/messages and the type definitions of the official SDK 2.12 (November 2026).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+
+from baimo.core.call import Completion, Request
+from baimo.errors import BaimoError, CallRefused
+from baimo.gateway.surface import Peek, Seen
+from baimo.providers.anthropic_reply import usage
+from baimo.providers.faults import error_message
+from baimo.providers.openai_reply import fields
+from baimo.server.surfaces import anthropic_errors, messages_request, wirejson
+from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
+from baimo.server.surfaces.given import Given, objects
+from baimo.server.surfaces.messages_answer import MessageEvents, first, message
+from baimo.server.surfaces.sse import LineWatch, encoded
+from baimo.server.surfaces.usage import Count, object_in
+
+_ATTACHED = (b'"image"', b'"document"', b'"file"', b"\\u00")
+"""One of these is in every body with an attachment; the last stands for a name written with escapes."""
+_UNSIGNED = re.compile(rb'"signature"\s*:\s*""')
+
+
+_MEMBERS = frozenset({"model", "max_tokens", "messages", "system", "tools", "stream"})
+
+
+class _Tool(msgspec.Struct):
+    type: str | None = None
+
+
+class _Head(msgspec.Struct):
+    model: str
+    messages: list[msgspec.Raw]
+    max_tokens: Count | None = None
+    system: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    tool_choice: msgspec.Raw = msgspec.Raw(b"")
+    stream: bool | None = None
+
+
+_head = msgspec.json.Decoder(_Head).decode
+_tools = msgspec.json.Decoder(list[_Tool] | None).decode
+
+
+@dataclass(slots=True, kw_only=True)
+class MessagesPeek(Peek):
+    """What the answer of a Messages request depends on besides."""
+
+    one_call: bool = False
+    """disable_parallel_tool_use: at most one tool call per answer."""
+
+
+class Messages:
+    """Implements `Surface`."""
+
+    name = "messages"
+    protocol = "anthropic"
+    target = "v1/messages"
+    neutral = True
+    ability = "chat"
+    counted = True
+    """Whether max_tokens must be there."""
+
+    def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> MessagesPeek:
+        """Model, limits and size; contents are decoded only where something is attached."""
+        head = wirejson.read(_head, body)
+        if self.counted and head.max_tokens is None:
+            raise CallRefused("surfaces.missing", field="max_tokens")
+        tools: list[_Tool] = (_tools(head.tools) if head.tools else None) or []
+        text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(head.messages)
+        peek = MessagesPeek(
+            model=head.model,
+            stream=head.stream is True,
+            max_tokens=head.max_tokens,
+            wants_usage=True,
+            text_bytes=text_bytes + (TOOLS_BYTES if tools else 0),
+            attachments=sum(1 for tool in tools if tool.type not in (None, "custom")),
+            opening=bytes(head.system) + (bytes(head.messages[0]) if head.messages else b""),
+            one_call=_one_call(head.tool_choice),
+        )
+        if any(mark in body for mark in _ATTACHED):
+            found, inline = attached(Given.body(body).row["messages"])
+            peek.attachments += found
+            peek.text_bytes -= inline
+        return peek
+
+    def sent(
+        self,
+        body: bytes,
+        peek: Peek,
+        *,
+        model: str,
+        max_tokens: int | None,
+        quirks: frozenset[str] = frozenset(),
+    ) -> bytes:
+        """The body with another model. Thinking without a signature came from other models and is left out:
+        the API refuses it."""
+        members = wirejson.opened(body, _MEMBERS)
+        members["model"] = model
+        if max_tokens is not None and peek.max_tokens is None and self.counted:
+            members["max_tokens"] = max_tokens
+        if _UNSIGNED.search(body):
+            members["messages"] = _signed(objects(msgspec.json.decode(members["messages"])))
+        return wirejson.written(members)
+
+    def seen(self, body: bytes) -> Seen:
+        """Usage of a whole message."""
+        return _said(object_in(body))
+
+    def watch(self, peek: Peek) -> MessagesWatch:
+        """Reads message_start, message_delta, message_stop and errors."""
+        return MessagesWatch()
+
+    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+        """The neutral request; see `messages_request` for what is left out and what is refused."""
+        return messages_request.request(Given.body(body), model=model)
+
+    def answer(
+        self, completion: Completion | Sequence[Completion], peek: Peek, *, id: str, created_s: int
+    ) -> bytes:
+        """A whole message."""
+        one_call = isinstance(peek, MessagesPeek) and peek.one_call
+        return encoded(message(first(completion), model=peek.model, id=id, one_call=one_call))
+
+    def events(self, peek: Peek, *, id: str, created_s: int) -> MessageEvents:
+        """message_start … message_stop."""
+        return MessageEvents(
+            model=peek.model, id=id, one_call=isinstance(peek, MessagesPeek) and peek.one_call
+        )
+
+    def refusal(self, error: BaimoError, *, request_id: str) -> bytes:
+        """An error body."""
+        return anthropic_errors.refusal(error, request_id=request_id)
+
+
+class _Message(msgspec.Struct):
+    model: str = ""
+    usage: dict[str, Any] | None = None
+
+
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
+    message: str = ""
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    message: _Message | None = None
+    delta: _Delta | None = None
+    usage: dict[str, Any] | None = None
+    error: _Error | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+class MessagesWatch(LineWatch):
+    """Implements `Watch`. Counts in a stream are cumulative: later ones replace earlier ones."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            marks=(b"message_", b'"error"'),
+            opener=b'"content_block_delta"',
+            overhead=len(
+                b"event: content_block_delta\ndata: "
+                b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}\n\n'
+            ),
+        )
+        self._counts: dict[str, Any] = {}
+        self._model = self._finish = self._failed = ""
+        self._complete = False
+
+    def read(self, data: bytes) -> None:
+        """The first event, the last two, or an error."""
+        try:
+            event = _EVENT.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        if event.type == "message_start" and event.message is not None:
+            self._model = event.message.model
+            self._count(event.message.usage)
+        elif event.type == "message_delta":
+            self._count(event.usage)
+            self._finish = (event.delta and event.delta.stop_reason) or self._finish
+        elif event.type == "message_stop":
+            self._complete = True
+        elif event.type == "error" and event.error is not None:
+            self._failed = event.error.message or event.error.type or "error"
+
+    def seen(self) -> Seen:
+        """Usage and ending so far; output tokens are known only once message_delta came."""
+        counts = self._counts if self._finish else {**self._counts, "output_tokens": None}
+        return Seen(
+            usage(counts),
+            model=self._model,
+            finish_reason=self._finish,
+            complete=self._complete and not self._failed,
+            text_bytes=self.text_bytes,
+            failed=self._failed,
+        )
+
+    def _count(self, counts: Mapping[str, Any] | None) -> None:
+        self._counts.update({name: value for name, value in (counts or {}).items() if value is not None})
+
+
+def attached(value: Any) -> tuple[int, int]:
+    """How many images and documents a decoded body holds, and the bytes of base64 in them."""
+    if isinstance(value, list):
+        pairs = [attached(item) for item in cast("list[Any]", value)]
+        return sum(found for found, _ in pairs), sum(inline for _, inline in pairs)
+    if not isinstance(value, dict):
+        return 0, 0
+    row = cast("dict[str, Any]", value)
+    kind, source = row.get("type"), row.get("source")
+    if kind in ("image", "document") and isinstance(source, dict):
+        origin = cast("dict[str, Any]", source)
+        if origin.get("type") == "base64":
+            return 1, len(str(origin.get("data") or ""))
+        if origin.get("type") == "text":
+            return 0, 0
+        found, inline = attached(origin.get("content"))
+        return (found, inline) if origin.get("type") == "content" else (1, 0)
+    return attached(row.get("content")) if kind in (None, "tool_result") else (0, 0)
+
+
+def _one_call(raw: msgspec.Raw) -> bool:
+    return bool(raw) and fields(msgspec.json.decode(raw)).get("disable_parallel_tool_use") is True
+
+
+def _said(row: Mapping[str, Any]) -> Seen:
+    return Seen(
+        usage(fields(row.get("usage"))),
+        model=str(row.get("model") or ""),
+        finish_reason=str(row.get("stop_reason") or ""),
+        complete=row.get("type") == "message",
+        failed=error_message(row) or "error" if row.get("error") else "",
+    )
+
+
+def _signed(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns without unsigned thinking; a turn that was nothing else is left out."""
+    signed: list[dict[str, Any]] = []
+    for turn in turns:
+        if isinstance(turn.get("content"), list):
+            blocks = [block for block in objects(turn["content"]) if block.get("signature") != ""]
+            if not blocks:
+                continue
+            turn = {**turn, "content": blocks}
+        signed.append(turn)
+    return signed

@@ -1,0 +1,195 @@
+"""A Messages request in neutral words.
+
+Left out, because they steer Claude's own servers and not the answer: cache_control, metadata, service_tier,
+inference_geo, container, diagnostics, speed, `strict` of tools, thinking (each model thinks as it does), and thinking
+of earlier turns, which only the model that wrote it could read. disable_parallel_tool_use is kept by answering with
+one call.
+Refused, because the answer would be another one: server tools and their results, PDFs and uploaded files, citations.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from baimo.core.call import JsonFormat, Request, Sampling
+from baimo.core.message import Message, Part, Role, Tool, ToolCall
+from baimo.errors import CallRefused
+from baimo.server.surfaces import wirejson
+from baimo.server.surfaces.given import Given
+
+_ROLES: tuple[Role, ...] = ("user", "assistant", "system")
+_THOUGHT = ("thinking", "redacted_thinking")
+
+
+def request(given: Given, *, model: str) -> Request:
+    """The neutral request.
+
+    Raises:
+        CallRefused: a field is wrong, or cannot be said to other models.
+    """
+    top_k = given.whole("top_k")
+    return Request(
+        model=model,
+        messages=(
+            *_system(given),
+            *(turn for one in given.objects("messages") for turn in _turns(one, model)),
+        ),
+        sampling=Sampling(
+            temperature=given.number("temperature"),
+            top_p=given.number("top_p"),
+            max_tokens=given.whole("max_tokens") or None,
+            stop=given.texts("stop_sequences"),
+        ),
+        tools=tuple(_tool(tool, model) for tool in given.objects("tools")),
+        tool_choice=_tool_choice(given.object("tool_choice")),
+        response_format=_format(given),
+        extra=None if top_k is None else {"top_k": top_k},
+    )
+
+
+def _system(given: Given) -> tuple[Message, ...]:
+    if not given.has("system"):
+        return ()
+    content = given.content("system")
+    said = content if isinstance(content, str) else "\n\n".join(block.needed("text") for block in content)
+    return (Message(role="system", content=said),) if said else ()
+
+
+def _turns(given: Given, model: str) -> list[Message]:
+    """One turn; results of tools become turns of their own, and what they show besides text follows them."""
+    given.needed("role")
+    role = cast("Role", given.word("role", *_ROLES))
+    content = given.content("content")
+    if isinstance(content, str):
+        return [Message(role=role, content=content)]
+    parts: list[Part] = []
+    calls: list[ToolCall] = []
+    results: list[Message] = []
+    for block in content:
+        kind = block.needed("type")
+        if kind == "tool_use":
+            calls.append(_call(block))
+        elif kind == "tool_result":
+            result, shown = _result(block, model)
+            results.append(result)
+            parts += shown
+        elif kind not in _THOUGHT:
+            parts += _parts(block, model)
+    said: list[Message] = []
+    if parts or calls or not results:
+        said.append(Message(role=role, content=_joined(parts, role), tool_calls=tuple(calls)))
+    return results + said
+
+
+def _joined(parts: list[Part], role: Role) -> str | tuple[Part, ...]:
+    """Plain text where everything is text: many servers take nothing else from assistants and in system turns."""
+    if all(part.kind == "text" for part in parts):
+        joint = "" if role == "assistant" else "\n\n"
+        return joint.join(part.data for part in parts)
+    return tuple(parts)
+
+
+def _parts(block: Given, model: str) -> list[Part]:
+    kind = block.needed("type")
+    if kind == "text":
+        return [Part(kind="text", data=block.needed("text"))]
+    if kind == "image":
+        return [_image(block, model)]
+    if kind == "document":
+        return _document(block, model)
+    if kind == "search_result":
+        _uncited(block, model)
+        head = f"{block.needed('title')} ({block.needed('source')})"
+        texts = [one.needed("text") for one in block.objects("content")]
+        return [Part(kind="text", data="\n".join((head, *texts)))]
+    raise _unsayable(block, "type", kind, model)
+
+
+def _image(block: Given, model: str) -> Part:
+    source = block.must("source")
+    kind = source.needed("type")
+    if kind == "url":
+        return Part(kind="image_url", data=source.needed("url"))
+    if kind != "base64":
+        raise _unsayable(source, "type", kind, model)
+    media_type = source.needed("media_type")
+    data = f"data:{media_type};base64,{source.needed('data')}"
+    return Part(kind="image_url", data=data, media_type=media_type)
+
+
+def _document(block: Given, model: str) -> list[Part]:
+    _uncited(block, model)
+    source = block.must("source")
+    kind = source.needed("type")
+    head = [Part(kind="text", data=said) for name in ("title", "context") if (said := block.text(name))]
+    if kind == "text":
+        return [*head, Part(kind="text", data=source.needed("data"))]
+    if kind != "content":
+        raise _unsayable(source, "type", kind, model)
+    content = source.content("content")
+    if isinstance(content, str):
+        return [*head, Part(kind="text", data=content)]
+    return head + [part for one in content for part in _parts(one, model)]
+
+
+def _uncited(block: Given, model: str) -> None:
+    citations = block.object("citations")
+    if citations is not None and citations.flag("enabled"):
+        raise _unsayable(citations, "enabled", "citations", model)
+
+
+def _result(block: Given, model: str) -> tuple[Message, list[Part]]:
+    """The turn of a tool, and what it cannot hold: other models take only text from tools."""
+    call = block.needed("tool_use_id")
+    content = block.content("content") if block.has("content") else ""
+    parts = (
+        [Part(kind="text", data=content)]
+        if isinstance(content, str)
+        else [part for one in content for part in _parts(one, model)]
+    )
+    said = "\n".join(part.data for part in parts if part.kind == "text")
+    if block.flag("is_error") and not said.lower().startswith("error"):
+        said = f"Error: {said}"
+    shown = [part for part in parts if part.kind != "text"]
+    if shown:
+        shown.insert(0, Part(kind="text", data=f"Shown by {call}:"))
+    return Message(role="tool", content=said, tool_call_id=call), shown
+
+
+def _call(block: Given) -> ToolCall:
+    arguments = wirejson.written(block.must("input").row).decode()
+    return ToolCall(id=block.needed("id"), name=block.needed("name"), arguments=arguments)
+
+
+def _tool(given: Given, model: str) -> Tool:
+    kind = given.text("type")
+    if kind not in (None, "custom"):
+        raise CallRefused("messages.server_tool", field=given.at("type"), tool=kind, model=model)
+    return Tool(
+        name=given.needed("name"),
+        description=given.text("description") or "",
+        parameters=given.must("input_schema").row,
+    )
+
+
+def _tool_choice(given: Given | None) -> str | None:
+    if given is None:
+        return None
+    kind = given.word("type", "auto", "any", "tool", "none")
+    if kind is None:
+        raise given.wrong("type", "auto | any | tool | none")
+    return given.needed("name") if kind == "tool" else {"any": "required"}.get(kind, kind)
+
+
+def _format(given: Given) -> JsonFormat | None:
+    config = given.object("output_config")
+    wanted = config.object("format") if config is not None else None
+    wanted = wanted or given.object("output_format")  # its name while it was in beta
+    if wanted is None:
+        return None
+    wanted.word("type", "json_schema")
+    return JsonFormat(schema=wanted.must("schema").row)
+
+
+def _unsayable(given: Given, name: str, what: str, model: str) -> CallRefused:
+    return CallRefused("messages.unsayable", field=given.at(name), what=what, model=model)
