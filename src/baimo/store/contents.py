@@ -121,6 +121,7 @@ class Contents:
             facts = {"deleted": gone, "before_ms": before_ms, "record": record}
             said = {name: value for name, value in facts.items() if value is not None}
             audit.enter(connection, by, "contents.forget", tenant or "", said, self._now_ms())
+        self._emptied_log()
         return gone
 
     def expire(self, days: int, days_of: Mapping[str, int]) -> int:
@@ -160,6 +161,12 @@ class Contents:
         """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
         if self._database.dialect == "sqlite":
             connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
+    def _emptied_log(self) -> None:
+        """The write-ahead log holds older pages until it is emptied; while others read, it waits for the next time."""
+        if self._database.dialect == "sqlite":
+            with self._database.reading() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _which(tenant: str | None, before_ms: int | None, record: str | None = None) -> list[ColumnElement[bool]]:

@@ -1,0 +1,120 @@
+"""Prompts and answers that are kept beside the ledger, on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import insert
+
+from baimo.core.record import Record
+from baimo.store import audit, tables
+from baimo.store.audit import Actor
+from baimo.store.contents import Contents, Kept, opened, put, sealed
+from baimo.store.engine import Database
+from baimo.store.store import Store
+
+DAY_MS = 86_400_000
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url)) as opened:
+        yield opened
+
+
+def keep(database: Database, record: str, tenant: str, content: bytes, at_ms: int = NOW) -> None:
+    """A Record with its content, as the books write both."""
+    kept = sealed(content)
+    Store(database).settle(
+        Record(id=record, at_ms=at_ms, surface="chat", model="v/m", tenant=tenant, content_hash=kept.hash)
+    )
+    with database.writing() as connection:
+        put(connection, [Kept(record, tenant, at_ms, kept.hash, kept.stored)])
+
+
+@given(st.binary(max_size=2000))
+def test_a_content_is_opened_as_it_was_sealed_and_never_sealed_alike(content: bytes) -> None:
+    one, two = sealed(content), sealed(content)
+    assert opened(one.stored) == content
+    assert one.hash == hashlib.sha256(one.stored).hexdigest()
+    assert one.hash != two.hash  # the same answer twice does not show in the ledger
+
+
+def test_a_content_is_read_by_its_tenant_and_by_nobody_else(database: Database) -> None:
+    keep(database, "rec_1", "acme", b"secret plan")
+    contents = Contents(database)
+    assert contents.content("rec_1") == contents.content("rec_1", tenant="acme") == b"secret plan"
+    assert contents.content("rec_1", tenant="other") is None
+    assert contents.content("rec_2") is None
+
+
+def test_forgetting_a_tenant_leaves_the_others_and_every_record(database: Database) -> None:
+    for number, tenant in enumerate(("acme", "acme", "other")):
+        keep(database, f"rec_{number}", tenant, b"content")
+    contents = Contents(database, lambda: NOW)
+    before = list(Store(database).records())
+    assert contents.forget(tenant="acme", by=Actor("", "boss")) == 2
+    assert (contents.count(), contents.count(tenant="acme")) == (1, 0)
+    assert contents.content("rec_2") == b"content"
+    assert list(Store(database).records()) == before
+    assert all(record.content_hash for record in before)
+    assert list(contents.damaged()) == []
+    act = audit.acts(database)[0]
+    assert (act.act, act.subject, act.key, act.facts) == (
+        "contents.forget",
+        "acme",
+        "boss",
+        {"deleted": 2},
+    )
+
+
+def test_contents_are_forgotten_by_age_and_one_by_one(database: Database) -> None:
+    for number in range(4):
+        keep(database, f"rec_{number}", "acme", b"content", at_ms=NOW - number * DAY_MS)
+    contents = Contents(database)
+    assert contents.count(before_ms=NOW - DAY_MS) == 2
+    assert contents.forget(before_ms=NOW - DAY_MS) == 2
+    assert contents.forget(record="rec_0") == 1
+    assert contents.content("rec_1") is not None
+    assert contents.count() == 1
+
+
+def test_each_tenant_s_contents_are_kept_for_as_long_as_it_wants(database: Database) -> None:
+    for tenant in ("short", "long", "usual"):
+        for days in (1, 20, 40):
+            keep(database, f"rec_{tenant}_{days}", tenant, b"content", at_ms=NOW - days * DAY_MS)
+    contents = Contents(database, lambda: NOW)
+    assert contents.expire(30, {"short": 7, "long": 365}) == 3
+    assert [contents.count(tenant=one) for one in ("short", "usual", "long")] == [1, 2, 3]
+    assert contents.expire(30, {"short": 7, "long": 365}) == 0
+
+
+def test_a_content_that_was_tampered_with_is_named(database: Database) -> None:
+    for number in range(3):
+        keep(database, f"rec_{number}", "acme", b"content %d" % number)
+    other = sealed(b"something else")
+    with database.writing() as connection:
+        table = tables.contents
+        changed = table.update().where(table.c.record == "rec_1").values(content=other.stored)
+        connection.execute(changed)
+        stranger = {"record": "rec_x", "tenant": "acme", "at_ms": NOW, "hash": other.hash, "content": b"x"}
+        connection.execute(insert(table).values(stranger))
+    assert sorted(Contents(database).damaged()) == ["rec_1", "rec_x"]
+
+
+def test_a_forgotten_content_is_gone_from_the_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "baimo.db"
+    with closing(Database(str(path))) as database:
+        keep(database, "rec_1", "acme", b"x" * 3)
+        with database.writing() as connection:  # found as it is, were it left in a free page
+            table = tables.contents
+            connection.execute(table.update().values(content=b"CANARY-" * 2000))
+        Contents(database).forget(tenant="acme")
+        assert not [one for one in tmp_path.iterdir() if b"CANARY-CANARY" in one.read_bytes()]
