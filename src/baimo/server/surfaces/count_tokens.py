@@ -6,14 +6,14 @@ not here is refused with 501.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from baimo.core.call import Completion, Request
+from baimo.core.call import Completion, Request, Usage
 from baimo.errors import NotSupported
 from baimo.gateway.surface import Peek, Seen
 from baimo.server.surfaces import messages_request, wirejson
 from baimo.server.surfaces.given import Given
-from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.messages import Messages, MessagesPeek
 
 TokenCounter = Callable[[Request], int | None]
 """Prompt tokens of a request by the tokenizer and chat template of its model; None where they are not here."""
@@ -30,9 +30,15 @@ class CountTokens(Messages):
     neutral = False
     counted = False
 
+    def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> MessagesPeek:
+        """Nothing of it becomes tokens: the operation is free."""
+        peek = super().peek(body, headers)
+        peek.stream, peek.text_bytes, peek.attachments = False, 0, 0
+        return peek
+
     def seen(self, body: bytes) -> Seen:
-        """Counting is no use of a model."""
-        return Seen(None)
+        """Counting uses no tokens."""
+        return Seen(Usage(tokens_in=0, tokens_out=0))
 
     def count(self, body: bytes, *, model: str, counter: TokenCounter) -> bytes:
         """The answer for a model whose tokenizer may be here.

@@ -1,7 +1,7 @@
 """A Messages request in neutral words.
 
 Left out, because they steer Claude's own servers and not the answer: cache_control, metadata, service_tier,
-inference_geo, container, diagnostics, speed, `strict` of tools, thinking (each model thinks as it does), and thinking
+inference_geo, container, diagnostics, speed, thinking (each model thinks as it does), and thinking
 of earlier turns, which only the model that wrote it could read. disable_parallel_tool_use is kept by answering with
 one call.
 Refused, because the answer would be another one: server tools and their results, PDFs and uploaded files, citations.
@@ -169,6 +169,7 @@ def _tool(given: Given, model: str) -> Tool:
         name=given.needed("name"),
         description=given.text("description") or "",
         parameters=given.must("input_schema").row,
+        strict=given.flag("strict"),
     )
 
 
