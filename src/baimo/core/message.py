@@ -19,6 +19,8 @@ class Part:
     """The text, the URL (also data:), or base64 audio."""
     media_type: str | None = None
     """MIME type of image or audio data, when known."""
+    detail: str | None = None
+    """How closely to look at an image: low, high, auto …; None leaves it to the provider. Costs tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Tool:
     """What it does, for the model."""
     parameters: Mapping[str, Any] | None = None
     """JSON Schema of the arguments; None = no arguments."""
+    strict: bool | None = None
+    """Whether the server must enforce the schema; None leaves it to the provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,8 @@ def _part(part: Part) -> dict[str, Any]:
     if part.kind == "image_url":
         address = part.data.startswith(("http://", "https://", "data:"))
         url = part.data if address else f"data:{part.media_type or 'image/png'};base64,{part.data}"
-        return {"type": "image_url", "image_url": {"url": url}}
+        image = {"url": url, "detail": part.detail} if part.detail else {"url": url}
+        return {"type": "image_url", "image_url": image}
     sound = (part.media_type or "audio/wav").partition("/")[2].removeprefix("x-")
     return {
         "type": "input_audio",
@@ -146,7 +147,9 @@ def _tool(tool: Tool) -> dict[str, Any]:
         {"type": "object", "properties": {}} if tool.parameters is None else plain(tool.parameters)
     )
     function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": parameters}
-    return {"type": "function", "function": {name: value for name, value in function.items() if value != ""}}
+    function["strict"] = tool.strict
+    said = {name: value for name, value in function.items() if value not in ("", None)}
+    return {"type": "function", "function": said}
 
 
 def _tool_choice(choice: str, quirks: frozenset[str]) -> Any:

@@ -64,7 +64,7 @@ def completion(data: Fields, place: Place, *, think_tags: bool = False) -> Compl
         text=text,
         tool_calls=calls,
         finish_reason=finish or "unknown",
-        usage=_usage_anywhere(data, choice) or Usage(),
+        usage=usage_anywhere(data, choice) or Usage(),
         model=str(data.get("model") or ""),
         logprobs=_logprobs(choice.get("logprobs")),
         reasoning=reasoning or None,
@@ -98,7 +98,7 @@ class ChunkReader:
         if error := body_fault(data, self._place):
             raise error
         choice = _first_choice(data) or {}
-        self._usage = _usage_anywhere(data, choice) or self._usage
+        self._usage = usage_anywhere(data, choice) or self._usage
         message = fields(choice.get("delta") or choice.get("message"))
         for call in items(message.get("tool_calls")):
             self._piece(fields(call))
@@ -178,7 +178,13 @@ def usage(value: Any) -> Usage | None:
         prompt_details.get("cached_tokens"), row.get("prompt_cache_hit_tokens"), row.get("cached_tokens")
     )  # OpenAI, DeepSeek, Moonshot
     reasoning = first_count(out_details.get("reasoning_tokens"), row.get("reasoning_tokens"))
-    return Usage(tokens_in=prompt, tokens_out=out, tokens_cached=cached, tokens_reasoning=reasoning)
+    return Usage(
+        tokens_in=prompt,
+        tokens_out=out,
+        tokens_cached=cached,
+        tokens_reasoning=reasoning,
+        tokens_cache_write=count(prompt_details.get("cache_write_tokens")),
+    )
 
 
 def count(value: Any) -> int | None:
@@ -208,7 +214,7 @@ def _first_choice(data: Fields) -> Fields | None:
     return fields(choices[0]) if choices else None
 
 
-def _usage_anywhere(data: Fields, choice: Fields) -> Usage | None:
+def usage_anywhere(data: Fields, choice: Fields) -> Usage | None:
     """Usage on top, in the choice (Moonshot's streams) or in x_groq (Groq's)."""
     candidates = (data.get("usage"), choice.get("usage"), fields(data.get("x_groq")).get("usage"))
     return next((found for value in candidates if (found := usage(value)) is not None), None)
