@@ -1,0 +1,212 @@
+"""POST /v1/chat/completions.
+
+Source: developers.openai.com/api/reference/resources/chat, and the types of the official SDK 3.54 (November 2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from baimo.core.call import Completion, Request
+from baimo.errors import BaimoError
+from baimo.gateway.surface import Events, Peek, Seen, Watch
+from baimo.server.surfaces import openai_errors
+from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer
+from baimo.server.surfaces.chat_request import chat_request
+from baimo.server.surfaces.chat_watch import ChatWatch
+from baimo.server.surfaces.usage import seen_answer
+from baimo.server.surfaces.wirejson import Members, opened, refused, written
+
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+Answers = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+TEMPLATE_BYTES = 512
+"""Most tokens that a chat template puts around a conversation of its own accord: default system texts, dates, what
+begins the answer. The frames of single messages (5 tokens or so) are shorter than their JSON, which is counted."""
+TOOLS_BYTES = 1024
+"""Most tokens of the text with which templates and vendors introduce tools (Qwen about 120; Anthropic names 264 to
+530 in platform.claude.com/docs/en/agents-and-tools/tool-use/overview)."""
+MESSAGE_BYTES = 8
+"""Added for each message, for templates that frame it with more than its JSON has."""
+
+_TEXT = frozenset({"text", "refusal", "thinking"})
+USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
+_NOTHING = msgspec.Raw(b"null")
+
+
+class Part(msgspec.Struct):
+    """A piece of a message, as far as bounds go; the last five hold what is no text."""
+
+    type: str = "text"
+    text: str | None = None
+    image_url: msgspec.Raw = _NOTHING
+    input_audio: msgspec.Raw = _NOTHING
+    file: msgspec.Raw = _NOTHING
+    video_url: msgspec.Raw = _NOTHING
+    audio_url: msgspec.Raw = _NOTHING
+
+    def payload_bytes(self) -> int:
+        """Length of inline data; it is not told to a tokenizer."""
+        data = (self.image_url, self.input_audio, self.file, self.video_url, self.audio_url)
+        return sum(map(len, data))
+
+
+class Turn(msgspec.Struct):
+    """A message, as far as bounds and the conversation's beginning go."""
+
+    role: str = ""
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream shall hold besides the answer."""
+
+    include_usage: bool | None = None
+
+
+class Body(msgspec.Struct):
+    """What admission needs of a request."""
+
+    messages: list[Turn]
+    model: str = ""
+    stream: bool | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    n: Answers | None = None
+    stream_options: StreamOptions | None = None
+    tools: msgspec.Raw | None = None
+    functions: msgspec.Raw | None = None
+    prediction: msgspec.Raw | None = None
+    web_search_options: msgspec.Raw | None = None
+    store: bool | None = None
+    best_of: Answers | None = None
+
+
+KNOWN = frozenset(Body.__struct_fields__)
+_decoded = msgspec.json.Decoder(Body).decode
+
+
+@dataclass(slots=True, kw_only=True)
+class ChatPeek(Peek):
+    """Also what the answer depends on."""
+
+    functions: bool = False
+    """The request speaks of functions, as before November 2023, and so must the answer."""
+
+
+class Chat:
+    """Implements `Surface`."""
+
+    name = "chat"
+    protocol = "openai"
+    target = "chat/completions"
+    neutral = True
+    ability = "chat"
+
+    def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
+        """See `Surface`. With predicted outputs an answer may take its `max_tokens` and the prediction."""
+        try:
+            read = _decoded(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise refused(error) from None
+        most, other = read.max_tokens, read.max_completion_tokens
+        if most is None or (other is not None and other > most):
+            most = other
+        if most is not None and read.prediction is not None:
+            most += len(read.prediction)
+        answers = max(read.n or 1, read.best_of or 1)
+        text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(read.messages)
+        if read.tools is not None or read.functions is not None:
+            text_bytes += TOOLS_BYTES
+        attachments = 0
+        for turn in read.messages:
+            if isinstance(turn.content, list):
+                for part in turn.content:
+                    if part.type not in _TEXT:
+                        attachments += 1
+                        text_bytes -= part.payload_bytes()
+        options = read.stream_options
+        return ChatPeek(
+            model=read.model,
+            stream=read.stream or False,
+            max_tokens=most,
+            answers=answers,
+            wants_usage=(options is not None and options.include_usage) or False,
+            text_bytes=text_bytes,
+            attachments=attachments,
+            opening=_opening(read.messages),
+            deterministic=answers == 1 and not read.store and read.web_search_options is None,
+            functions=read.functions is not None,
+        )
+
+    def sent(
+        self,
+        body: bytes,
+        peek: Peek,
+        *,
+        model: str,
+        max_tokens: int | None,
+        quirks: frozenset[str] = frozenset(),
+    ) -> bytes:
+        """See `Surface`; two quirks of a model matter here: no_stream_options and max_completion_tokens."""
+        members = opened(body, KNOWN)
+        members["model"] = model
+        if peek.stream and not peek.wants_usage and "no_stream_options" not in quirks:
+            ask_usage(members)
+        if max_tokens is not None and peek.max_tokens is None:
+            renamed = "max_completion_tokens" in quirks
+            members["max_completion_tokens" if renamed else "max_tokens"] = max_tokens
+        return written(members)
+
+    def seen(self, body: bytes) -> Seen:
+        """See `Surface`."""
+        return seen_answer(body)
+
+    def watch(self, peek: Peek) -> Watch:
+        """See `Surface`."""
+        return ChatWatch(drop_usage=not peek.wants_usage, answers=peek.answers)
+
+    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+        """See `Surface`."""
+        return chat_request(body, model=model)
+
+    def answer(
+        self, completion: Completion | Sequence[Completion], peek: Peek, *, id: str, created_s: int
+    ) -> bytes:
+        """See `Surface`."""
+        functions = isinstance(peek, ChatPeek) and peek.functions
+        return chat_answer(completion, model=peek.model, id=id, created_s=created_s, functions=functions)
+
+    def events(self, peek: Peek, *, id: str, created_s: int) -> Events:
+        """See `Surface`."""
+        functions = isinstance(peek, ChatPeek) and peek.functions
+        return ChatEvents(peek, id=id, created_s=created_s, functions=functions)
+
+    def refusal(self, error: BaimoError, *, request_id: str) -> bytes:
+        """See `Surface`."""
+        return openai_errors.refusal(error, request_id=request_id)
+
+
+def ask_usage(members: Members) -> None:
+    """Ask for usage in a stream; other wishes of the client stay."""
+    given: Any = members.get("stream_options")
+    options = None if given is None else msgspec.json.decode(given)
+    members["stream_options"] = {**options, "include_usage": True} if options else USAGE_WANTED
+
+
+def _opening(messages: list[Turn]) -> bytes:
+    said: list[str] = []
+    for turn in messages:
+        content = turn.content
+        said.append(turn.role)
+        if isinstance(content, list):
+            said += [part.text or "" for part in content]
+        elif content:
+            said.append(content)
+        if turn.role == "user":
+            break
+    return "\0".join(said).encode()

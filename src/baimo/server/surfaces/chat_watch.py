@@ -1,0 +1,178 @@
+"""Watching a stream of chat or text completions that passes through.
+
+Prevents three failures: an interpreter that spends more on a chunk than the network does, a token count that is
+missed because its event was cut in two, and a client that gets the usage chunk which only the gateway asked for.
+
+A piece is searched once for the mark of token counts. What else is to be known at the end (whether it is complete,
+the finish reason, an error, about how much text came) is read from the last few events, and only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from baimo.core.call import Usage
+from baimo.gateway.surface import Seen
+from baimo.providers.faults import error_message
+from baimo.providers.openai_reply import fields, items, usage_anywhere
+from baimo.providers.sse import SseParser
+from baimo.server.surfaces.usage import object_in
+
+LONGEST_EVENT = 1024 * 1024
+"""Bytes of an unfinished event that are held back; a longer one passes on in pieces and is not looked at."""
+_RECENT = 8  # blocks that are kept and events that are read: finish reason, usage, [DONE], a comment or two
+_KEPT = 4096  # bytes of a block that are kept: a thousand streams must not hold a thousand socket buffers
+_MARK = b'_tokens"'
+_BLANK = re.compile(rb"((?:\r\n|\n|\r(?!\n)){2,})")
+
+
+class ChatWatch:
+    """Implements `Watch`; whole events are passed on, an unfinished one waits for its end.
+
+    Args:
+        drop_usage: nobody but us asked for usage: the chunk that holds nothing else is kept from the client.
+        answers: how many choices must be finished.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_bytes",
+        "_done",
+        "_drop",
+        "_events",
+        "_failed",
+        "_finished",
+        "_frame",
+        "_held",
+        "_held_bytes",
+        "_model",
+        "_unread",
+        "_usage",
+    )
+
+    def __init__(self, *, drop_usage: bool, answers: int = 1) -> None:
+        self._drop = drop_usage
+        self._answers = answers
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._bytes = 0
+        self._events = 0
+        self._usage: Usage | None = None
+        self._unread: deque[bytes] = deque(maxlen=_RECENT)
+        self._model = ""
+        self._failed = ""
+        self._finished: dict[int, str] = {}
+        self._done = False
+        self._frame = 0  # bytes of an event around its text
+
+    def feed(self, piece: bytes) -> bytes:
+        """The events that the piece completes, as they came."""
+        if self._held or not piece.endswith(b"\n\n"):
+            piece = self._completed(piece)
+            if not piece:
+                return b""
+        return self._passed(piece)
+
+    def rest(self) -> bytes:
+        """An event without its end, unless it is the usage chunk that only we asked for."""
+        if not self._held:
+            return b""
+        half = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes = 0
+        shown = self._passed(half + b"\n\n")
+        return half if shown else b""
+
+    def seen(self) -> Seen:
+        """What the stream has said so far."""
+        if self._unread:
+            block = b"".join(self._unread).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            self._unread.clear()
+            for event in block.rsplit(b"\n\n", _RECENT + 1)[-_RECENT - 1 :]:
+                self._read(event)
+        finished = self._finished
+        return Seen(
+            usage=self._usage,
+            model=self._model,
+            finish_reason=finished[min(finished)] if finished else "",
+            # some servers end without [DONE]
+            complete=self._done or len(finished) >= self._answers,
+            text_bytes=max(0, self._bytes - self._events * self._frame) if self._frame else 0,
+            failed=self._failed,
+        )
+
+    def _read(self, event: bytes) -> None:
+        for data in _data(event):
+            if data.strip() == b"[DONE]":
+                self._done = True
+                continue
+            row = object_in(data)
+            self._model = str(row.get("model") or self._model)
+            if row.get("error"):
+                self._failed = error_message(row) or "error"
+            for choice in map(fields, items(row.get("choices"))):
+                if isinstance(reason := choice.get("finish_reason"), str):
+                    self._finished[_index(choice)] = reason
+                if said := _said(choice):
+                    self._frame = max(1, len(event) + 2 - said)
+
+    def _completed(self, piece: bytes) -> bytes:
+        """What is complete of what is held and `piece`; the rest is held."""
+        self._held.append(piece)
+        self._held_bytes += len(piece)
+        long = self._held_bytes > LONGEST_EVENT
+        if not long and b"\n" not in piece and b"\r" not in piece:
+            return b""
+        whole = b"".join(self._held)
+        end = max(whole.rfind(b"\n\n") + 2, whole.rfind(b"\n\r\n") + 3, whole.rfind(b"\r\r") + 2)
+        if end < 4:  # -1 + 3 is none; no event is that short
+            end = len(whole) - 3 if long else 0  # the line ends of a blank line may be cut
+        self._held = [whole[end:]] if end < len(whole) else []
+        self._held_bytes = len(whole) - end
+        return whole[:end]
+
+    def _passed(self, block: bytes) -> bytes:
+        self._bytes += len(block)
+        self._events += block.count(b"data:")
+        self._unread.append(block if len(block) <= _KEPT else block[-_KEPT:])
+        return self._without_usage(block) if _MARK in block else block
+
+    def _without_usage(self, block: bytes) -> bytes:
+        """`block` without the chunks that hold usage and nothing else, if they are to be dropped; notes the counts."""
+        parts = _BLANK.split(block)  # event, blank line, event, blank line …
+        for place in range(0, len(parts), 2):
+            if _MARK not in parts[place]:
+                continue
+            for data in _data(parts[place]):
+                row = object_in(data)
+                choices = items(row.get("choices"))
+                counts = usage_anywhere(row, fields(choices[0]) if choices else {})
+                self._usage = counts or self._usage
+                if self._drop and counts is not None and row.get("choices") == []:
+                    parts[place : place + 2] = [b""] * len(parts[place : place + 2])
+        return b"".join(parts)
+
+
+def _data(event: bytes) -> list[bytes]:
+    """The data of one event; its blank line may be missing."""
+    if event.startswith(b"data:") and b"\n" not in event and b"\r" not in event:
+        return [event[5:]]
+    parser = SseParser()
+    return [one.data.encode() for one in (*parser.feed(event + b"\n\n"), *parser.close())]
+
+
+def _index(choice: Mapping[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _said(choice: Mapping[str, Any]) -> int:
+    """UTF-8 bytes of text, reasoning and arguments in a choice of a chunk."""
+    delta = fields(choice.get("delta"))
+    calls = [fields(fields(call).get("function")) for call in items(delta.get("tool_calls"))]
+    said = [choice.get("text"), delta.get("content"), delta.get("reasoning_content"), delta.get("reasoning")]
+    said += [call.get("arguments") for call in calls]
+    return sum(len(text.encode()) for text in said if isinstance(text, str))

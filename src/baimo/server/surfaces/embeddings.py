@@ -1,0 +1,79 @@
+"""POST /v1/embeddings.
+
+Source: developers.openai.com/api/reference/resources/embeddings; vLLM also takes `messages` with pictures, and Jina
+objects as inputs (docs.vllm.ai, jina.ai/embeddings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+
+from baimo.errors import CallRefused
+from baimo.gateway.surface import Peek, Seen
+from baimo.providers.openai_reply import fields, items
+from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
+from baimo.server.surfaces.usage import counted
+from baimo.server.surfaces.wirejson import read
+
+
+class Body(msgspec.Struct):
+    """What admission needs of a request."""
+
+    model: str = ""
+    input: msgspec.Raw | None = None
+    messages: msgspec.Raw | None = None
+
+
+class _Answer(msgspec.Struct):
+    """The vectors are not read."""
+
+    usage: dict[str, Any] | None = None
+    model: str = ""
+
+
+_decoded = msgspec.json.Decoder(Body).decode
+_answer = msgspec.json.Decoder(_Answer).decode
+
+
+class Embeddings(Passed):
+    """Implements `Surface`."""
+
+    name = "embeddings"
+    target = "embeddings"
+    ability = "embeddings"
+    known = frozenset(Body.__struct_fields__)
+
+    def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
+        """See `Surface`. A text costs one or two tokens more than it has, which its quotes and comma make up for."""
+        given = read(_decoded, body)
+        if given.input is None and given.messages is None:
+            raise CallRefused("surfaces.missing", field="input")
+        attachments = sum(
+            pictures(msgspec.json.decode(part))
+            for part in (given.input, given.messages)
+            if part is not None and b"{" in bytes(part)
+        )
+        return Peek(model=given.model, text_bytes=len(body) + OVERHEAD_BYTES, attachments=attachments)
+
+    def seen(self, body: bytes) -> Seen:
+        """See `Surface`."""
+        try:
+            answer = _answer(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return Seen(None)
+        return Seen(counted(answer.usage, output=False), answer.model)
+
+
+def pictures(value: Any) -> int:
+    """How many objects in `value`, at any depth, hold something that is no text."""
+    if isinstance(value, Mapping):
+        row = fields(value)
+        attached = row.get("type", "text") != "text" or any(
+            name in {"image", "image_url", "input_audio", "audio", "video", "file"} for name in row
+        )
+        inner = sum(pictures(one) for name, one in row.items() if name in {"content", "input"})
+        return attached + inner
+    return sum(map(pictures, items(cast("object", value))))

@@ -1,0 +1,126 @@
+"""Token counts in whole answers, read on the hot path.
+
+Answers in OpenAI's own shape are decoded straight into fields; every other spelling goes to the reader of
+`providers.openai_reply`, which knows the vendors. Both give the same counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from baimo.core.call import Usage
+from baimo.gateway.surface import Seen
+from baimo.providers.openai_reply import count, fields, items, usage_anywhere
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+class _Counts(msgspec.Struct):
+    """OpenAI's shape; the last three are other vendors', whose presence means that it is not."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: Any = None
+    cached_tokens: Any = None
+    reasoning_tokens: Any = None
+
+    @property
+    def standard(self) -> bool:
+        """Whether nothing is counted anywhere else."""
+        return (
+            self.total_tokens <= self.prompt_tokens + self.completion_tokens
+            and self.prompt_cache_hit_tokens is None
+            and self.cached_tokens is None
+            and self.reasoning_tokens is None
+        )
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Counts
+    model: str = ""
+    choices: list[_Choice] = []
+
+
+_answer = msgspec.json.Decoder(_Answer).decode
+
+
+def seen_answer(body: bytes) -> Seen:
+    """What a whole chat or text completion says about itself; what cannot be read is unknown."""
+    try:
+        answer = _answer(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _seen_otherwise(body)
+    counts = answer.usage
+    if not counts.standard:
+        return _seen_otherwise(body)
+    prompt, out = counts.prompt_tokens_details, counts.completion_tokens_details
+    usage = Usage(
+        tokens_in=counts.prompt_tokens,
+        tokens_out=counts.completion_tokens,
+        tokens_cached=None if prompt is None else prompt.cached_tokens,
+        tokens_reasoning=None if out is None else out.reasoning_tokens,
+        tokens_cache_write=None if prompt is None else prompt.cache_write_tokens,
+    )
+    finish = answer.choices[0].finish_reason if answer.choices else None
+    return Seen(usage, answer.model, finish or "")
+
+
+def _seen_otherwise(body: bytes) -> Seen:
+    data = object_in(body)
+    choices = items(data.get("choices"))
+    choice: Mapping[str, Any] = fields(choices[0]) if choices else {}
+    finish: Any = choice.get("finish_reason")
+    return Seen(usage_anywhere(data, choice), _word(data.get("model")), _word(finish))
+
+
+def object_in(body: bytes | str) -> Mapping[str, Any]:
+    """The JSON object in `body`, or an empty one."""
+    try:
+        return fields(msgspec.json.decode(body))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def counted(value: Any, *, output: bool = True) -> Usage | None:
+    """Counts of the younger APIs: input_tokens and output_tokens, with details; None when there are none.
+
+    Args:
+        value: what stands under `usage`.
+        output: False where answers are no generated tokens: none of them means 0.
+    """
+    row = fields(value)
+    tokens_in = _first(row, "input_tokens", "prompt_tokens", *(() if output else ("total_tokens",)))
+    tokens_out = _first(row, "output_tokens", "completion_tokens")
+    if tokens_in is None and tokens_out is None:
+        return None
+    details = fields(row.get("input_tokens_details"))
+    return Usage(
+        tokens_in=tokens_in,
+        tokens_out=tokens_out if output else 0,
+        tokens_cached=count(details.get("cached_tokens")),
+        tokens_reasoning=count(fields(row.get("output_tokens_details")).get("reasoning_tokens")),
+    )
+
+
+def _first(row: Mapping[str, Any], *names: str) -> int | None:
+    return next((number for name in names if (number := count(row.get(name))) is not None), None)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""
