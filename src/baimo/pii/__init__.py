@@ -1,0 +1,1 @@
+"""Personal data and secrets in text: found by rule, replaced by placeholders, put back."""
