@@ -114,6 +114,18 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX contents_tenant ON contents (tenant, at_ms)",
         ),
     ),
+    (
+        "0004_responses",
+        (
+            # turns of conversations that clients continue by id; all turns of one expire together
+            """CREATE TABLE responses (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, conversation TEXT NOT NULL,
+                previous TEXT NOT NULL, given {blob} NOT NULL, response {blob} NOT NULL,
+                created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, PRIMARY KEY (tenant, id))""",
+            "CREATE INDEX responses_conversation ON responses (tenant, conversation)",
+            "CREATE INDEX responses_expires ON responses (expires_ms)",
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

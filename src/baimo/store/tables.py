@@ -192,6 +192,15 @@ contents = Table(
     Column("content", LargeBinary, nullable=True),
 )
 
+responses = Table(
+    "responses",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("key", "conversation", "previous")),
+    *(Column(name, LargeBinary) for name in ("given", "response")),
+    *(Column(name, BigInteger) for name in ("created_ms", "expires_ms")),
+)
+
 blobs = Table(
     "blobs",
     metadata,

@@ -38,8 +38,8 @@ class _Tool(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    model: str
     messages: list[msgspec.Raw]
+    model: str = ""
     max_tokens: Count | None = None
     system: msgspec.Raw = msgspec.Raw(b"")
     tools: msgspec.Raw = msgspec.Raw(b"")

@@ -1,0 +1,146 @@
+"""What OpenAI's Responses API keeps between calls, so that a client need not send its conversation again.
+
+Prevents two failures: a conversation that another tenant continues or reads (every statement names the tenant), and
+one that breaks off in the middle because its first turn grew old while it went on (all turns of a conversation are
+kept until 30 days after its latest).
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from baimo.core.moments import DAY_MS
+from baimo.store import tables
+from baimo.store.engine import Database
+
+DAYS = 30
+"""As long as OpenAI keeps responses (`store` of developers.openai.com/api/reference/resources/responses)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptResponse:
+    """One turn: what was asked and what was answered."""
+
+    id: str
+    """resp_… as the client knows it."""
+    tenant: str
+    """Tenant.id; empty = the workspace's owner."""
+    key: str = ""
+    """Public part of the key that asked."""
+    conversation: str = ""
+    """Id of the first turn; its own where it is the first."""
+    previous: str = ""
+    """Id of the turn before; empty = it is the first."""
+    given: bytes = field(repr=False)
+    """JSON list of the items that this turn's request brought."""
+    response: bytes = field(repr=False)
+    """The answer's body."""
+    created_ms: int = 0
+    """Wall clock, milliseconds since 1970; set when it is kept."""
+
+
+class Responses:
+    """Keeps, reads and deletes responses. Every method is one transaction."""
+
+    def __init__(
+        self, database: Database, now_ms: Callable[[], int] | None = None, *, days: int = DAYS
+    ) -> None:
+        """
+        Args:
+            database: where they are kept.
+            now_ms: wall clock, milliseconds since 1970.
+            days: how long a conversation is kept after its latest turn.
+        """
+        self._database = database
+        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self._age_ms = days * DAY_MS
+
+    def put(self, kept: KeptResponse) -> None:
+        """Keep a turn, and the turns before it for as long."""
+        table, now_ms = tables.responses, self._now_ms()
+        conversation = kept.conversation or kept.id
+        row = {
+            "id": kept.id,
+            "tenant": kept.tenant,
+            "key": kept.key,
+            "conversation": conversation,
+            "previous": kept.previous,
+            "given": zlib.compress(kept.given, 1),
+            "response": zlib.compress(kept.response, 1),
+            "created_ms": now_ms,
+            "expires_ms": now_ms + self._age_ms,
+        }
+        older = (table.c.tenant == kept.tenant, table.c.conversation == conversation)
+        with self._database.writing() as connection:
+            connection.execute(update(table).where(*older).values(expires_ms=row["expires_ms"]))
+            # an id is given once; a vendor's that comes twice is the same response
+            connection.execute(delete(table).where(table.c.tenant == kept.tenant, table.c.id == kept.id))
+            connection.execute(insert(table).values(row))
+
+    def get(self, tenant: str, id: str) -> KeptResponse | None:
+        """A tenant's turn; None when it is not kept, or another tenant's."""
+        table = tables.responses
+        query = select(table).where(table.c.tenant == tenant, table.c.id == id, self._alive())
+        with self._database.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else _kept(row)
+
+    def turns(self, tenant: str, id: str) -> list[KeptResponse]:
+        """A turn and all before it, the first one first; empty when one of them is not kept any more."""
+        table = tables.responses
+        latest = (
+            select(table.c.conversation).where(table.c.tenant == tenant, table.c.id == id).scalar_subquery()
+        )
+        query = select(table).where(table.c.tenant == tenant, table.c.conversation == latest, self._alive())
+        with self._database.reading() as connection:
+            rows = {row["id"]: row for row in connection.execute(query).mappings()}
+        found: list[KeptResponse] = []
+        while id:
+            row = rows.pop(id, None)
+            if row is None:
+                return []
+            found.append(_kept(row))
+            id = found[-1].previous
+        return found[::-1]
+
+    def delete(self, tenant: str, id: str) -> bool:
+        """Forget a turn; whether there was one."""
+        return bool(
+            self._delete(tables.responses.c.tenant == tenant, tables.responses.c.id == id, self._alive())
+        )
+
+    def forget(self, tenant: str) -> int:
+        """Forget everything of a tenant; how many turns that were."""
+        return self._delete(tables.responses.c.tenant == tenant)
+
+    def expire(self) -> int:
+        """Delete what is too old; how many turns that were."""
+        return self._delete(tables.responses.c.expires_ms <= self._now_ms())
+
+    def _alive(self) -> Any:
+        return tables.responses.c.expires_ms > self._now_ms()
+
+    def _delete(self, *which: Any) -> int:
+        with self._database.writing() as connection:
+            _overwriting(connection)
+            return int(connection.execute(delete(tables.responses).where(*which)).rowcount)
+
+
+def _overwriting(connection: Connection) -> None:
+    """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
+
+def _kept(row: RowMapping) -> KeptResponse:
+    return KeptResponse(
+        **{name: row[name] for name in ("id", "tenant", "key", "conversation", "previous", "created_ms")},
+        given=zlib.decompress(row["given"]),
+        response=zlib.decompress(row["response"]),
+    )
