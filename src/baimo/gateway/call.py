@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from baimo.core.model import Model
 from baimo.core.record import Charge, Entry
 from baimo.core.tenant import DataClass, Key, Tenant
+from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.surface import Peek, Surface
+
+if TYPE_CHECKING:
+    from baimo.gateway.cache import Kept
+    from baimo.gateway.terms import Terms
 
 
 class Reply(Protocol):
@@ -71,6 +76,10 @@ class Choice(NamedTuple):
     """direct, alias, weighted, cheapest, latency, canary, fallback:<reason> …"""
     fallbacks: tuple[Model, ...] = ()
     fallback_on: frozenset[str] = frozenset()
+    route: str = ""
+    """Name of the route that was asked for; empty = the model was asked for by its own name."""
+    hedge_after_ms: float | None = None
+    """Also ask the next model when nothing came back by then."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,8 +90,32 @@ class Grant:
     """Its Record, open."""
     peek: Peek
     data_class: DataClass
+    choice: Choice
+    terms: Terms
+    """Of the model that is being asked."""
+    bound: Bound
+    """The most that the attempt may take."""
+    deadline: float
+    """Monotonic seconds after which it is given up."""
     reserved: tuple[Charge, ...] = ()
     """Every limit that applies, with the most that the call may take of it."""
-    queue_ms: float = 0.0
+    lost: Bound = NOTHING
+    """The most that attempts may have taken of which no usage came back."""
+    began: float = 0.0
+    """Monotonic seconds of admission."""
+    queue_s: float = 0.0
+    """Waited for limits."""
+    model_s: float = 0.0
+    """Waited for models."""
+    closed: bool = False
+    """Its Record is closed."""
+    cache_key: str = ""
+    """Under which its answer goes into the cache; empty = it does not."""
+    cached: Kept | None = None
+    """What the cache answers."""
+    overhead_s: float = 0.0
+    """Seconds that the gateway itself took until the answer's head."""
+    kept: list[bytes] | None = None
+    """What the client gets of a stream, where it is kept; None = it is not."""
     notes: list[str] = field(default_factory=list[str])
     """What happened on the way, for the log and the trace."""

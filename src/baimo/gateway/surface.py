@@ -117,9 +117,18 @@ class Surface(Protocol):
         """Raises `CallRefused` (400) with what is wrong and where, in terms of the surface's own fields."""
         ...
 
-    def sent(self, body: bytes, peek: Peek, *, model: str, max_tokens: int | None) -> bytes:
+    def sent(
+        self,
+        body: bytes,
+        peek: Peek,
+        *,
+        model: str,
+        max_tokens: int | None,
+        quirks: frozenset[str] = frozenset(),
+    ) -> bytes:
         """The body for a model that speaks this format: `model` put in place of the name asked for, usage asked for in
-        streams, and `max_tokens` put in when it is not None and the request names none. Nothing else is changed."""
+        streams, and `max_tokens` put in when it is not None and the request names none. Nothing else is changed.
+        `quirks` are the deviations of the model's server (`providers.quirks`)."""
         ...
 
     def seen(self, body: bytes) -> Seen:

@@ -1,0 +1,81 @@
+"""What an attempt brings back, whichever way the model was reached: a whole answer, or a stream that has begun."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from baimo.errors import BaimoError
+from baimo.gateway.call import Reply
+from baimo.gateway.surface import Seen
+
+Headers = list[tuple[bytes, bytes]]
+LONGEST_KEPT = 4 * 1024 * 1024
+"""Most bytes of one answer that are kept for the cache or with a Record."""
+
+
+class Whole(NamedTuple):
+    """A complete answer, ready for the client."""
+
+    status: int
+    headers: Headers
+    """content-type and what else of the model's head is passed on."""
+    body: bytes
+    seen: Seen
+    calls: int = 1
+    """How many calls it is the sum of."""
+
+
+class Flow(Protocol):
+    """A stream whose first bytes are here: no other model can be asked any more once they are sent."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    async def pour(self, reply: Reply, *, hold: bool, keep: list[bytes] | None) -> bytes:
+        """Write the stream to the client as it comes.
+
+        Args:
+            reply: the client's side, started.
+            hold: give back what follows the model's last word instead of writing it.
+            keep: also put there what the client got, up to `LONGEST_KEPT`.
+
+        Returns:
+            What is still to be written when the Record is closed.
+
+        Raises:
+            ProviderError: the model broke off.
+        """
+        ...
+
+    def seen(self) -> Seen:
+        """What the stream has said about itself so far."""
+        ...
+
+    def failed(self, error: BaimoError) -> bytes:
+        """An error event in the client's wire format."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the answer has not ended."""
+        ...
+
+
+class Keeper:
+    """Collects what a client got, as long as it stays small enough to be kept."""
+
+    __slots__ = ("_into", "_size")
+
+    def __init__(self, into: list[bytes]) -> None:
+        self._into = into
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Also keep this."""
+        self._size += len(piece)
+        if self._size <= LONGEST_KEPT:
+            self._into.append(piece)
+        else:
+            self._into.clear()

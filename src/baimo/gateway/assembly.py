@@ -1,0 +1,142 @@
+"""A Gateway put together from settings and from what reaches the outside: books, connections, providers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from baimo.core.call import Provider
+from baimo.errors import BaimoError
+from baimo.gateway.attempts import Attempts, Ways
+from baimo.gateway.breaker import Breaker
+from baimo.gateway.cache import Cache, Shelf
+from baimo.gateway.estimate import CountTokens
+from baimo.gateway.gateway import Parts
+from baimo.gateway.observe import Observer, Silent
+from baimo.gateway.passing import Passing, Pool
+from baimo.gateway.routing import Names, Router
+from baimo.gateway.settling import Books, Settler
+from baimo.gateway.strategies import Latencies, Signals
+from baimo.gateway.terms import TermsBook
+from baimo.gateway.translated import Masker, Translated
+from baimo.gateway.upstream import Upstream
+from baimo.settings import ProviderSettings, Settings
+
+
+class Outside(NamedTuple):
+    """What a gateway stands on."""
+
+    names: Names
+    """The catalogue."""
+    books: Books
+    pool: Pool
+    """Connections of this event loop."""
+    provider: Callable[[str], Provider]
+    """By vendor's name; for everything that is not passed through."""
+    secret: bytes
+    """Key of the hashes of requests and conversations, at most 64 bytes; the same in all processes of a workspace."""
+    masker: Callable[[], Masker] | None = None
+    """Makes one for each call whose personal data must be replaced."""
+    shelf: Shelf | None = None
+    """Where cached answers are kept; None = in memory only."""
+    count_tokens: CountTokens | None = None
+    """A model's own tokenizer, where there is one."""
+    observer: Observer = Silent()
+    now: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: random.Random = random.Random()
+
+
+def assembled(settings: Settings, outside: Outside) -> Parts:
+    """The parts of a Gateway.
+
+    Raises:
+        ConfigError, UnknownModel: a route cannot be used.
+    """
+    names, now, serve = outside.names, outside.now, settings.serve
+    wall_ms = _never_back(outside.wall)
+    breakers: dict[str, Breaker] = {}
+    upstreams: dict[str, Upstream] = {}
+
+    def breaker(model: str) -> Breaker:
+        found = breakers.get(model)
+        if found is None:
+            if len(breakers) > 8192:  # names of vendors that serve any model come from clients
+                breakers.clear()
+            found = breakers[model] = Breaker(
+                model,
+                failures=serve.breaker_failures,
+                rest_s=serve.breaker_rest_s,
+                now=now,
+                told=outside.observer.breaker,
+            )
+        return found
+
+    def upstream(vendor: str) -> Upstream:
+        if vendor not in upstreams:
+            facts = names.vendor(vendor)
+            given = settings.providers.get(vendor, ProviderSettings())
+            upstreams[vendor] = Upstream(facts, given, serve, now=now)
+        return upstreams[vendor]
+
+    def usable(vendor: str) -> bool:
+        try:
+            return names.vendor(vendor).protocol not in ("openai", "anthropic") or upstream(vendor).usable()
+        except BaimoError:
+            return False
+
+    latencies = Latencies(now)
+
+    def ready(model: str) -> bool:
+        return breaker(model).ready()
+
+    signals = Signals(latencies, settings.money.rates, settings.money.currency, ready)
+    terms = TermsBook(settings, names)
+    ways = Ways(
+        settings,
+        terms,
+        Passing(
+            outside.pool, now=now, wall=outside.wall, limit_bytes=int(serve.max_answer_mib * 1024 * 1024)
+        ),
+        Translated(outside.provider, now=now, wall=outside.wall, masker=outside.masker),
+        upstream,
+        breaker,
+        latencies,
+        outside.books,
+        outside.observer,
+        now,
+        outside.sleep,
+        outside.chance,
+    )
+    return Parts(
+        settings,
+        settings.snapshot().hash,
+        Router(settings, names, signals, usable=usable, chance=outside.chance),
+        terms,
+        Attempts(ways),
+        Settler(outside.books, outside.observer, now=now, wall_ms=wall_ms, count_tokens=outside.count_tokens),
+        Cache(outside.shelf, ttl_s=settings.policy.cache_ttl_s, wall_ms=wall_ms),
+        outside.books,
+        outside.observer,
+        outside.secret,
+        now,
+        wall_ms,
+    )
+
+
+def _never_back(wall: Callable[[], float]) -> Callable[[], int]:
+    """The wall clock in milliseconds; stands still while the system's clock is set back."""
+    latest = 0
+
+    def wall_ms() -> int:
+        nonlocal latest
+        read = int(wall() * 1000)
+        if read > latest:
+            latest = read
+        return latest
+
+    return wall_ms

@@ -1,0 +1,117 @@
+"""The most that a call may take: what is reserved before anything is sent.
+
+Prevents the failure where a budget holds on average: a bound that any usage the model may report can exceed. Every
+count below is an upper bound; where two prices are possible, the dearer one counts.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from baimo.core.model import Model
+from baimo.core.money import MICROS, Price
+from baimo.gateway.surface import Peek
+
+ATTACHMENT_TOKENS = 32_768
+"""Assumed for each image, sound or file where the model's context window is not known; a page of a PDF takes about
+3,000 tokens, a large image about 5,000 (platform.claude.com/docs/en/build-with-claude/pdf-support, …/vision)."""
+WITHOUT_OUTPUT = frozenset({"embeddings", "rerank", "moderations", "count_tokens"})
+"""Surfaces whose answers are no generated tokens."""
+
+
+class Bound(NamedTuple):
+    """The most that one call may take."""
+
+    tokens: int
+    """Prompt and answers."""
+    micros: int | None
+    """Micro-units of money.currency; None = the price is not known."""
+
+
+NOTHING = Bound(0, 0)
+
+
+class Ceiling(NamedTuple):
+    """Dearest rates of one tier, whole micro-units per million tokens."""
+
+    above: int
+    """Prompts longer than this many tokens pay them."""
+    upto: int | None
+    """And not longer than this; None = any length."""
+    input: int
+    output: int
+    call: int
+
+
+class Bounds:
+    """Bounds of the calls of one model under one price."""
+
+    __slots__ = ("_assumed", "_ceilings", "_model", "_rate", "priced")
+
+    def __init__(self, model: Model, *, rate: float | None, assumed_output: int) -> None:
+        """
+        Args:
+            model: whose price, context window and longest answer are known or not.
+            rate: units of money.currency for one unit of the price's currency; None = not known.
+            assumed_output: tokens of an answer when neither request nor model says.
+        """
+        ceilings = None if model.price is None or rate is None else _ceilings(model.price)
+        self._model = model
+        self._rate = rate or 1.0
+        self._assumed = assumed_output
+        self._ceilings = ceilings or ()
+        self.priced = bool(ceilings)
+        """Whether the most that a call may cost can be told."""
+
+    def tokens_in(self, peek: Peek) -> int:
+        """Most prompt tokens."""
+        window = self._model.context_window
+        if peek.attachments:
+            return window or peek.text_bytes + peek.attachments * ATTACHMENT_TOKENS
+        most = peek.text_bytes
+        return most if window is None or most < window else window
+
+    def tokens_out(self, peek: Peek, surface: str) -> int:
+        """Most generated tokens of all answers together."""
+        if surface in WITHOUT_OUTPUT:
+            return 0
+        return (peek.max_tokens or self._model.max_output or self._assumed) * peek.answers
+
+    def assumes(self, peek: Peek, surface: str) -> int | None:
+        """The `max_tokens` that must be put into the request for the bound to hold; None = it holds anyway."""
+        if peek.max_tokens or self._model.max_output or surface in WITHOUT_OUTPUT:
+            return None
+        return self._assumed
+
+    def bound(self, peek: Peek, surface: str) -> Bound:
+        """The most that this call may take."""
+        tokens_in = self.tokens_in(peek)
+        tokens_out = self.tokens_out(peek, surface)
+        if not self.priced:
+            return Bound(tokens_in + tokens_out, None)
+        most = 0
+        for above, upto, price_in, price_out, price_call in self._ceilings:
+            if tokens_in > above or not above:
+                prompt = tokens_in if upto is None or tokens_in < upto else upto
+                exact = prompt * peek.answers * price_in + tokens_out * price_out
+                exact += price_call * peek.answers * MICROS
+                most = max(most, exact)
+        micros = -(-most // MICROS)
+        return Bound(
+            tokens_in * peek.answers + tokens_out, micros if self._rate == 1.0 else ceil(micros * self._rate)
+        )
+
+
+def _ceilings(price: Price) -> tuple[Ceiling, ...] | None:
+    """The dearest rates of every tier; None when one of them is not known."""
+    starts = [0, *(tier.above_tokens for tier in price.tiers)]
+    found: list[Ceiling] = []
+    for place, above in enumerate(starts):
+        upto = starts[place + 1] if place + 1 < len(starts) else None
+        rates = price.rates(above + 1)
+        if rates is None:
+            return None
+        dearest = max(rates.input, rates.cached, rates.cache_write)
+        found.append(Ceiling(above, upto, dearest, rates.output, rates.call))
+    return tuple(found)

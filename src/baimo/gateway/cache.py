@@ -1,0 +1,114 @@
+"""Answers that a tenant has already paid for, given again to exactly the same request.
+
+Prevents three failures: one tenant's answer shown to another (the tenant is part of every key), an answer kept under a
+key that leaves out what it depended on (the whole body is the key, in canonical form), and a cache that makes a call
+fail (whatever goes wrong in it counts as not found).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from baimo.core.ids import canonical
+from baimo.errors import StoreError
+from baimo.gateway.answers import Headers
+from baimo.gateway.call import Call
+from baimo.gateway.surface import Peek
+
+IN_MEMORY_BYTES = 32 * 1024 * 1024
+"""Answers that are kept in memory in front of the store, per process."""
+
+
+class Kept(NamedTuple):
+    """An answer as the client got it."""
+
+    headers: Headers
+    body: bytes
+    """A whole answer, or all events of a stream."""
+    model: str
+    """vendor/model that gave it."""
+    model_used: str
+    at_ms: int
+    """When; milliseconds since 1970."""
+
+
+class Shelf(Protocol):
+    """Where answers are kept for good: `store.cached.Cached`. Its methods block."""
+
+    def get(self, tenant: str, key: str, since_ms: int) -> bytes | None:
+        """What was put there since then."""
+        ...
+
+    def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None: ...
+
+
+class Cache:
+    """The answers of all tenants, each for itself."""
+
+    def __init__(self, shelf: Shelf | None, *, ttl_s: float, wall_ms: Callable[[], int]) -> None:
+        """
+        Args:
+            shelf: the store; None = in memory only.
+            ttl_s: age after which an answer is not used.
+            wall_ms: milliseconds since 1970.
+        """
+        self._shelf = shelf
+        self._ttl_ms = int(ttl_s * 1000)
+        self._wall_ms = wall_ms
+        self._near: OrderedDict[tuple[str, str], Kept] = OrderedDict()
+        self._near_bytes = 0
+
+    def key(self, call: Call, peek: Peek) -> str:
+        """What the answer depends on; empty = it cannot be answered from a cache."""
+        if not peek.deterministic:
+            return ""
+        try:
+            body: Any = msgspec.json.decode(call.body)
+            same = canonical(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError, RecursionError):
+            return ""  # no JSON: sound, or text that has no canonical form
+        hashed = hashlib.sha256(f"{call.surface.name}\0{peek.model}\0".encode())
+        hashed.update(same)
+        return hashed.hexdigest()
+
+    async def get(self, tenant: str, key: str) -> Kept | None:
+        """The answer to exactly this request, if it is not too old."""
+        since_ms = self._wall_ms() - self._ttl_ms
+        kept = self._near.get((tenant, key))
+        if kept is not None and kept.at_ms >= since_ms:
+            self._near.move_to_end((tenant, key))
+            return kept
+        if self._shelf is None:
+            return None
+        try:
+            data = await asyncio.to_thread(self._shelf.get, tenant, key, since_ms)
+            kept = None if data is None else msgspec.msgpack.decode(data, type=Kept)
+        except (StoreError, msgspec.DecodeError):
+            return None
+        if kept is not None:
+            self._hold((tenant, key), kept)
+        return kept
+
+    async def put(self, tenant: str, key: str, kept: Kept) -> None:
+        """Keep an answer."""
+        self._hold((tenant, key), kept)
+        if self._shelf is not None:
+            try:
+                data = msgspec.msgpack.encode(kept)
+                await asyncio.to_thread(self._shelf.put, tenant, key, kept.at_ms, data)
+            except StoreError:
+                return  # it is answered from memory for now
+
+    def _hold(self, place: tuple[str, str], kept: Kept) -> None:
+        old = self._near.pop(place, None)
+        self._near_bytes += len(kept.body) - (0 if old is None else len(old.body))
+        self._near[place] = kept
+        while self._near_bytes > IN_MEMORY_BYTES:
+            _, gone = self._near.popitem(last=False)
+            self._near_bytes -= len(gone.body)

@@ -1,0 +1,336 @@
+"""The spine: admit → route → call → settle. Whatever happens to a call that was admitted, one Record is written.
+
+Prevents the failure of every gateway whose accounting is a callback: a client that leaves, a time-out or a bug between
+the call and the callback, and the money is gone without a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from baimo.core.record import Entry
+from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ConfigError, Overloaded
+from baimo.gateway.answers import Flow, Headers, Whole
+from baimo.gateway.attempts import Attempts
+from baimo.gateway.bound import NOTHING
+from baimo.gateway.cache import Cache, Kept
+from baimo.gateway.call import Call, Grant
+from baimo.gateway.failures import AttemptFailed
+from baimo.gateway.heads import head
+from baimo.gateway.ids import RecordIds
+from baimo.gateway.observe import Observer
+from baimo.gateway.policy import cache_modes, data_class
+from baimo.gateway.routing import Router
+from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
+from baimo.gateway.surface import Peek
+from baimo.gateway.terms import TermsBook
+from baimo.settings import Settings
+
+JSON: Headers = [(b"content-type", b"application/json")]
+LONGEST_CONTENT = 1024 * 1024
+"""Bytes of prompt and of answer that are kept with a Record, each."""
+
+
+class Parts(NamedTuple):
+    """What the spine is made of."""
+
+    settings: Settings
+    config_hash: str
+    """Of the settings, for every Record."""
+    router: Router
+    terms: TermsBook
+    attempts: Attempts
+    settler: Settler
+    cache: Cache
+    books: Books
+    observer: Observer
+    secret: bytes
+    """Key of the hashes of requests and conversations, so that nobody can guess texts from them; at most 64 bytes."""
+    now: Callable[[], float] = time.monotonic
+    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    """Never going back."""
+
+
+class Gateway:
+    """Answers calls. Belongs to one event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.in_flight = 0
+        self.stopping = False
+        """New calls are refused; those in flight go on."""
+        self._ids = RecordIds(random.SystemRandom().getrandbits(256))
+        self.adopt(parts)
+
+    def adopt(self, parts: Parts) -> None:
+        """Go on under other settings. Calls in flight keep the terms that they were admitted under."""
+        self._parts = parts
+        self._most = parts.settings.serve.max_in_flight
+        self._timeout_s = parts.settings.serve.call_timeout_s
+        self._durable = parts.settings.ledger.durability == "answer"
+
+    async def serve(self, call: Call) -> None:
+        """Answer one call. Whatever happens, exactly one Record is written if it is admitted."""
+        if self.in_flight >= self._most or self.stopping:
+            self._refuse(call, Overloaded("gateway.full", limit=self._most, retry_after_s=1.0))
+            return
+        self.in_flight += 1
+        try:
+            try:
+                grant = await self._admit(call)
+            except BaimoError as error:
+                self._refuse(call, error)
+                return
+            try:
+                if grant.entry.route == "cache":
+                    await self._from_cache(call, grant)
+                else:
+                    await self._answer(call, grant)
+            except (
+                BaimoError
+            ) as error:  # StoreError of durable(): the Record may not be on disk, so no answer leaves
+                self._error(call, grant, error)
+            except BaseException as error:
+                self._broken(call, grant, error)
+                raise
+        finally:
+            self.in_flight -= 1
+
+    # admit
+
+    async def _admit(self, call: Call) -> Grant:
+        """Who pays, and the most that it may cost: reserved and opened.
+
+        Raises:
+            BaimoError: it is not let in; nothing is reserved.
+        """
+        parts, key, tenant, headers = self._parts, call.key, call.tenant, call.headers
+        surface, books = call.surface.name, parts.books
+        peek = call.surface.peek(call.body, headers)
+        data = data_class(parts.settings.policy, key, tenant, headers)
+        conversation = self._hash(peek.opening) if peek.opening else ""
+        choice = parts.router.choice(peek, call.surface, key, tenant, data, conversation)
+        terms = parts.terms.of(key, tenant, choice.model, choice.route)
+        kept, cache_key = await self._looked_up(call, peek)
+        bound = NOTHING if kept is not None else terms.bound(peek, surface)
+        now_ms, asked_at = parts.wall_ms(), parts.now()
+        reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
+        queue_s = 0.0
+        if reserved and not books.reserve(reserved):
+            await books.obtain(reserved, parts.settings.serve.limit_wait_s)
+            queue_s = parts.now() - asked_at
+        entry = Entry(
+            id=self._ids.next(now_ms),
+            surface=surface,
+            model=terms.model.name,
+            tenant=tenant.id,
+            key=key.public,
+            asked=peek.model,
+            route=choice.why if kept is None else "cache",
+            began_ms=now_ms,
+            streamed=peek.stream,
+            currency=terms.currency,
+            queue_ms=queue_s * 1000.0,
+            request_hash=self._hash(call.body),
+            conversation=conversation,
+            config_hash=parts.config_hash,
+            tags=terms.tags,
+            reserved=reserved,
+        )
+        grant = Grant(
+            entry=entry,
+            peek=peek,
+            data_class=data,
+            choice=choice,
+            terms=terms,
+            bound=bound,
+            deadline=call.began + self._timeout_s,
+            reserved=reserved,
+            began=call.began,
+            queue_s=queue_s,
+            cache_key=cache_key,
+            kept=[] if cache_key or tenant.keep_contents else None,
+            cached=kept,
+        )
+        try:
+            books.open(entry)
+        except BaseException:
+            books.release(reserved)
+            raise
+        parts.observer.admitted(call, grant)
+        return grant
+
+    async def _looked_up(self, call: Call, peek: Peek) -> tuple[Kept | None, str]:
+        """An answer from the tenant's cache; and under which key a new one goes there, empty = it does not."""
+        reads, writes = cache_modes(self._parts.settings.policy, call.tenant, call.headers)
+        if not (reads or writes):
+            return None, ""
+        key = self._parts.cache.key(call, peek)
+        kept = await self._parts.cache.get(call.tenant.id, key) if reads and key else None
+        return kept, key if writes and kept is None else ""
+
+    # answer
+
+    async def _answer(self, call: Call, grant: Grant) -> None:
+        try:
+            answer = await self._parts.attempts.answer(call, grant)
+        except AttemptFailed as failure:
+            self._failed(call, grant, failure)
+            return
+        if isinstance(answer, Whole):
+            await self._whole(call, grant, answer)
+        else:
+            try:
+                await self._stream(call, grant, answer)
+            finally:
+                await answer.aclose()
+
+    async def _whole(self, call: Call, grant: Grant, answer: Whole) -> None:
+        parts, entry, reply = self._parts, grant.entry, call.reply
+        elapsed = parts.now() - grant.began
+        entry.first_byte_ms = elapsed * 1000.0
+        self._keep_content(call, grant, answer.body)
+        status = GONE if reply.gone else answer.status
+        parts.settler.answered(call, grant, answer.seen, status, calls=answer.calls, answer=answer.body)
+        if self._durable:
+            await parts.books.durable()
+        overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
+        headers = head(call, grant, answer.headers, parts.books.remaining, overhead_s)
+        reply.whole(answer.status, headers, answer.body)
+        await self._cached(call, grant, answer.headers, answer.body, answer.seen.model)
+
+    async def _stream(self, call: Call, grant: Grant, flow: Flow) -> None:
+        parts, entry, reply = self._parts, grant.entry, call.reply
+        elapsed = parts.now() - grant.began
+        entry.first_byte_ms = elapsed * 1000.0
+        grant.overhead_s = elapsed - grant.model_s - grant.queue_s
+        reply.start(flow.status, head(call, grant, flow.headers, parts.books.remaining, grant.overhead_s))
+        started_at = parts.now()
+        try:
+            last = await flow.pour(reply, hold=self._durable, keep=grant.kept)
+        except BaimoError as error:
+            grant.model_s += parts.now() - started_at
+            self._keep_content(call, grant, b"".join(grant.kept or ()))
+            parts.settler.broken(call, grant, error.key, flow.status, flow.seen())
+            reply.write(flow.failed(error))
+            reply.abort()
+            return
+        except BaseException:
+            grant.model_s += parts.now() - started_at
+            if not grant.closed:
+                self._keep_content(call, grant, b"".join(grant.kept or ()))
+                parts.settler.broken(call, grant, CLIENT_GONE, GONE, flow.seen())
+            raise
+        grant.model_s += parts.now() - started_at
+        seen = flow.seen()
+        shown = b"".join(grant.kept or ())
+        self._keep_content(call, grant, shown)
+        parts.settler.answered(call, grant, seen, GONE if reply.gone else flow.status)
+        if self._durable:
+            await parts.books.durable()
+        if last:
+            reply.write(last)
+        reply.end()
+        await self._cached(call, grant, flow.headers, shown, seen.model)
+
+    async def _from_cache(self, call: Call, grant: Grant) -> None:
+        parts, kept, reply = self._parts, grant.cached, call.reply
+        assert isinstance(kept, Kept)
+        grant.entry.model = kept.model
+        grant.entry.first_byte_ms = (parts.now() - grant.began) * 1000.0
+        parts.settler.from_cache(call, grant, kept.model_used, GONE if reply.gone else 200)
+        if self._durable:
+            await parts.books.durable()
+        overhead_s = parts.now() - grant.began - grant.queue_s
+        headers = head(call, grant, kept.headers, parts.books.remaining, overhead_s)
+        headers.append((b"x-baimo-cache", b"hit"))
+        if grant.peek.stream:
+            reply.start(200, headers)
+            reply.write(kept.body)
+            reply.end()
+        else:
+            reply.whole(200, headers, kept.body)
+
+    async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
+        if grant.cache_key and body:
+            kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
+            await self._parts.cache.put(call.tenant.id, grant.cache_key, kept)
+
+    # what went wrong
+
+    def _refuse(self, call: Call, error: BaimoError) -> None:
+        """Not let in: no Record."""
+        headers = [*JSON, (b"x-request-id", call.request_id.encode("latin-1")), *_waiting(error)]
+        call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
+        self._parts.observer.refused(error, call.surface.name, call.key, call.tenant)
+
+    def _failed(self, call: Call, grant: Grant, failure: AttemptFailed) -> None:
+        """No model answered."""
+        error, refusal = failure.error, failure.refusal
+        if refusal is None:
+            if failure.kind == "timeout":
+                error.http_status = 504
+            self._error(call, grant, error)
+            return
+        self._parts.settler.failed(call, grant, error.key, GONE if call.reply.gone else refusal.status)
+        call.reply.whole(refusal.status, self._head(call, grant, list(refusal.headers)), refusal.body)
+
+    def _error(self, call: Call, grant: Grant, error: BaimoError) -> None:
+        if not grant.closed:
+            status = 502 if isinstance(error, ConfigError) else error.http_status
+            self._parts.settler.failed(call, grant, error.key, GONE if call.reply.gone else status)
+        if call.reply.started:
+            call.reply.abort()
+            return
+        if isinstance(error, (AuthenticationFailed, ConfigError)):
+            # names of variables and accounts are for the log
+            error = BadReply("gateway.no_access", model=grant.entry.model)
+        headers = self._head(call, grant, [*JSON, *_waiting(error)])
+        call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
+
+    def _broken(self, call: Call, grant: Grant, error: BaseException) -> None:
+        """Cancelled, because the client is gone or the server stops; or a fault of ours."""
+        fault = isinstance(error, Exception)
+        if not grant.closed:
+            # an attempt was under way: nobody knows how far it came
+            grant.entry.unsure += 1 if grant.entry.attempts else 0
+            status, http_status = (FAULT, 500) if fault else (CLIENT_GONE, GONE)
+            self._parts.settler.broken(call, grant, status, http_status, None)
+        if fault and call.reply.started:
+            call.reply.abort()
+        elif fault:
+            shown = BaimoError(FAULT, request=call.request_id)
+            body = call.surface.refusal(shown, request_id=call.request_id)
+            call.reply.whole(500, self._head(call, grant, JSON), body)
+
+    def _head(self, call: Call, grant: Grant, given: Headers) -> Headers:
+        parts = self._parts
+        overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
+        return head(call, grant, given, parts.books.remaining, overhead_s)
+
+    # small things
+
+    def _keep_content(self, call: Call, grant: Grant, answer: bytes) -> None:
+        if call.tenant.keep_contents:
+            grant.entry.content = msgspec.msgpack.encode(
+                {
+                    "surface": call.surface.name,
+                    "request": call.body[:LONGEST_CONTENT],
+                    "answer": answer[:LONGEST_CONTENT],
+                    "cut": max(len(call.body), len(answer)) > LONGEST_CONTENT,
+                }
+            )
+
+    def _hash(self, data: bytes) -> str:
+        return hashlib.blake2b(data, digest_size=16, key=self._parts.secret).hexdigest()
+
+
+def _waiting(error: BaimoError) -> Headers:
+    """Retry-After, where the error knows when."""
+    seconds = getattr(error, "retry_after_s", None)
+    return [] if seconds is None else [(b"retry-after", b"%d" % max(1, round(seconds + 0.499)))]

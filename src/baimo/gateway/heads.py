@@ -1,0 +1,42 @@
+"""The headers that every answer of the gateway carries."""
+
+from __future__ import annotations
+
+from baimo.core.money import MICROS
+from baimo.core.record import Entry
+from baimo.gateway.answers import Headers
+from baimo.gateway.call import Call, Grant
+from baimo.gateway.limits import Remaining
+
+
+def head(call: Call, grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Headers:
+    """Headers of an answer: the model's own that are passed on, then ours.
+
+    Args:
+        call: with its x-request-id.
+        grant: with its Record, closed or, for a stream, still open: then the cost is not known and not said.
+        given: of the model's answer.
+        remaining: what is left of a limit.
+        overhead_s: seconds that the gateway itself took so far.
+    """
+    entry = grant.entry
+    headers = given.copy()
+    headers.append((b"x-request-id", call.request_id.encode("latin-1")))
+    headers.append((b"x-baimo-model", entry.model.encode("utf-8")))
+    if entry.cost_micros is not None:
+        headers.append((b"x-baimo-cost", cost(entry)))
+        headers.append((b"x-baimo-currency", entry.currency.encode("latin-1")))
+    headers.append((b"x-baimo-overhead-ms", b"%.3f" % (overhead_s * 1000)))
+    plan = grant.terms.plan
+    if plan.has_rates:
+        headers += plan.rate_headers(grant.reserved, remaining, entry.began_ms)
+    return headers
+
+
+def cost(entry: Entry) -> bytes:
+    """The exact cost in units of its currency: `0.0000123`."""
+    exact = (entry.cost_micros or 0) * MICROS + (entry.cost_rest or 0)
+    if not exact:
+        return b"0"
+    units, rest = divmod(exact, MICROS * MICROS)
+    return (b"%d.%012d" % (units, rest)).rstrip(b"0").rstrip(b".") if rest else b"%d" % units

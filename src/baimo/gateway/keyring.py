@@ -1,0 +1,158 @@
+"""Keys and tenants in memory: who is calling, and may they.
+
+Prevents three failures: a database question per call, a comparison whose time tells how much of a secret was right,
+and a revoked key that goes on working in a process that has not heard of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from hmac import compare_digest
+from typing import Protocol
+
+from baimo.core.tenant import OWNER, Key, Tenant
+from baimo.errors import BaimoError, Forbidden, Unauthenticated
+
+POLL_S = 0.5
+"""How often the accounts are asked whether something changed."""
+_FORM = re.compile(rb"bm-([0-9A-Za-z]{12})-([0-9A-Za-z]{48})")
+_NOBODY = hashlib.sha256(b"").hexdigest()
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Accounts(Protocol):
+    """Where tenants and keys are kept."""
+
+    def revision(self) -> int:
+        """Raised by every change."""
+        ...
+
+    def keys(self) -> Iterable[Key]: ...
+
+    def tenants(self) -> Iterable[Tenant]: ...
+
+
+class Keyring:
+    """All keys and tenants, as they were at most a second ago."""
+
+    def __init__(self, accounts: Accounts, *, wall: Callable[[], float]) -> None:
+        """
+        Args:
+            accounts: where they are kept; read at once.
+            wall: seconds since 1970.
+        """
+        self._accounts = accounts
+        self._wall = wall
+        self._revision: int | None = None
+        self._held: dict[bytes, tuple[Key, Tenant, tuple[_Network, ...]]] = {}
+        self._tenants: dict[str, Tenant] = {}
+        self.trouble: BaimoError | None = None
+        """Why the accounts could not be read again; None = they could."""
+        self.refresh()
+
+    def authenticate(self, presented: bytes | None, ip: str) -> tuple[Key, Tenant]:
+        """The key that was presented, and its tenant.
+
+        Args:
+            presented: what the client sent as its key; None = nothing.
+            ip: the client's address.
+
+        Raises:
+            Unauthenticated: no key, or none that is valid (now).
+            Forbidden: it may not be used from there, or its tenant is disabled.
+        """
+        if presented is None:
+            raise Unauthenticated("gateway.no_key")
+        match = _FORM.fullmatch(presented)
+        if match is None:
+            raise Unauthenticated("gateway.malformed_key")
+        public, secret = match.groups()
+        found = self._held.get(public)
+        digest = hashlib.sha256(secret).hexdigest()
+        # an unknown key takes as long as a wrong secret
+        right = compare_digest(digest, _NOBODY if found is None else found[0].digest)
+        if found is None or not right:
+            raise Unauthenticated("gateway.unknown_key", key=public.decode())
+        key, tenant, networks = found
+        if key.expires_ms is not None or key.revoked_ms is not None:
+            self._in_time(key)
+        if tenant.disabled:
+            raise Forbidden("gateway.tenant_disabled", tenant=tenant.id)
+        if networks and not _within(ip, networks):
+            raise Forbidden("gateway.wrong_network", key=key.public, ip=ip)
+        return key, tenant
+
+    def tenant(self, id: str) -> Tenant | None:
+        """A tenant by its id."""
+        return self._tenants.get(id)
+
+    def refresh(self) -> bool:
+        """Read everything again if something changed; blocks. True = it did.
+
+        Raises:
+            StoreError: the accounts cannot be read.
+        """
+        revision = self._accounts.revision()
+        if revision == self._revision:
+            return False
+        tenants = {tenant.id: tenant for tenant in self._accounts.tenants()}
+        tenants.setdefault(OWNER, Tenant(id=OWNER))
+        held: dict[bytes, tuple[Key, Tenant, tuple[_Network, ...]]] = {}
+        for key in self._accounts.keys():  # noqa: SIM118
+            tenant = tenants.get(key.tenant)
+            if tenant is not None:  # a key whose tenant is gone opens nothing
+                networks = tuple(ipaddress.ip_network(network, strict=False) for network in key.networks)
+                held[key.public.encode()] = (key, tenant, networks)
+        self._held, self._tenants, self._revision = held, tenants, revision
+        return True
+
+    async def watch(self) -> None:
+        """Follow changes until cancelled. Accounts that cannot be read for a while leave the keys as they were."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await asyncio.to_thread(self.refresh)
+                self.trouble = None
+            except BaimoError as error:
+                self.trouble = error
+
+    def _in_time(self, key: Key) -> None:
+        now_ms = int(self._wall() * 1000)
+        if key.revoked_ms is not None and key.revoked_ms <= now_ms:
+            raise Unauthenticated("gateway.revoked_key", key=key.public)
+        if key.expires_ms is not None and key.expires_ms <= now_ms:
+            replaced = bool(key.rotated_to)
+            known = "gateway.rotated_key" if replaced else "gateway.expired_key"
+            raise Unauthenticated(known, key=key.public, successor=key.rotated_to)
+
+
+def permits_name(key: Key, name: str) -> bool:
+    """Whether one of the key's patterns covers the name of a model, alias or route."""
+    return not key.models or any(fnmatchcase(name, pattern) for pattern in key.models)
+
+
+def permits_surface(key: Key, surface: str) -> bool:
+    """Whether the key may use this operation."""
+    return not key.surfaces or surface in key.surfaces
+
+
+@lru_cache(maxsize=4096)
+def _address(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:  # a unix socket has none
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _within(ip: str, networks: tuple[_Network, ...]) -> bool:
+    address = _address(ip)
+    return address is not None and any(address in network for network in networks)

@@ -1,0 +1,230 @@
+"""The pass-through: the client's bytes to a model that speaks the same wire format, and its answer back.
+
+Prevents three failures: a key of ours shown to a client because a vendor repeats it in a refusal, a stream that
+breaks off and looks complete, and a client that reads slowly filling this process's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Protocol
+
+from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError
+from baimo.gateway.answers import Keeper, Whole
+from baimo.gateway.call import Call, Grant, Reply
+from baimo.gateway.failures import AttemptFailed, Refusal, may_be_executed
+from baimo.gateway.surface import Peek, Seen, Surface, Watch
+from baimo.gateway.upstream import Outbound, Upstream, handed_back
+from baimo.providers.faults import http_fault
+from baimo.providers.wire.origin import Lines, Origin
+
+LONGEST_REFUSAL = 1024 * 1024
+"""Most bytes of an error answer that are read and passed on."""
+
+
+class Exchange(Protocol):
+    """An answer of a model's server whose head has come: `wire.Answer`."""
+
+    status: int
+    headers: Mapping[bytes, bytes]
+
+    async def whole(self, limit_bytes: int) -> bytes: ...
+
+    def pieces(self) -> AsyncIterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class Pool(Protocol):
+    """Connections to models' servers: `wire.Pools`."""
+
+    async def send(
+        self,
+        origin: Origin,
+        method: bytes,
+        target: bytes,
+        headers: Lines | Sequence[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        *,
+        deadline: float | None = None,
+    ) -> Exchange: ...
+
+
+class Passing:
+    """Asks models in the client's own wire format."""
+
+    def __init__(
+        self, pool: Pool, *, now: Callable[[], float], wall: Callable[[], float], limit_bytes: int
+    ) -> None:
+        """
+        Args:
+            pool: of this event loop.
+            now: monotonic seconds, the clock of deadlines.
+            wall: seconds since 1970.
+            limit_bytes: longest whole answer.
+        """
+        self._pool = pool
+        self._now = now
+        self._wall = wall
+        self._limit_bytes = limit_bytes
+
+    async def ask(self, call: Call, grant: Grant, upstream: Upstream) -> Whole | Passed:
+        """Send once; the whole answer, or a stream whose first piece has come.
+
+        Raises:
+            AttemptFailed: there is nothing that the client could be given as an answer.
+        """
+        surface, peek, terms = call.surface, grant.peek, grant.terms
+        try:
+            out = upstream.outbound(surface, terms.model, call.headers)
+        except ProviderError as error:
+            raise AttemptFailed(error) from None
+        body = surface.sent(
+            call.body,
+            peek,
+            model=terms.model.upstream,
+            max_tokens=terms.max_tokens(peek, surface.name),
+            quirks=upstream.quirks,
+        )
+        sent_at = self._now()
+        exchange: Exchange | None = None
+        try:
+            exchange = await self._pool.send(
+                out.origin, b"POST", out.target, out.headers, body, deadline=grant.deadline
+            )
+            if exchange.status >= 300:
+                raise await self._refusal(exchange, out)
+            if peek.stream:
+                return await self._stream(call, peek, exchange)
+            data = await exchange.whole(self._limit_bytes)
+        except ProviderError as error:
+            raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
+        except BaseException:
+            if exchange is not None:
+                exchange.close()
+            raise
+        finally:
+            grant.model_s += self._now() - sent_at
+        return Whole(exchange.status, handed_back(exchange.headers), data, surface.seen(data))
+
+    async def _stream(self, call: Call, peek: Peek, exchange: Exchange) -> Passed:
+        watch = call.surface.watch(peek)
+        pieces = exchange.pieces()
+        first = b""
+        # held back whole (a usage chunk), or empty: not yet a reason to begin
+        async for piece in pieces:
+            first = watch.feed(piece)
+            if first:
+                break
+        seen = watch.seen()
+        if not first and not seen.complete and not seen.failed:
+            raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
+        if seen.failed:
+            # nothing was generated, but who knows what the error stands for
+            raise AttemptFailed(_said(seen), body=seen.failed, unsure=1)
+        return Passed(exchange, pieces, watch, first, call.surface, peek, call.request_id)
+
+    async def _refusal(self, exchange: Exchange, out: Outbound) -> AttemptFailed:
+        body = await exchange.whole(LONGEST_REFUSAL)
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers.items()
+        }
+        error = http_fault(exchange.status, headers, body, out.place, self._wall())
+        shown = None
+        if 400 <= exchange.status < 500 and not isinstance(error, AuthenticationFailed):
+            for secret in out.place.secrets:
+                body = body.replace(secret.encode(), b"***")
+            shown = Refusal(exchange.status, tuple(handed_back(exchange.headers)), body)
+        return AttemptFailed(error, refusal=shown, body=body[:65536].decode("utf-8", errors="replace"))
+
+
+class Passed:
+    """A passed-through stream that has begun."""
+
+    __slots__ = ("_exchange", "_first", "_id", "_peek", "_pieces", "_surface", "_watch", "headers", "status")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        pieces: AsyncIterator[bytes],
+        watch: Watch,
+        first: bytes,
+        surface: Surface,
+        peek: Peek,
+        request_id: str,
+    ) -> None:
+        self._exchange = exchange
+        self._pieces = pieces
+        self._watch = watch
+        self._first = first
+        self._surface = surface
+        self._peek = peek
+        self._id = request_id
+        self.status = exchange.status
+        self.headers = handed_back(exchange.headers)
+
+    async def pour(self, reply: Reply, *, hold: bool, keep: list[bytes] | None) -> bytes:
+        """See `Flow`."""
+        if hold or keep is not None:
+            return await self._pour_watched(reply, hold, keep)
+        feed, write, drained = self._watch.feed, reply.write, reply.drained
+        write(self._first)
+        async for piece in self._pieces:
+            shown = feed(piece)
+            if shown:
+                write(shown)
+                waiting = drained()
+                if waiting is not None:
+                    await waiting
+        rest = self._watch.rest()
+        self._checked()
+        return rest
+
+    async def _pour_watched(self, reply: Reply, hold: bool, keep: list[bytes] | None) -> bytes:
+        keeper = None if keep is None else Keeper(keep)
+        held: list[bytes] = []
+        shown = self._first
+        while True:
+            if keeper is not None:
+                keeper.add(shown)
+            if hold and (held or self._watch.seen().complete):
+                held.append(shown)
+            elif shown:
+                reply.write(shown)
+                waiting = reply.drained()
+                if waiting is not None:
+                    await waiting
+            piece = await anext(self._pieces, None)
+            if piece is None:
+                break
+            shown = self._watch.feed(piece)
+        rest = self._watch.rest()
+        if keeper is not None:
+            keeper.add(rest)
+        self._checked()
+        return b"".join((*held, rest))
+
+    def _checked(self) -> None:
+        seen = self._watch.seen()
+        if seen.failed:
+            raise _said(seen)
+        if not seen.complete:
+            raise BadReply("gateway.broke_off", model=self._peek.model)
+
+    def seen(self) -> Seen:
+        """What the stream has said about itself so far."""
+        return self._watch.seen()
+
+    def failed(self, error: BaimoError) -> bytes:
+        """An error event; empty when the model's own went through already, or the wire format has none."""
+        if self._watch.seen().failed or not self._surface.neutral:
+            return b""
+        return self._surface.events(self._peek, id=self._id, created_s=0).failed(error)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the answer has not ended."""
+        self._exchange.close()
+
+
+def _said(seen: Seen) -> ProviderError:
+    return BadReply("gateway.stream_failed", problem=" ".join(seen.failed.split())[:300])

@@ -1,0 +1,138 @@
+"""What holds for all calls of one key through one route to one model: limits, prices, labels. Reckoned once, kept.
+
+Prevents the failure where each call pays for the same look-ups, and the one where a changed limit is noticed by some
+calls only: terms belong to one Key and one Tenant as they were read, and end with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import ceil
+
+from baimo.core.model import Model, Vendor
+from baimo.core.money import Price, Rates
+from baimo.core.record import Entry
+from baimo.core.tenant import Key, Limit, Tenant
+from baimo.errors import Forbidden
+from baimo.gateway.bound import Bound, Bounds
+from baimo.gateway.limits import Plan, limit_of, plan
+from baimo.gateway.routing import Names
+from baimo.gateway.surface import Peek
+from baimo.settings import Settings
+
+_REMEMBERED = 8192
+
+
+class Terms:
+    """Of one key, route and model."""
+
+    __slots__ = (
+        "bounds",
+        "currency",
+        "flat",
+        "key",
+        "model",
+        "plan",
+        "price",
+        "rate",
+        "tags",
+        "tenant",
+        "unpriced_ok",
+        "vendor",
+    )
+
+    def __init__(
+        self, settings: Settings, key: Key, tenant: Tenant, model: Model, vendor: Vendor, plan: Plan
+    ) -> None:
+        money = settings.money
+        price = model.price
+        self.key = key
+        self.tenant = tenant
+        self.model = model
+        self.vendor = vendor
+        self.plan = plan
+        self.price: Price | None = price
+        self.currency = money.currency if price is None else price.currency
+        self.rate: float | None = 1.0 if self.currency == money.currency else money.rates.get(self.currency)
+        self.flat: Rates | None = None if price is None or price.tiers else price.rates(0)
+        """The rates, where they do not depend on the prompt's length."""
+        self.bounds = Bounds(model, rate=self.rate, assumed_output=settings.ledger.assumed_output)
+        self.tags = json.dumps(dict(key.tags), ensure_ascii=False, separators=(",", ":"))
+        self.unpriced_ok = settings.ledger.unpriced == "allow"
+
+    def bound(self, peek: Peek, surface: str) -> Bound:
+        """The most that a call may take.
+
+        Raises:
+            Forbidden: there is a money limit, but nobody knows what the model costs.
+        """
+        bound = self.bounds.bound(peek, surface)
+        if bound.micros is None and self.plan.has_cost and not self.unpriced_ok:
+            raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
+        return bound
+
+    def max_tokens(self, peek: Peek, surface: str) -> int | None:
+        """What must be put into the request so that the bound holds; None = nothing."""
+        if self.plan.has_cost or self.plan.has_tokens:
+            return self.bounds.assumes(peek, surface)
+        return None
+
+    def reckon(self, entry: Entry, calls: int = 1) -> int | None:
+        """Put prices and cost into the Record from its tokens; returns the cost in micro-units of money.currency.
+
+        Args:
+            entry: with its tokens.
+            calls: how many calls the tokens are the sum of; 0 = none was answered.
+        """
+        entry.currency = self.currency
+        tokens_in, tokens_out = entry.tokens_in, entry.tokens_out
+        if tokens_in is None or tokens_out is None:
+            return None
+        rates = self.flat
+        if rates is None:
+            rates = None if self.price is None else self.price.rates(tokens_in // max(1, calls))
+            if rates is None:
+                return None
+        if calls != 1:
+            rates = rates._replace(call=rates.call * calls)
+        entry.price_in, entry.price_out, entry.price_cached, entry.price_cache_write, entry.price_call = rates
+        cost = rates.cost(tokens_in, tokens_out, entry.tokens_cached or 0, entry.tokens_cache_write or 0)
+        entry.cost_micros, entry.cost_rest = cost
+        if self.rate == 1.0:
+            # a limit is charged whole micro-units; the rest must not add up to a gift
+            return cost.micros + (cost.rest > 0)
+        return None if self.rate is None else ceil((cost.micros + (cost.rest > 0)) * self.rate)
+
+
+class TermsBook:
+    """All terms that are in use."""
+
+    def __init__(self, settings: Settings, names: Names) -> None:
+        self._settings = settings
+        self._names = names
+        self._held: dict[tuple[str, str, str], Terms] = {}
+        self._models = {
+            name: tuple(limit_of(limit) for limit in model.limits) for name, model in settings.models.items()
+        }
+        self._routes = {
+            name: tuple(limit_of(limit) for limit in route.limits) for name, route in settings.routes.items()
+        }
+
+    def of(self, key: Key, tenant: Tenant, model: Model, route: str) -> Terms:
+        """The terms of these calls."""
+        place = (key.public, model.name, route)
+        terms = self._held.get(place)
+        if terms is None or terms.key is not key or terms.tenant is not tenant:
+            if len(self._held) >= _REMEMBERED:
+                self._held.clear()
+            none: Sequence[Limit] = ()
+            limits = plan(
+                key,
+                tenant,
+                model=(model.name, self._models.get(model.name, none)),
+                route=(route, self._routes.get(route, none)) if route else None,
+            )
+            vendor = self._names.vendor(model.vendor)
+            terms = self._held[place] = Terms(self._settings, key, tenant, model, vendor, limits)
+        return terms

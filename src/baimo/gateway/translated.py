@@ -1,0 +1,301 @@
+"""The neutral way: any surface to any model, and the only way on which personal data is replaced.
+
+Prevents two failures: a name that was replaced in the prompt and never put back in the answer (or put back in half,
+where a stream's pieces split it), and a client of one API that is answered in the words of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+from baimo.core.call import Completion, Delta, Provider, Request, Usage
+from baimo.core.message import Message
+from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, Unreachable, UsageError
+from baimo.gateway.answers import Headers, Keeper, Whole
+from baimo.gateway.call import Call, Grant, Reply
+from baimo.gateway.failures import AttemptFailed, may_be_executed
+from baimo.gateway.surface import Events, Seen
+
+JSON: Headers = [(b"content-type", b"application/json")]
+EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+class Unmasking(Protocol):
+    """Puts back in a stream what was replaced: `pii.mask.Unmasking`."""
+
+    def feed(self, piece: str) -> str: ...
+
+    def rest(self) -> str: ...
+
+
+class Masker(Protocol):
+    """Replaces personal data and puts it back, for one call: `pii.mask.Masker`."""
+
+    def mask_all(self, texts: Sequence[str]) -> list[str]: ...
+
+    def unmask(self, text: str, *, json: bool = False) -> str: ...
+
+    def unmasking(self) -> Unmasking: ...
+
+
+class Translated:
+    """Asks models through `Provider`s."""
+
+    def __init__(
+        self,
+        provider: Callable[[str], Provider],
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+        masker: Callable[[], Masker] | None = None,
+    ) -> None:
+        """
+        Args:
+            provider: by vendor's name; raises ConfigError where its settings cannot be used.
+            now: monotonic seconds.
+            wall: seconds since 1970.
+            masker: makes one for each call whose personal data must be replaced.
+        """
+        self._provider = provider
+        self._now = now
+        self._wall = wall
+        self._masker = masker
+
+    async def ask(self, call: Call, grant: Grant, *, mask: bool) -> Whole | Told:
+        """Ask once; the whole answer, or a stream whose first delta has come.
+
+        Args:
+            call: what the client wants.
+            grant: names the model.
+            mask: replace personal data.
+
+        Raises:
+            AttemptFailed: there is nothing that the client could be given as an answer.
+            CallRefused: the request cannot be said neutrally; no model would take it this way.
+        """
+        terms, peek, surface = grant.terms, grant.peek, call.surface
+        request = surface.request(call.body, peek, model=terms.model.upstream)
+        if request.sampling.max_tokens is None and (most := terms.max_tokens(peek, surface.name)) is not None:
+            request = replace(request, sampling=replace(request.sampling, max_tokens=most))
+        masker = None
+        if mask:
+            if self._masker is None:
+                raise AttemptFailed(BadReply("gateway.no_masker", model=terms.model.name))
+            masker = self._masker()
+            request = masked(request, masker)
+        sent_at = self._now()
+        try:
+            provider = self._provider(terms.model.vendor)
+            async with asyncio.timeout(max(0.0, grant.deadline - sent_at)):
+                if peek.stream:
+                    return await self._stream(call, grant, provider, request, masker)
+                return await self._whole(call, grant, provider, request, masker)
+        except TimeoutError:
+            raise AttemptFailed(_too_late(grant), unsure=1) from None
+        except CallRefused:
+            raise
+        except BaimoError as error:
+            attempts = int(vars(error).get("attempts", 1))
+            grant.entry.attempts += max(0, attempts - 1)
+            raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
+        finally:
+            grant.model_s += self._now() - sent_at
+
+    async def _whole(
+        self, call: Call, grant: Grant, provider: Provider, request: Request, masker: Masker | None
+    ) -> Whole:
+        count = grant.peek.answers
+        if count == 1:
+            completions = [await provider.complete(request)]
+        else:
+            asked = [provider.complete(replace(request, repeat=repeat)) for repeat in range(count)]
+            completions = list(await _together(asked))
+        grant.entry.attempts += sum(completion.attempts for completion in completions) - 1
+        if masker is not None:
+            completions = [unmasked(completion, masker) for completion in completions]
+        first = completions[0]
+        given = first if count == 1 else completions
+        body = call.surface.answer(given, grant.peek, id=call.request_id, created_s=int(self._wall()))
+        usage = summed([completion.usage for completion in completions])
+        size = sum(len(completion.text.encode()) for completion in completions)
+        seen = Seen(usage, first.model, first.finish_reason, True, size)
+        return Whole(200, JSON, body, seen, count)
+
+    async def _stream(
+        self, call: Call, grant: Grant, provider: Provider, request: Request, masker: Masker | None
+    ) -> Told:
+        if grant.peek.answers > 1:
+            raise UsageError("gateway.many_streamed", model=grant.terms.model.name)
+        deltas = provider.stream(request)
+        try:
+            first = await anext(deltas, None)
+        except BaseException:
+            await _closed(deltas)
+            raise
+        if first is None:
+            raise BadReply("gateway.broke_off", model=grant.terms.model.name)
+        events = call.surface.events(grant.peek, id=call.request_id, created_s=int(self._wall()))
+        return Told(deltas, first, events, masker, grant, self._now)
+
+
+class Told:
+    """A translated stream that has begun."""
+
+    status = 200
+    headers = EVENTS
+
+    def __init__(
+        self,
+        deltas: AsyncIterator[Delta],
+        first: Delta,
+        events: Events,
+        masker: Masker | None,
+        grant: Grant,
+        now: Callable[[], float],
+    ) -> None:
+        self._deltas = deltas
+        self._next: Delta | None = first
+        self._events = events
+        self._masker = masker
+        self._text = None if masker is None else masker.unmasking()
+        self._reasoning = None if masker is None else masker.unmasking()
+        self._grant = grant
+        self._now = now
+        self._usage: Usage | None = None
+        self._finish = ""
+        self._size = 0
+
+    async def pour(self, reply: Reply, *, hold: bool, keep: list[bytes] | None) -> bytes:
+        """See `Flow`. The last events wait for the Record in any case."""
+        keeper = None if keep is None else Keeper(keep)
+        try:
+            async with asyncio.timeout(max(0.0, self._grant.deadline - self._now())):
+                while self._next is not None:
+                    piece = self._events.delta(self._shown(self._next))
+                    if piece:
+                        reply.write(piece)
+                        if keeper is not None:
+                            keeper.add(piece)
+                        waiting = reply.drained()
+                        if waiting is not None:
+                            await waiting
+                    self._next = await anext(self._deltas, None)
+        except TimeoutError:
+            raise _too_late(self._grant) from None
+        if not self._finish:
+            raise BadReply("gateway.broke_off", model=self._grant.terms.model.name)
+        end = self._events.end()
+        if keeper is not None:
+            keeper.add(end)
+        return end
+
+    def _shown(self, delta: Delta) -> Delta:
+        self._size += len(delta.text.encode()) + len(delta.reasoning.encode())
+        if delta.usage is not None:
+            self._usage = delta.usage
+        if delta.finish_reason is not None:
+            self._finish = delta.finish_reason
+        masker, text, reasoning = self._masker, self._text, self._reasoning
+        if masker is None or text is None or reasoning is None:
+            return delta
+        shown = text.feed(delta.text) if delta.text else ""
+        thought = reasoning.feed(delta.reasoning) if delta.reasoning else ""
+        if delta.finish_reason is not None:
+            shown += text.rest()
+            thought += reasoning.rest()
+        calls = tuple(
+            replace(called, arguments=masker.unmask(called.arguments, json=True))
+            for called in delta.tool_calls
+        )
+        return replace(delta, text=shown, reasoning=thought, tool_calls=calls)
+
+    def seen(self) -> Seen:
+        """What the stream has said about itself so far."""
+        return Seen(self._usage, "", self._finish, bool(self._finish), self._size)
+
+    def failed(self, error: BaimoError) -> bytes:
+        """An error event."""
+        return self._events.failed(error)
+
+    async def aclose(self) -> None:
+        """Stop the provider's stream."""
+        await _closed(self._deltas)
+
+
+def masked(request: Request, masker: Masker) -> Request:
+    """The request with personal data replaced in everything that people or tools wrote."""
+    # all texts at once: what is recognised as a name in one is replaced in the others, too
+    shown = iter(masker.mask_all([text for message in request.messages for text in _texts(message)]))
+    messages: list[Message] = []
+    for message in request.messages:
+        if isinstance(message.content, str):
+            content: Any = next(shown)
+        else:
+            content = tuple(
+                replace(part, data=next(shown)) if part.kind == "text" else part for part in message.content
+            )
+        calls = tuple(replace(called, arguments=next(shown)) for called in message.tool_calls)
+        messages.append(replace(message, content=content, tool_calls=calls))
+    return replace(request, messages=tuple(messages))
+
+
+def _texts(message: Message) -> Iterator[str]:
+    if isinstance(message.content, str):
+        yield message.content
+    else:
+        yield from (part.data for part in message.content if part.kind == "text")
+    yield from (called.arguments for called in message.tool_calls)
+
+
+def unmasked(completion: Completion, masker: Masker) -> Completion:
+    """The answer with everything put back."""
+    return replace(
+        completion,
+        text=masker.unmask(completion.text),
+        reasoning=None if completion.reasoning is None else masker.unmask(completion.reasoning),
+        tool_calls=tuple(
+            replace(called, arguments=masker.unmask(called.arguments, json=True))
+            for called in completion.tool_calls
+        ),
+    )
+
+
+def summed(usages: list[Usage]) -> Usage:
+    """The sum; a count that one call does not report is not known of all of them."""
+
+    def total(counts: list[int | None]) -> int | None:
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    names = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
+    counts = {name: total([cast("int | None", getattr(usage, name)) for usage in usages]) for name in names}
+    return Usage(**counts, estimated=any(usage.estimated for usage in usages))
+
+
+async def _together(asked: list[Any]) -> list[Completion]:
+    """All answers; when one call fails, the others are cancelled before its error goes on."""
+    tasks = [asyncio.ensure_future(one) for one in asked]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def _closed(deltas: AsyncIterator[Delta]) -> None:
+    close = getattr(deltas, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _too_late(grant: Grant) -> ProviderError:
+    error = Unreachable(
+        "gateway.too_late", model=grant.terms.model.name, seconds=round(grant.deadline - grant.began)
+    )
+    error.http_status = 504
+    return error

@@ -1,0 +1,204 @@
+"""Where a vendor's server is, and what is sent to it besides the body: its own key, never the client's.
+
+Prevents two failures: a client's header that changes what a request means or smuggles a second one (only a short list
+is passed on), and a vendor's answer header that sets cookies or names our account at the vendor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from baimo.config import secret
+from baimo.core.model import Model, Vendor
+from baimo.errors import AuthenticationFailed, ConfigError
+from baimo.gateway.answers import Headers
+from baimo.gateway.surface import Surface
+from baimo.providers.address import base_address
+from baimo.providers.faults import Place
+from baimo.providers.wire.origin import Lines, Origin, Stages, lines, origin
+from baimo.settings import ProviderSettings, ServeSettings, is_reference
+
+KEY_AGE_S = 30.0
+"""A key in a file or variable is read again after that."""
+ANTHROPIC_VERSION = b"2023-06-01"
+OPTIONS = frozenset({"api_version", "max_tokens"})
+"""Options of the wire formats that pass through; their providers are not loaded only to be asked for them."""
+PASSED_ON = (b"anthropic-version", b"anthropic-beta", b"openai-beta", b"idempotency-key")
+"""Headers of clients that the model's server gets."""
+HANDED_BACK = frozenset(
+    {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms"}
+)
+"""Headers of answers that clients get."""
+
+
+class Outbound(NamedTuple):
+    """Everything of a request but its body."""
+
+    origin: Origin
+    target: bytes
+    headers: Lines
+    place: Place
+
+
+class Upstream:
+    """One vendor's server."""
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        settings: ProviderSettings,
+        serve: ServeSettings,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            vendor: of the catalogue.
+            settings: `[providers.NAME]`.
+            serve: time-outs and proxy of the endpoint.
+            now: seconds on a clock that never goes back.
+
+        Raises:
+            ConfigError: there is no usable address.
+        """
+        base = base_address(vendor, settings, known=OPTIONS)
+        self.vendor = vendor
+        self.quirks = frozenset((*vendor.quirks, *settings.quirks))
+        self._settings = settings
+        self._origin = origin(
+            str(base.origin()),
+            stages=Stages(
+                connect_s=settings.connect_timeout_s,
+                first_byte_s=serve.first_byte_timeout_s,
+                silence_s=settings.read_timeout_s,
+            ),
+            proxy=serve.proxy,
+        )
+        self._path = base.raw_path.rstrip("/")
+        self._host = f"{base.host}:{base.port}" if base.explicit_port else str(base.host)
+        self._now = now
+        self._base_headers: Headers = []
+        self._places: dict[str, Place] = {}
+        self._lines: dict[bytes, Lines] = {}
+        self._secrets: tuple[str, ...] = ()
+        self._read_at = float("-inf")
+        self._targets: dict[tuple[str, str], bytes] = {}
+
+    def outbound(self, surface: Surface, model: Model, given: Mapping[bytes, bytes]) -> Outbound:
+        """Where and with which headers a call is sent.
+
+        Args:
+            surface: names the operation.
+            model: whose name some vendors want in the path.
+            given: headers of the client.
+
+        Raises:
+            AuthenticationFailed: the vendor's key is not where the settings say.
+            RequestRefused: a header cannot be sent safely.
+        """
+        if self._now() - self._read_at > KEY_AGE_S:
+            self._read(model)
+        place = (surface.target, model.upstream if "azure" in self.quirks else "")
+        target = self._targets.get(place)
+        if target is None:
+            if len(self._targets) > 1024:
+                self._targets.clear()
+            target = self._targets[place] = self._target(*place)
+        return Outbound(self._origin, target, self._headers(given), self._place(model))
+
+    def _headers(self, given: Mapping[bytes, bytes]) -> Lines:
+        content_type = given.get(b"content-type", b"application/json")
+        passed = [(name, given[name]) for name in PASSED_ON if name in given]
+        if not passed and content_type in self._lines:
+            return self._lines[content_type]
+        headers = [*self._base_headers, (b"content-type", content_type), *passed]
+        if self.vendor.protocol == "anthropic" and b"anthropic-version" not in given:
+            headers.append((b"anthropic-version", ANTHROPIC_VERSION))
+        made = lines(headers)
+        if not passed and len(self._lines) < 64:  # a multipart body's type holds a boundary of its own
+            self._lines[content_type] = made
+        return made
+
+    def _place(self, model: Model) -> Place:
+        place = self._places.get(model.name)
+        if place is None:
+            if len(self._places) > 1024:
+                self._places.clear()
+            place = Place(host=self._host, model=model.name, key=self._reference, secrets=self._secrets)
+            self._places[model.name] = place
+        return place
+
+    def usable(self) -> bool:
+        """Whether its key is there."""
+        reference = self._reference
+        try:
+            return not reference or bool(secret(reference))
+        except ConfigError:
+            return False
+
+    @property
+    def _reference(self) -> str:
+        variable = self.vendor.key_variable
+        return self._settings.key or (f"env:{variable}" if variable else "")
+
+    def _target(self, operation: str, deployment: str) -> bytes:
+        if self.vendor.protocol == "anthropic" and self._path.endswith("/v1"):
+            operation = operation.removeprefix("v1/")
+        elif self.vendor.protocol == "anthropic" and not operation.startswith("v1/"):
+            operation = f"v1/{operation}"
+        query = ""
+        # learn.microsoft.com/azure/ai-foundry/openai/reference: dated versions name the deployment in the path
+        if deployment and not self._path.endswith("/v1"):
+            operation = f"openai/deployments/{quote(deployment, safe='')}/{operation}"
+            query = (
+                f"?api-version={quote(str(self._settings.options.get('api_version', '2024-10-21')), safe='')}"
+            )
+        return f"{self._path}/{operation}{query}".encode("ascii")
+
+    def _read(self, model: Model) -> None:
+        named = {b"user-agent": b"baimo", b"accept": b"*/*"}
+        secrets: list[str] = []
+        try:
+            if self._reference:
+                key = secret(self._reference)
+                secrets.append(key)
+                named.update([self._key_header(key)])
+            for name, value in self._settings.headers.items():
+                shown = secret(value) if is_reference(value) else value
+                secrets.append(shown)
+                named[name.lower().encode("ascii")] = shown.encode("latin-1")
+        except ConfigError as error:
+            facts: dict[str, Any] = {
+                "provider": self.vendor.name,
+                "model": model.name,
+                "problem": str(error),
+                "advice": error.hint,
+            }
+            raise AuthenticationFailed("providers.no_key", **facts) from None
+        except UnicodeEncodeError:
+            raise AuthenticationFailed(
+                "providers.unprintable_key", provider=self.vendor.name, key=self._reference or "–"
+            ) from None
+        if any(byte < 32 or byte == 127 for value in named.values() for byte in value):
+            raise AuthenticationFailed(
+                "providers.unprintable_key", provider=self.vendor.name, key=self._reference or "–"
+            )
+        self._base_headers = list(named.items())
+        self._lines.clear()
+        self._places.clear()
+        self._secrets, self._read_at = tuple(filter(None, secrets)), self._now()
+
+    def _key_header(self, key: str) -> tuple[bytes, bytes]:
+        value = key.encode("latin-1")
+        if "azure" in self.quirks:
+            return b"api-key", value
+        if self.vendor.protocol == "anthropic" and "bearer" not in self.quirks:
+            return b"x-api-key", value
+        return b"authorization", b"Bearer " + value
+
+
+def handed_back(headers: Mapping[bytes, bytes]) -> Headers:
+    """The headers of an answer that the client may see."""
+    return [pair for pair in headers.items() if pair[0] in HANDED_BACK]

@@ -1,0 +1,412 @@
+"""However a call ends: one Record, nothing left reserved, and the connection given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from baimo.core.call import Delta
+from baimo.core.tenant import Limit, Tenant
+from baimo.errors import BadReply, RateLimited, RequestRefused, StoreError, Unreachable
+from tests.gateway.doubles import (
+    DONE,
+    EVENTS,
+    USAGE,
+    House,
+    RecordingReply,
+    Script,
+    ScriptedProvider,
+    answer,
+    asking,
+    cancelled_at,
+    chunk,
+    completion,
+    deltas,
+    key,
+    stream,
+)
+
+LIMITED = key(
+    Limit(counts="cost", amount=10_000, window="month"),
+    Limit(counts="requests", amount=100, window="minute"),
+    Limit(counts="concurrency", amount=5),
+)
+
+WAYS: dict[str, Callable[[], House]] = {
+    "passed whole": lambda: House(Script(body=answer()), key=LIMITED),
+    "passed stream": lambda: House(stream("a", "b"), key=LIMITED),
+    "told whole": lambda: House(providers={"home": ScriptedProvider(completion())}, key=LIMITED),
+    "told stream": lambda: House(providers={"home": ScriptedProvider(deltas("a", "b"))}, key=LIMITED),
+}
+
+
+def question(way: str) -> dict[str, Any]:
+    name = "acme/one" if way.startswith("passed") else "home/small"
+    return asking(name, stream=True) if way.endswith("stream") else asking(name)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answered_call_has_a_record_that_says_what_it_took_and_cost(way: str) -> None:
+    house = WAYS[way]()
+    reply = house.ask(question(way))
+    record = house.record
+    assert (reply.status, reply.ended, reply.aborted) == (200, True, False)
+    assert (record.status, record.http_status, record.streamed) == ("ok", 200, way.endswith("stream"))
+    assert (record.tokens_in, record.tokens_out, record.cost_micros, record.cost_rest) == (10, 5, 20, 0)
+    assert (record.charged_micros, record.charged_tokens, record.unsure, record.attempts) == (20, 15, 0, 1)
+    assert record.latency_ms is not None and record.first_byte_ms is not None
+    assert record.latency_ms >= record.first_byte_ms >= 0
+    assert {name.split(":")[2]: used for name, used in house.books.used.items()} == {
+        "cost": 20,
+        "requests": 1,
+        "concurrency": 0,
+    }
+
+
+@pytest.mark.parametrize("durability", ["batch", "answer"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durability: str) -> None:
+    seen: set[str] = set()
+    for suspension in range(1, 60):
+        house = WAYS[way]()
+        house = House(
+            *house.pool.scripts,
+            providers=house.providers,
+            key=LIMITED,
+            config={"ledger": {"durability": durability}},
+        )
+        reply = RecordingReply(slow=True)
+
+        async def run(house: House = house, reply: RecordingReply = reply, at: int = suspension) -> bool:
+            work = house.gateway.serve(house.call(question(way), reply=reply))
+            return await cancelled_at(work, at)
+
+        reached = asyncio.run(run())
+        record = house.record
+        seen.add(record.status)
+        assert house.gateway.in_flight == 0
+        if record.status == "gateway.client_gone":
+            assert record.http_status == 499
+            charged = sum(used for name, used in house.books.used.items() if ":cost:" in name)
+            assert record.charged_micros == charged
+            if record.cost_micros is None:  # nobody knows what it cost: the most that it may have is charged
+                assert (record.unsure, charged > 20) == (1, True)
+            else:  # its usage had come
+                assert (record.unsure, charged, record.cost_micros) == (0, 20, 20)
+        assert all(exchange.closed for exchange in house.pool.exchanges if record.status != "ok")
+        if not reached:
+            assert (record.status, reply.status, reply.ended) == ("ok", 200, True)
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert seen == {"ok", "gateway.client_gone"}
+
+
+def test_a_client_that_leaves_while_it_waits_for_a_limit_was_never_admitted() -> None:
+    house = House(Script(body=answer()), key=key(Limit(counts="requests", amount=1)))
+    house.books.used["key:abcdef123456:requests:total:"] = 1
+
+    async def run() -> bool:
+        return await cancelled_at(house.gateway.serve(house.call()), 1)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(_raising(house))
+    assert house.books.records == []
+    house.books.settled()
+
+
+async def _raising(house: House) -> None:
+    task = asyncio.ensure_future(house.gateway.serve(house.call()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+FAULTS: dict[str, tuple[Exception, int, str, int]] = {
+    "no connection": (
+        Unreachable("wire.refused", sent=False, stage="connect", host="h", problem="x"),
+        502,
+        "wire.refused",
+        0,
+    ),
+    "no answer in time": (
+        Unreachable("wire.first_byte_timeout", sent=True, stage="first_byte", host="h", seconds=1.0),
+        504,
+        "wire.first_byte_timeout",
+        1,
+    ),
+    "connection closed after sending": (
+        Unreachable("wire.closed", sent=True, stage="first_byte", host="h", problem="x"),
+        502,
+        "wire.closed",
+        1,
+    ),
+    "no HTTP": (BadReply("wire.not_http", host="h", problem="x"), 502, "wire.not_http", 1),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_call_that_no_model_answered_has_a_record_of_why(fault: str, streamed: bool) -> None:
+    error, status, name, unsure = FAULTS[fault]
+    house = House(Script(error=error), key=LIMITED)
+    reply = house.ask(asking(stream=streamed))
+    record = house.record
+    assert reply.status == status == record.http_status
+    assert (record.status, record.unsure) == (name, unsure)
+    assert reply.json["error"]["message"]
+    if unsure:
+        assert record.cost_micros is None
+        assert record.charged_micros > 0
+        assert record.attempts == 1  # it may have been executed: never sent again
+    else:
+        assert (record.cost_micros, record.tokens_in, record.charged_micros) == (0, 0, 0)
+        assert record.attempts == 3
+
+
+def test_an_answer_that_breaks_off_is_an_error_and_may_have_cost_something() -> None:
+    house = House(Script(body_error=BadReply("wire.truncated", host="h")), key=LIMITED)
+    reply = house.ask()
+    assert reply.status == 502
+    assert house.record.unsure == 1
+    assert house.record.charged_micros > 0
+
+
+@pytest.mark.parametrize("way", ["passed", "told"])
+def test_a_stream_that_breaks_off_ends_in_an_error_event_and_a_broken_connection(way: str) -> None:
+    fault = BadReply("wire.truncated", host="h")
+    house = House(
+        Script(pieces=[chunk("a"), fault], headers=EVENTS),
+        providers={"home": ScriptedProvider([Delta(text="a"), fault])},
+        key=LIMITED,
+    )
+    reply = house.ask(asking("acme/one" if way == "passed" else "home/small", stream=True))
+    record = house.record
+    assert (reply.status, reply.aborted) == (200, True)
+    assert b'"error"' in reply.pieces[-1]
+    assert (record.status, record.http_status, record.unsure, record.cost_micros) == (
+        "wire.truncated",
+        200,
+        1,
+        None,
+    )
+    assert record.charged_micros > 20
+
+
+def test_a_stream_that_ends_without_its_last_event_does_not_look_complete() -> None:
+    house = House(Script(pieces=[chunk("a"), chunk("b")], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert reply.aborted
+    assert house.record.status == "gateway.broke_off"
+
+
+def test_an_error_event_of_the_model_reaches_the_client_once() -> None:
+    event = b'data: {"error": {"message": "the server is tired", "type": "server_error"}}\n\n'
+    house = House(Script(pieces=[chunk("a"), event], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert reply.body.count(b'"error"') == 1
+    assert reply.aborted
+    assert house.record.status == "gateway.stream_failed"
+
+
+def test_a_stream_that_begins_with_an_error_event_becomes_an_error_answer() -> None:
+    event = b'data: {"error": {"message": "the server is tired", "type": "server_error"}}\n\n'
+    house = House(Script(pieces=[event], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.started) == (502, False)
+    assert house.record.status == "gateway.stream_failed"
+
+
+def test_a_client_that_is_gone_when_the_answer_comes_is_in_the_record() -> None:
+    house = House(Script(body=answer()))
+    reply = RecordingReply()
+    reply.gone = True
+    house.ask(reply=reply)
+    assert (house.record.http_status, house.record.cost_micros) == (499, 20)
+
+
+def test_usage_of_a_stream_that_the_client_left_is_known_when_it_had_come() -> None:
+    house = House(Script(pieces=[chunk("a"), chunk(finish="stop"), chunk(usage=USAGE), DONE], headers=EVENTS))
+    reply = RecordingReply(leaves_after=1)
+    house.ask(asking(stream=True), reply=reply)
+    assert (house.record.http_status, house.record.tokens_out) == (499, 5)
+
+
+# what the model's server refuses
+
+
+def test_a_refusal_reaches_the_client_as_the_vendor_worded_it() -> None:
+    body = (
+        b'{"error": {"message": "bad temperature", "type": "invalid_request_error", "param": "temperature"}}'
+    )
+    house = House(
+        Script(status=400, body=body, headers={b"content-type": b"application/json", b"set-cookie": b"x"})
+    )
+    reply = house.ask()
+    assert (reply.status, reply.body) == (400, body)
+    assert "set-cookie" not in reply.headers
+    assert reply.headers["x-request-id"] == "req-1"
+    assert (house.record.status, house.record.http_status, house.record.cost_micros) == (
+        "providers.refused",
+        400,
+        0,
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_our_own_key_refused_is_not_the_clients_fault(status: int) -> None:
+    house = House(
+        Script(status=status, body=b'{"error": {"message": "Incorrect API key provided: sk-secret"}}')
+    )
+    reply = house.ask()
+    assert reply.status == 502
+    assert b"sk-secret" not in reply.body
+    assert "its vendor does not accept this endpoint's own access" in reply.json["error"]["message"]
+    assert house.record.status == "providers.key_refused"
+
+
+def test_a_vendors_account_without_credit_is_not_the_clients_fault() -> None:
+    house = House(Script(status=429, body=b'{"error": {"code": "insufficient_quota", "message": "pay"}}'))
+    assert house.ask().status == 502
+    assert house.record.status == "providers.no_credit"
+
+
+def test_a_missing_key_is_told_without_naming_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACME_KEY", raising=False)
+    house = House(Script(body=answer()), config={"providers": {"acme": {"key": "env:ACME_KEY"}}})
+    reply = house.ask()
+    assert reply.status == 502
+    assert b"ACME_KEY" not in reply.body
+    assert house.pool.sent == []
+    assert (house.record.status, house.record.cost_micros) == ("providers.no_key", 0)
+
+
+def test_a_server_error_is_told_in_our_words() -> None:
+    house = House(Script(status=500, body=b"<html>oops</html>"))
+    reply = house.ask()
+    assert reply.status == 502
+    assert reply.json["error"]["type"] == "server_error"
+    assert house.record.status == "providers.server_error"
+
+
+def test_a_rate_limit_that_names_a_moment_is_waited_for() -> None:
+    busy = Script(status=429, body=b"{}", headers={b"retry-after": b"2"})
+    house = House(busy, Script(body=answer()))
+    reply = house.ask()
+    assert reply.status == 200
+    assert [2.0 <= pause <= 2.2 for pause in house.slept] == [True]
+    assert (house.record.attempts, house.record.unsure, house.record.cost_micros) == (2, 0, 20)
+
+
+def test_a_rate_limit_without_a_moment_is_the_clients_to_wait_for() -> None:
+    house = House(Script(status=429, body=b'{"error": {"message": "slow down"}}'))
+    reply = house.ask()
+    assert (reply.status, house.slept) == (429, [])
+    assert house.record.attempts == 1
+
+
+def test_a_provider_that_refuses_is_told_in_the_surfaces_words() -> None:
+    refusal = RequestRefused("providers.refused", host="h", model="m", status=400, detail="no")
+    house = House(providers={"home": ScriptedProvider(refusal)})
+    reply = house.ask(asking("home/small"))
+    assert (reply.status, reply.json["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_provider_that_is_busy_says_when_to_come_again() -> None:
+    busy = RateLimited(
+        "providers.rate_limited", retry_after_s=90.0, host="h", model="m", status=429, detail="no"
+    )
+    house = House(providers={"home": ScriptedProvider(busy)})
+    reply = house.ask(asking("home/small"))
+    assert (reply.status, reply.headers["retry-after"]) == (429, "90")
+
+
+# faults of our own
+
+
+class Broken(ScriptedProvider):
+    async def complete(self, request: Any) -> Any:
+        raise ZeroDivisionError
+
+
+def test_a_fault_of_ours_has_a_record_too_and_is_not_hidden() -> None:
+    house = House(providers={"home": Broken(completion())}, key=LIMITED)
+    reply = RecordingReply()
+    with pytest.raises(ZeroDivisionError):
+        house.ask(asking("home/small"), reply=reply)
+    assert reply.status == 500
+    assert (house.record.status, house.record.http_status) == ("gateway.fault", 500)
+    assert house.record.charged_micros > 0
+
+
+def test_no_answer_leaves_when_its_record_cannot_be_written_down() -> None:
+    house = House(Script(body=answer()), config={"ledger": {"durability": "answer"}})
+    house.books.fails_to_sync = StoreError("store.full", where="x")
+    reply = house.ask()
+    assert reply.status == 503
+    assert b"hello" not in reply.body
+
+
+def test_a_call_whose_record_cannot_be_opened_is_not_sent() -> None:
+    house = House(Script(body=answer()), key=LIMITED)
+    house.books.fails_to_open = StoreError("store.full", where="x")
+    assert house.ask().status == 503
+    assert house.pool.sent == []
+    house.books.settled()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_with_durable_answers_the_end_leaves_after_the_record(streamed: bool) -> None:
+    house = House(
+        stream("a") if streamed else Script(body=answer()), config={"ledger": {"durability": "answer"}}
+    )
+    ends: list[tuple[int, bool]] = []
+
+    class Watching(RecordingReply):
+        def write(self, piece: bytes) -> None:
+            super().write(piece)
+            ends.append((house.books.synced, b"[DONE]" in piece))
+
+        def whole(self, status: int, headers: Any, body: bytes) -> None:
+            super().whole(status, headers, body)
+            ends.append((house.books.synced, True))
+
+    house.ask(asking(stream=streamed), reply=Watching())
+    assert [synced for synced, last in ends if last] == [1]
+    assert all(synced == 0 for synced, last in ends if not last)
+    assert house.record.status == "ok"
+
+
+def test_a_full_house_refuses_without_a_record() -> None:
+    house = House(Script(body=answer()), config={"serve": {"max_in_flight": 1}})
+    house.gateway.stopping = True
+    reply = house.ask()
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    assert house.books.records == []
+
+
+def test_contents_are_kept_only_for_tenants_that_opted_in() -> None:
+    import msgspec
+
+    for streamed in (False, True):
+        house = House(
+            stream("a") if streamed else Script(body=answer()), tenant=Tenant(id="t", keep_contents=True)
+        )
+        reply = house.ask(asking(stream=streamed))
+        content = msgspec.msgpack.decode(house.record.content or b"")
+        assert content["answer"] == reply.body
+        assert b"hi" in content["request"]
+    house = House(Script(body=answer()))
+    house.ask()
+    assert house.record.content is None
+
+
+def test_the_hashes_of_a_record_tell_nothing_without_the_workspaces_key() -> None:
+    one = House(Script(body=answer()))
+    other = House(Script(body=answer()), secret=b"another")
+    one.ask(), other.ask()
+    assert one.record.conversation != other.record.conversation
+    assert one.record.request_hash != other.record.request_hash
