@@ -126,6 +126,10 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX responses_expires ON responses (expires_ms)",
         ),
     ),
+    (
+        "0005_workspace_secret",
+        ("CREATE TABLE secrets (name TEXT PRIMARY KEY, value {blob} NOT NULL)",),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

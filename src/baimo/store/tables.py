@@ -208,3 +208,5 @@ blobs = Table(
     Column("kind", Text),
     Column("data", LargeBinary),
 )
+
+secrets = Table("secrets", metadata, Column("name", Text, primary_key=True), Column("value", LargeBinary))
