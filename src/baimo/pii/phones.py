@@ -18,7 +18,7 @@ _MOBILE = re.compile(
     r"1[3-9][0-9](?:([ \-.]?)[0-9]{4}\1[0-9]{4}|([ \-])[0-9]{3}\2[0-9]{5})"
     r"(?![0-9A-Za-z])(?!\.[0-9])"
 )
-_CHINA = re.compile(r"(?<![0-9A-Za-z.+])\(?(?:\+|00)?86\)?[ \-]?$")
+_CHINA = re.compile(r"(?<![0-9A-Za-z.+])(?:\((?:\+|00)?86\)|(?:\+|00)?86)[ \-]?$")
 _APART = re.compile(r"(?:^|[^0-9A-Za-z.+\-/]|[^0-9][.\-/]|tel|phone|mobile)$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9(+][0-9 ().\-/+]{6,}")
 _INTERNATIONAL = re.compile(

@@ -18,34 +18,45 @@ def settled(plain: str, hits: Iterable[Hit]) -> list[Hit]:
 
     What a loser covers beyond the winner stays marked under the loser's kind: a gap would leave unmasked.
     """
-    ranked = sorted(
-        hits, key=lambda hit: (hit.confidence < _CERTAIN, hit.start - hit.end, -hit.confidence, hit.start)
-    )
-    starts: list[int] = []
+    kept: list[Hit] = []
+    heap: list[Hit] = []
+    reach = 0
+    for hit in sorted(hits, key=lambda hit: hit.start):
+        if heap and hit.start >= reach:
+            kept += _without_overlaps(plain, heap)
+            heap = []
+        heap.append(hit)
+        reach = max(reach, hit.end)
+    return kept + _without_overlaps(plain, heap)
+
+
+def _without_overlaps(plain: str, hits: list[Hit]) -> list[Hit]:
+    """The same for hits that hang together: few, so that their number squared is no matter."""
     taken: list[Hit] = []
-    for hit in ranked:
-        for start, end in _free(taken, bisect.bisect(starts, hit.start), hit):
+    for hit in sorted(
+        hits, key=lambda hit: (hit.confidence < _CERTAIN, hit.start - hit.end, -hit.confidence, hit.start)
+    ):
+        for start, end in _free(taken, hit):
             start, end = _trimmed(plain, start, end)
             if start < end and (
                 end - start == hit.end - hit.start or any(map(str.isalnum, plain[start:end]))
             ):
-                place = bisect.bisect(starts, start)
-                starts.insert(place, start)
-                taken.insert(place, hit._replace(start=start, end=end))
+                bisect.insort(taken, hit._replace(start=start, end=end), key=lambda other: other.start)
     return taken
 
 
-def _free(taken: list[Hit], place: int, hit: Hit) -> list[tuple[int, int]]:
-    """The parts of `hit` that nothing taken covers; `place` is where it belongs among them."""
+def _free(taken: list[Hit], hit: Hit) -> list[tuple[int, int]]:
+    """The parts of `hit` that nothing taken covers."""
     at, parts = hit.start, list[tuple[int, int]]()
-    for other in taken[max(0, place - 1) :]:
+    first = bisect.bisect(taken, hit.start, key=lambda other: other.start)
+    for place in range(max(0, first - 1), len(taken)):
+        other = taken[place]
         if other.start >= hit.end:
             break
-        if other.end <= at:
-            continue
-        if other.start > at:
-            parts.append((at, other.start))
-        at = max(at, other.end)
+        if other.end > at:
+            if other.start > at:
+                parts.append((at, other.start))
+            at = max(at, other.end)
     if at < hit.end:
         parts.append((at, hit.end))
     return parts
@@ -79,7 +90,7 @@ def again(plain: str, values: Mapping[str, str]) -> Iterator[Hit]:
     for start in places(plain, ordered) if len(ordered) <= _FEW else range(len(plain) - 1):
         for size in ordered.get(plain[start : start + 2], ()):
             value = plain[start : start + size]
-            if value in values and _stands_alone(plain, start, start + size):
+            if len(value) == size and value in values and _stands_alone(plain, start, start + size):
                 yield Hit(values[value], start, start + size, 0.6)
                 break
 
