@@ -47,6 +47,7 @@ class Endpoint:
     surface: Surface
     script: Script
     model: str = "somewhere/model"
+    retry: bool = False
     seen: list[Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -65,7 +66,8 @@ class Endpoint:
         async def start(status: int, kind: bytes) -> None:
             nonlocal started
             started = True
-            headers = [(b"content-type", kind), (b"x-should-retry", b"false")]
+            headers = [(b"content-type", kind), (b"x-should-retry", b"true" if self.retry else b"false")]
+            headers.append((b"retry-after-ms", b"1"))
             await send({"type": "http.response.start", "status": status, "headers": headers})
 
         try:

@@ -19,7 +19,7 @@ from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer
 from baimo.server.surfaces.chat_request import chat_request
 from baimo.server.surfaces.chat_watch import ChatWatch
 from baimo.server.surfaces.usage import seen_answer
-from baimo.server.surfaces.wirejson import Members, opened, refused, written
+from baimo.server.surfaces.wirejson import NOTHING, Members, opened, refused, says, written
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 Answers = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
@@ -35,7 +35,6 @@ MESSAGE_BYTES = 8
 
 _TEXT = frozenset({"text", "refusal", "thinking"})
 USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
-_NOTHING = msgspec.Raw(b"null")
 
 
 class Part(msgspec.Struct):
@@ -43,11 +42,11 @@ class Part(msgspec.Struct):
 
     type: str = "text"
     text: str | None = None
-    image_url: msgspec.Raw = _NOTHING
-    input_audio: msgspec.Raw = _NOTHING
-    file: msgspec.Raw = _NOTHING
-    video_url: msgspec.Raw = _NOTHING
-    audio_url: msgspec.Raw = _NOTHING
+    image_url: msgspec.Raw = NOTHING
+    input_audio: msgspec.Raw = NOTHING
+    file: msgspec.Raw = NOTHING
+    video_url: msgspec.Raw = NOTHING
+    audio_url: msgspec.Raw = NOTHING
 
     def payload_bytes(self) -> int:
         """Length of inline data; it is not told to a tokenizer."""
@@ -78,10 +77,10 @@ class Body(msgspec.Struct):
     max_completion_tokens: Tokens | None = None
     n: Answers | None = None
     stream_options: StreamOptions | None = None
-    tools: msgspec.Raw | None = None
-    functions: msgspec.Raw | None = None
-    prediction: msgspec.Raw | None = None
-    web_search_options: msgspec.Raw | None = None
+    tools: msgspec.Raw = NOTHING
+    functions: msgspec.Raw = NOTHING
+    prediction: msgspec.Raw = NOTHING
+    web_search_options: msgspec.Raw = NOTHING
     store: bool | None = None
     best_of: Answers | None = None
 
@@ -116,11 +115,11 @@ class Chat:
         most, other = read.max_tokens, read.max_completion_tokens
         if most is None or (other is not None and other > most):
             most = other
-        if most is not None and read.prediction is not None:
+        if most is not None and says(read.prediction):
             most += len(read.prediction)
         answers = max(read.n or 1, read.best_of or 1)
         text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(read.messages)
-        if read.tools is not None or read.functions is not None:
+        if says(read.tools) or says(read.functions):
             text_bytes += TOOLS_BYTES
         attachments = 0
         for turn in read.messages:
@@ -139,8 +138,8 @@ class Chat:
             text_bytes=text_bytes,
             attachments=attachments,
             opening=_opening(read.messages),
-            deterministic=answers == 1 and not read.store and read.web_search_options is None,
-            functions=read.functions is not None,
+            deterministic=answers == 1 and not read.store and not says(read.web_search_options),
+            functions=says(read.functions),
         )
 
     def sent(

@@ -16,15 +16,15 @@ from baimo.gateway.surface import Peek, Seen
 from baimo.providers.openai_reply import fields, items
 from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 from baimo.server.surfaces.usage import counted
-from baimo.server.surfaces.wirejson import read
+from baimo.server.surfaces.wirejson import NOTHING, read, says
 
 
 class Body(msgspec.Struct):
     """What admission needs of a request."""
 
     model: str = ""
-    input: msgspec.Raw | None = None
-    messages: msgspec.Raw | None = None
+    input: msgspec.Raw = NOTHING
+    messages: msgspec.Raw = NOTHING
 
 
 class _Answer(msgspec.Struct):
@@ -49,12 +49,12 @@ class Embeddings(Passed):
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """See `Surface`. A text costs one or two tokens more than it has, which its quotes and comma make up for."""
         given = read(_decoded, body)
-        if given.input is None and given.messages is None:
+        if not says(given.input) and not says(given.messages):
             raise CallRefused("surfaces.missing", field="input")
         attachments = sum(
             pictures(msgspec.json.decode(part))
             for part in (given.input, given.messages)
-            if part is not None and b"{" in bytes(part)
+            if b"{" in bytes(part)
         )
         return Peek(model=given.model, text_bytes=len(body) + OVERHEAD_BYTES, attachments=attachments)
 

@@ -28,7 +28,15 @@ class Passed:
     known = frozenset({"model"})
     """Members that `peek` reads."""
 
-    def sent(self, body: bytes, peek: Peek, *, model: str, max_tokens: int | None) -> bytes:
+    def sent(
+        self,
+        body: bytes,
+        peek: Peek,
+        *,
+        model: str,
+        max_tokens: int | None,
+        quirks: frozenset[str] = frozenset(),
+    ) -> bytes:
         """See `Surface`; none of these APIs has a word for `max_tokens`."""
         members = opened(body, self.known)
         members["model"] = model

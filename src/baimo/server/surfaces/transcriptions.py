@@ -59,7 +59,15 @@ class Transcriptions(Passed):
             boundary=boundary,
         )
 
-    def sent(self, body: bytes, peek: Peek, *, model: str, max_tokens: int | None) -> bytes:
+    def sent(
+        self,
+        body: bytes,
+        peek: Peek,
+        *,
+        model: str,
+        max_tokens: int | None,
+        quirks: frozenset[str] = frozenset(),
+    ) -> bytes:
         """See `Surface`. The form's other bytes stay, and so does its boundary."""
         assert isinstance(peek, FormPeek)
         name = model.encode()

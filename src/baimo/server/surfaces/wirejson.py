@@ -22,6 +22,8 @@ Members = dict[str, Any]
 _members: Callable[[bytes], Members] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 written: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 """A value as JSON; `msgspec.Raw` in it as it came."""
+NOTHING = msgspec.Raw(b"null")
+"""Default of a member that is kept raw; `Raw | None` would take nothing but null."""
 
 _PLACE = re.compile(r"(?P<problem>.*?)(?: - at `(?P<key>key in )?\$\.?(?P<field>[^`]*)`)?", re.DOTALL)
 _KINDS = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
@@ -42,6 +44,11 @@ def opened(body: bytes, known: frozenset[str]) -> Members:
             if name.casefold() in known:
                 del members[name]
     return members
+
+
+def says(member: msgspec.Raw) -> bool:
+    """Whether a raw member is there and not null."""
+    return member is not NOTHING and bytes(member) != b"null"
 
 
 def read(decode: Callable[[bytes], T], body: bytes) -> T:
