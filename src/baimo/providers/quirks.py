@@ -33,6 +33,7 @@ QUIRKS: Mapping[str, str] = {
     "stream_only": "answers in streams only, as some reasoning models do",
     "think_tags": "writes its reasoning between <think> and </think> at the start of the text",
     "azure": "api-key header; path by deployment and options.api_version unless base_url ends in /openai/v1",
+    "responses": "has the Responses API; read by the endpoint, nothing changes on the wire",
     "bearer": "anthropic: key in the Authorization header instead of x-api-key",
 }
 """Every quirk that `Vendor.quirks` and `[providers.NAME] quirks` may name, with its meaning."""
@@ -67,7 +68,7 @@ def known(vendor: Vendor, extra: Iterable[str]) -> frozenset[str]:
         near = difflib.get_close_matches(name, QUIRKS, n=1)
         shown = ", ".join(near or sorted(QUIRKS))
         raise ConfigError("providers.unknown_quirk", provider=vendor.name, quirk=name, near=shown)
-    return names - {"any_model"}
+    return names - {"any_model", "responses"}
 
 
 def learnt(refusal: str, body: Mapping[str, Any], quirks: frozenset[str]) -> str | None:

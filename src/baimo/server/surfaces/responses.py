@@ -1,0 +1,233 @@
+"""OpenAI's `POST /v1/responses`.
+
+Source: developers.openai.com/api/reference/resources/responses and the types of the official SDK 3.54 (November 2026).
+Few servers of OpenAI's format have it: those whose vendor has the quirk `responses`; for all others it is translated.
+What was said before (`previous_response_id`) is written into the body before it comes here: see `responses_memory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import msgspec
+
+from baimo.core.call import Completion, Request, Usage
+from baimo.errors import BaimoError, NotSupported
+from baimo.gateway.surface import Peek, Seen
+from baimo.providers.faults import error_message
+from baimo.providers.openai_reply import count, fields
+from baimo.server.surfaces import openai_errors, responses_request, wirejson
+from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
+from baimo.server.surfaces.given import Given
+from baimo.server.surfaces.messages_answer import first
+from baimo.server.surfaces.responses_answer import PREVIOUS, Frame, ResponsesEvents, response
+from baimo.server.surfaces.sse import LineWatch, encoded
+from baimo.server.surfaces.usage import Count, counted, object_in
+
+QUIRK = "responses"
+"""Vendors with it are sent the request as it is."""
+_ATTACHED = (
+    b'"input_image"',
+    b'"input_file"',
+    b'"input_audio"',
+    b'"computer_call_output"',
+    b'"id"',
+    b"\\u00",
+)
+"""One of these is in every body with an attachment: references are objects with an id, and the last stands for a
+name written with escapes."""
+_UNBOUNDED = frozenset({"input_image", "input_file", "input_audio", "item_reference"})
+
+
+class _Tool(msgspec.Struct):
+    type: str = ""
+
+
+class _Head(msgspec.Struct):
+    model: str = ""
+    input: str | list[msgspec.Raw] | None = None
+    instructions: str | None = None
+    max_output_tokens: Count | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    tools: list[_Tool] | None = None
+    previous_response_id: str | None = None
+    conversation: str | dict[str, msgspec.Raw] | None = None
+    prompt: dict[str, msgspec.Raw] | None = None
+
+
+_MEMBERS = frozenset(_Head.__struct_fields__)
+_head = msgspec.json.Decoder(_Head).decode
+
+
+@dataclass(slots=True, kw_only=True)
+class ResponsesPeek(Peek):
+    """What a response repeats of its request."""
+
+    body: bytes
+
+
+class Responses:
+    """Implements `Surface`."""
+
+    name = "responses"
+    protocol = "openai"
+    target = "responses"
+    neutral = True
+    ability = "chat"
+    needs = QUIRK
+    """Quirk that a vendor of this protocol must have to be sent the request as it is."""
+
+    def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> ResponsesPeek:
+        """Model, limits and size; contents are decoded only where something is attached."""
+        head = wirejson.read(_head, body)
+        if head.previous_response_id is not None:
+            raise NotSupported("responses.no_memory")
+        items = head.input if isinstance(head.input, list) else []
+        tools = head.tools or []
+        peek = ResponsesPeek(
+            model=head.model,
+            stream=head.stream is True,
+            max_tokens=head.max_output_tokens,
+            wants_usage=True,
+            text_bytes=len(body)
+            + TEMPLATE_BYTES
+            + MESSAGE_BYTES * len(items)
+            + (TOOLS_BYTES if tools else 0),
+            attachments=sum(1 for tool in tools if tool.type not in ("function", "custom")),
+            opening=_opening(head),
+            deterministic=head.store is False,
+            body=body,
+        )
+        peek.attachments += (head.conversation is not None) + (head.prompt is not None)
+        if any(mark in body for mark in _ATTACHED):
+            found, inline = _attached(Given.body(body).row.get("input"))
+            peek.attachments += found
+            peek.text_bytes -= inline
+        return peek
+
+    def sent(
+        self,
+        body: bytes,
+        peek: Peek,
+        *,
+        model: str,
+        max_tokens: int | None,
+        quirks: frozenset[str] = frozenset(),
+    ) -> bytes:
+        """The body with another model."""
+        members = wirejson.opened(body, _MEMBERS)
+        members["model"] = model
+        members.pop(PREVIOUS, None)
+        if max_tokens is not None and peek.max_tokens is None:
+            members["max_output_tokens"] = max_tokens
+        return wirejson.written(members)
+
+    def seen(self, body: bytes) -> Seen:
+        """Usage of a whole response."""
+        return said(object_in(body))
+
+    def watch(self, peek: Peek) -> ResponsesWatch:
+        """Reads the last event, and errors."""
+        return ResponsesWatch()
+
+    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+        """The neutral request; see `responses_request` for what is left out and what is refused."""
+        return responses_request.request(Given.body(body), model=model)
+
+    def answer(
+        self, completion: Completion | Sequence[Completion], peek: Peek, *, id: str, created_s: int
+    ) -> bytes:
+        """A whole response."""
+        return encoded(response(first(completion), _frame(peek, id, created_s)))
+
+    def events(self, peek: Peek, *, id: str, created_s: int) -> ResponsesEvents:
+        """response.created … response.completed."""
+        return ResponsesEvents(_frame(peek, id, created_s))
+
+    def refusal(self, error: BaimoError, *, request_id: str) -> bytes:
+        """An error body."""
+        return openai_errors.refusal(error, request_id=request_id)
+
+
+class ResponsesWatch(LineWatch):
+    """Implements `Watch`. Only events that hold a whole response speak of usage or errors; the last one counts."""
+
+    def __init__(self) -> None:
+        super().__init__(marks=(b'"usage"', b'"error"'), opener=b'.delta",', overhead=210)
+        self._last = Seen(None, complete=False)
+
+    def read(self, data: bytes) -> None:
+        """The first two events, the last one, or an error."""
+        event = object_in(data)
+        kind = str(event.get("type") or "")
+        if kind == "error" or (not kind and "error" in event):
+            self._last = self._last._replace(failed=error_message(event) or "error")
+        elif kind.startswith("response.") and (row := fields(event.get("response"))):
+            self._last = said(row, model=self._last.model)
+
+    def seen(self) -> Seen:
+        """Usage and ending so far."""
+        return self._last._replace(text_bytes=self.text_bytes)
+
+
+def said(row: Mapping[str, Any], *, model: str = "") -> Seen:
+    """What a response says about itself.
+
+    Args:
+        row: the object.
+        model: where it names none.
+    """
+    status = str(row.get("status") or "")
+    usage: Usage | None = counted(row.get("usage"))
+    if usage is not None:
+        details = fields(fields(row.get("usage")).get("input_tokens_details"))
+        usage = replace(usage, tokens_cache_write=count(details.get("cache_write_tokens")))
+    reason = fields(row.get("incomplete_details")).get("reason")
+    return Seen(
+        usage,
+        model=str(row.get("model") or model),
+        finish_reason=str(reason or status),
+        complete=status in ("completed", "incomplete"),
+        failed=(error_message(row) or "error") if row.get("error") else "",
+    )
+
+
+def _opening(head: _Head) -> bytes:
+    """Instructions and first item; a text is the item that it stands for, as it will be in the next turn's body."""
+    if isinstance(head.input, str):
+        beginning = wirejson.written(user_item(head.input))
+    else:
+        beginning = bytes(head.input[0]) if head.input else b""
+    return (head.instructions or "").encode() + beginning
+
+
+def user_item(text: str) -> dict[str, Any]:
+    """The item that a text as `input` stands for."""
+    return {"type": "message", "role": "user", "content": text}
+
+
+def _attached(value: Any) -> tuple[int, int]:
+    """How many images, sounds, files and references a decoded input holds, and the bytes of data in them."""
+    if isinstance(value, list):
+        pairs = [_attached(item) for item in cast("list[Any]", value)]
+        return sum(found for found, _ in pairs), sum(inline for _, inline in pairs)
+    if not isinstance(value, dict):
+        return 0, 0
+    row = cast("dict[str, Any]", value)
+    kind = row.get("type")
+    if kind in _UNBOUNDED or (kind is None and "id" in row and "role" not in row):
+        data = [row.get("image_url"), row.get("file_data"), fields(row.get("input_audio")).get("data")]
+        return 1, sum(len(one) for one in data if isinstance(one, str))
+    if kind == "computer_call_output":
+        return 1, len(str(fields(row.get("output")).get("image_url") or ""))
+    found, inline = _attached(row.get("content"))
+    more, further = _attached(row.get("output"))
+    return found + more, inline + further
+
+
+def _frame(peek: Peek, id: str, created_s: int) -> Frame:
+    given: Mapping[str, Any] = Given.body(peek.body).row if isinstance(peek, ResponsesPeek) else {}
+    return Frame(given, model=peek.model, id=id, created_s=created_s)
