@@ -117,13 +117,7 @@ class Journal:
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
         self._number = 0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError("store.cannot_create", where=folder, problem=error.strerror) from error
-        self._hold = held(folder)
-        if self._hold is None:
-            raise StoreError("ledger.journal_taken", where=folder)
+        self._hold: int | None = _own(folder)
         self._open: dict[str, tuple[Position, int]] = {}
         """Where each open entry is, and the room that is promised to its ending."""
         self._promised = 0
@@ -332,6 +326,24 @@ class Journal:
             except OSError as error:
                 segment.dirty = True
                 raise trouble(segment.path, error) from error
+
+
+def _own(folder: Path) -> int:
+    """Make the folder, locked from the moment at which others can see it."""
+    hidden = folder.with_name(f".{folder.name}-{os.getpid()}")
+    try:
+        hidden.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError("store.cannot_create", where=folder, problem=error.strerror) from error
+    hold = held(hidden)
+    try:
+        hidden.rename(folder)
+    except OSError as error:
+        removed(hidden)
+        raise StoreError("ledger.journal_taken", where=folder) from error
+    if hold is None:  # pragma: no cover - the name is ours alone
+        raise StoreError("ledger.journal_taken", where=folder)
+    return hold
 
 
 def removed(folder: Path) -> None:

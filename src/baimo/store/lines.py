@@ -36,6 +36,23 @@ LONGEST = 200
 _USAGE = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write", "estimated")
 _TRUTHS = ("estimated", "streamed")
 _FLOATS = ("latency_ms", "queue_ms", "first_byte_ms")
+_NEVER_NULL = (
+    *("at_ms", "estimated", "attempts", "streamed", "charged_micros", "charged_tokens", "unsure", "limits"),
+)
+_NUMBERS = (
+    *_NEVER_NULL,
+    *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write", "began_ms"),
+    *(
+        "cost_micros",
+        "cost_rest",
+        "http_status",
+        "price_in",
+        "price_out",
+        "price_cached",
+        "price_cache_write",
+    ),
+    "price_call",
+)
 _encode = msgspec.msgpack.Encoder().encode
 _INTEGER = 1 << 63
 
@@ -47,7 +64,7 @@ def row_of(e: Entry) -> Row:
         e.id, e.at_ms, e.surface, e.model, e.model_used[:LONGEST], e.run, e.tenant, e.key, e.status, e.tokens_in,
         e.tokens_out, e.tokens_cached, e.tokens_reasoning, 1 if e.estimated else 0, e.cost_micros, e.currency,
         None if latency is None else latency + 0.0,
-        e.attempts, e.request_hash, e.config_hash, e.tags, e.began_ms, e.asked[:LONGEST], e.route, e.http_status,
+        e.attempts, e.request_hash, e.config_hash, e.tags, e.began_ms, e.asked, e.route, e.http_status,
         1 if e.streamed else 0,
         None if queue is None else queue + 0.0,
         None if first is None else first + 0.0,
@@ -85,15 +102,15 @@ def line_of(row: Row) -> bytes:
 
 
 def clean(row: Row) -> Row:
-    """The row with everything replaced that a database would refuse or change: a line is never lost for its form."""
-    return tuple([_clean(value) for value in row])
+    """The row with everything replaced that a database would refuse or change: no line is lost for its form."""
+    return tuple([_clean(name, value) for name, value in zip(COLUMNS, row, strict=True)])
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, int):
-        return max(-_INTEGER, min(_INTEGER - 1, int(value)))
-    return value
+def _clean(name: str, value: Any) -> Any:
+    if name in _FLOATS:
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    if name in _NUMBERS:
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            return max(-_INTEGER, min(_INTEGER - 1, int(value)))
+        return 0 if name in _NEVER_NULL else None
+    return str(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
