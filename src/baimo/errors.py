@@ -143,10 +143,19 @@ class RateLimited(ProviderError):
 
 
 class Unreachable(ProviderError):
-    """No connection, or a timeout; check the address and the server."""
+    """No connection, or a timeout; check the address and the server.
+
+    `sent` is False where not a byte of the request can have been taken, so that sending it again is safe. `stage` is
+    dns, connect, tls, proxy, write, first_byte or body; empty where nobody looked.
+    """
 
     http_status = 502
     retryable = True
+
+    def __init__(self, key: str, /, *, sent: bool = True, stage: str = "", **facts: object) -> None:
+        super().__init__(key, **facts)
+        self.sent = sent
+        self.stage = stage
 
 
 class BadReply(ProviderError):

@@ -42,6 +42,11 @@ class Parked(Generic[Value]):
         """The value is there, or will never come."""
         return self._set
 
+    @property
+    def given(self) -> Value | None:
+        """The value, if it was set."""
+        return self._value
+
     def set(self, value: Value) -> None:
         """Resume the waiter with this value. The first of several wins."""
         if not self._set:
