@@ -20,7 +20,6 @@ from baimo.gateway.failures import AttemptFailed, of_server
 from baimo.gateway.limits import merged
 from baimo.gateway.observe import Observer
 from baimo.gateway.passing import Passing
-from baimo.gateway.policy import masks
 from baimo.gateway.settling import Books
 from baimo.gateway.strategies import Latencies
 from baimo.gateway.terms import Terms, TermsBook
@@ -96,11 +95,8 @@ class Attempts:
         grant.entry.attempts += 1
         asked_at = ways.now()
         try:
-            mask = (
-                not terms.vendor.inside and masks(ways.settings.policy, call.tenant) and call.surface.neutral
-            )
-            if mask or terms.vendor.protocol != call.surface.protocol:
-                answer = await ways.translated.ask(call, grant, mask=mask)
+            if terms.masked or terms.vendor.protocol != call.surface.protocol:
+                answer = await ways.translated.ask(call, grant, mask=terms.masked)
             else:
                 answer = await ways.passing.ask(call, grant, self._upstream(terms.vendor.name))
         except AttemptFailed as failure:

@@ -89,7 +89,19 @@ class Bounds:
         tokens_in = self.tokens_in(peek)
         tokens_out = self.tokens_out(peek, surface)
         if not self.priced:
-            return Bound(tokens_in + tokens_out, None)
+            return Bound(tokens_in * peek.answers + tokens_out, None)
+        if len(self._ceilings) == 1:
+            _, _, price_in, price_out, price_call = self._ceilings[0]
+            most = (tokens_in * price_in + price_call * MICROS) * peek.answers + tokens_out * price_out
+        else:
+            most = self._dearest(peek, tokens_in, tokens_out)
+        micros = -(-most // MICROS)
+        if self._rate != 1.0:
+            micros = ceil(micros * self._rate)
+        return Bound(tokens_in * peek.answers + tokens_out, micros)
+
+    def _dearest(self, peek: Peek, tokens_in: int, tokens_out: int) -> int:
+        """Over all tiers that the prompt may fall into; in millionths of a micro-unit."""
         most = 0
         for above, upto, price_in, price_out, price_call in self._ceilings:
             if tokens_in > above or not above:
@@ -97,10 +109,7 @@ class Bounds:
                 exact = prompt * peek.answers * price_in + tokens_out * price_out
                 exact += price_call * peek.answers * MICROS
                 most = max(most, exact)
-        micros = -(-most // MICROS)
-        return Bound(
-            tokens_in * peek.answers + tokens_out, micros if self._rate == 1.0 else ceil(micros * self._rate)
-        )
+        return most
 
 
 def _ceilings(price: Price) -> tuple[Ceiling, ...] | None:

@@ -25,7 +25,7 @@ from baimo.gateway.failures import AttemptFailed
 from baimo.gateway.heads import head
 from baimo.gateway.ids import RecordIds
 from baimo.gateway.observe import Observer
-from baimo.gateway.policy import cache_modes, data_class
+from baimo.gateway.policy import cache_modes
 from baimo.gateway.routing import Router
 from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
 from baimo.gateway.surface import Peek
@@ -72,6 +72,8 @@ class Gateway:
         self._parts = parts
         self._most = parts.settings.serve.max_in_flight
         self._timeout_s = parts.settings.serve.call_timeout_s
+        self._cache_open = parts.settings.policy.cache != "off"
+        self._keyed = hashlib.blake2b(digest_size=16, key=parts.secret)
         self._durable = parts.settings.ledger.durability == "answer"
 
     async def serve(self, call: Call) -> None:
@@ -112,11 +114,12 @@ class Gateway:
         parts, key, tenant, headers = self._parts, call.key, call.tenant, call.headers
         surface, books = call.surface.name, parts.books
         peek = call.surface.peek(call.body, headers)
-        data = data_class(parts.settings.policy, key, tenant, headers)
         conversation = self._hash(peek.opening) if peek.opening else ""
-        choice = parts.router.choice(peek, call.surface, key, tenant, data, conversation)
+        choice, data = parts.router.choice(peek, call.surface, key, tenant, headers, conversation)
         terms = parts.terms.of(key, tenant, choice.model, choice.route)
-        kept, cache_key = await self._looked_up(call, peek)
+        kept, cache_key = None, ""
+        if self._cache_open or tenant.cache != "off":
+            kept, cache_key = await self._looked_up(call, peek)
         bound = NOTHING if kept is not None else terms.bound(peek, surface)
         now_ms, asked_at = parts.wall_ms(), parts.now()
         reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
@@ -327,7 +330,9 @@ class Gateway:
             )
 
     def _hash(self, data: bytes) -> str:
-        return hashlib.blake2b(data, digest_size=16, key=self._parts.secret).hexdigest()
+        hashed = self._keyed.copy()
+        hashed.update(data)
+        return hashed.hexdigest()
 
 
 def _waiting(error: BaimoError) -> Headers:

@@ -19,17 +19,20 @@ def head(call: Call, grant: Grant, given: Headers, remaining: Remaining, overhea
         remaining: what is left of a limit.
         overhead_s: seconds that the gateway itself took so far.
     """
-    entry = grant.entry
-    headers = given.copy()
-    headers.append((b"x-request-id", call.request_id.encode("latin-1")))
-    headers.append((b"x-baimo-model", entry.model.encode("utf-8")))
+    entry, terms = grant.entry, grant.terms
+    model, currency = terms.shown
+    if entry.model is not terms.model.name:  # from the cache
+        model = (b"x-baimo-model", entry.model.encode("utf-8"))
+    headers = [
+        *given,
+        (b"x-request-id", call.request_id.encode("latin-1")),
+        model,
+        (b"x-baimo-overhead-ms", b"%.3f" % (overhead_s * 1000)),
+    ]
     if entry.cost_micros is not None:
-        headers.append((b"x-baimo-cost", cost(entry)))
-        headers.append((b"x-baimo-currency", entry.currency.encode("latin-1")))
-    headers.append((b"x-baimo-overhead-ms", b"%.3f" % (overhead_s * 1000)))
-    plan = grant.terms.plan
-    if plan.has_rates:
-        headers += plan.rate_headers(grant.reserved, remaining, entry.began_ms)
+        headers += ((b"x-baimo-cost", cost(entry)), currency)
+    if terms.plan.has_rates:
+        headers += terms.plan.rate_headers(grant.reserved, remaining, entry.began_ms)
     return headers
 
 

@@ -6,7 +6,7 @@ key, route and model, and everything goes through it), and names of windows put 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from baimo.core.money import MICROS
@@ -36,14 +36,8 @@ class Plan:
     """The limits on the calls of one key through one route to one model."""
 
     __slots__ = (
-        "_buckets",
-        "_made_ms",
-        "_until_ms",
-        "counts",
-        "has_cost",
-        "has_rates",
-        "has_tokens",
-        "rules",
+        *("_fixed", "_made_ms", "_moving", "_reset_s", "_resets", "_settling", "_shown", "_until_ms"),
+        *("counts", "has_cost", "has_rates", "has_tokens", "rules"),
     )
 
     def __init__(self, rules: Iterable[Rule]) -> None:
@@ -57,11 +51,21 @@ class Plan:
         self.counts: tuple[Counted, ...] = tuple(rule.limit.counts for rule in self.rules)
         """What each rule counts, in the order of the charges."""
         self.has_cost = "cost" in self.counts
-        self.has_rates = "requests" in self.counts or "tokens" in self.counts
         self.has_tokens = "tokens" in self.counts
-        self._buckets: tuple[tuple[str, int, Counted], ...] = ()
+        self.has_rates = "requests" in self.counts or self.has_tokens
+        self._fixed: list[Charge] = []
+        self._moving = tuple(place for place, kind in enumerate(self.counts) if kind in ("cost", "tokens"))
+        self._settling = tuple(place for place, kind in enumerate(self.counts) if kind != "requests")
         self._made_ms = 0
         self._until_ms = 0
+        # of each kind, the rules among which the tightest is shown
+        self._shown = tuple(
+            (_NAMES[kind], tuple(place for place, one in enumerate(self.counts) if one == kind))
+            for kind in ("requests", "tokens")
+            if kind in self.counts
+        )
+        self._reset_s = -1
+        self._resets: list[bytes] = []
 
     def charges(self, now_ms: int, tokens: int, micros: int) -> tuple[Charge, ...]:
         """What a call reserves.
@@ -73,12 +77,11 @@ class Plan:
         """
         if not self._made_ms <= now_ms < self._until_ms:
             self._name_buckets(now_ms)
-        return tuple(
-            [
-                Charge(bucket, limit, micros if counts == "cost" else tokens if counts == "tokens" else 1)
-                for bucket, limit, counts in self._buckets
-            ]
-        )
+        filled, counts = self._fixed.copy(), self.counts
+        for place in self._moving:
+            bucket, limit, _ = filled[place]
+            filled[place] = _new(Charge, (bucket, limit, micros if counts[place] == "cost" else tokens))
+        return tuple(filled)
 
     def charged(self, reserved: Sequence[Charge], tokens: int, micros: int) -> tuple[Charge, ...]:
         """What the reservations turn into.
@@ -88,14 +91,15 @@ class Plan:
             tokens: what it took, or the most that it may have taken.
             micros: likewise, money.
         """
-        amounts = {"requests": 1, "tokens": tokens, "cost": micros, "concurrency": 0}
-        own = [
-            Charge(charge[0], charge[1], amounts[kind])
-            for charge, kind in zip(reserved, self.counts, strict=False)
-        ]
+        amounts = {"cost": micros, "tokens": tokens, "concurrency": 0}
+        filled, counts = list(reserved), self.counts
+        for place in self._settling:
+            bucket, limit, _ = filled[place]
+            filled[place] = _new(Charge, (bucket, limit, amounts[counts[place]]))
         # a model that was tried before and given up: its limits count calls whose Record names it
-        own += [Charge(charge[0], charge[1], 0) for charge in reserved[len(own) :]]
-        return tuple(own)
+        for place in range(len(counts), len(filled)):
+            filled[place] = filled[place]._replace(amount=0)
+        return tuple(filled)
 
     def rate_headers(
         self, reserved: Sequence[Charge], remaining: Remaining, now_ms: int
@@ -104,33 +108,41 @@ class Plan:
 
         Source: developers.openai.com/api/docs/guides/rate-limits, "Rate limits in headers".
         """
-        nearest: dict[str, tuple[float, int, int, Rule]] = {}
-        for charge, rule in zip(reserved, self.rules, strict=False):
-            kind = rule.limit.counts
-            if kind in ("requests", "tokens"):
-                left = max(0, remaining(charge.bucket, charge.limit))
-                share = left / charge.limit
-                if kind not in nearest or share < nearest[kind][0]:
-                    nearest[kind] = (share, charge.limit, left, rule)
+        if now_ms // 1000 != self._reset_s:
+            self._reset_s = now_ms // 1000
+            ends = (window_end_ms(rule.limit.window, now_ms) for rule in self.rules)
+            # whole seconds, so that they need not be written anew for every answer
+            self._resets = [
+                b"" if end >= FOREVER_MS else duration((end // 1000 - self._reset_s) * 1000) for end in ends
+            ]
         headers: list[tuple[bytes, bytes]] = []
-        for kind, (_, limit, left, rule) in nearest.items():
-            headers.append((_NAMES[kind][0], b"%d" % limit))
-            headers.append((_NAMES[kind][1], b"%d" % left))
-            end = window_end_ms(rule.limit.window, now_ms)
-            if end < FOREVER_MS:
-                headers.append((_NAMES[kind][2], duration(max(0, end - now_ms))))
+        for names, places in self._shown:
+            place = places[0]
+            bucket, limit, _ = reserved[place]
+            left = remaining(bucket, limit)
+            for other in places[1:]:
+                also = remaining(reserved[other][0], reserved[other][1])
+                if also * limit < left * reserved[other][1]:
+                    place, left, limit = other, also, reserved[other][1]
+            headers.append((names[0], b"%d" % limit))
+            headers.append((names[1], b"%d" % left if left > 0 else b"0"))
+            if self._resets[place]:
+                headers.append((names[2], self._resets[place]))
         return headers
 
     def _name_buckets(self, now_ms: int) -> None:
-        ends = [window_end_ms(rule.limit.window, now_ms) for rule in self.rules]
-        self._buckets = tuple(
-            (bucket_of(rule.scope, rule.name, rule.limit, now_ms), rule.limit.amount, rule.limit.counts)
+        self._fixed = [
+            Charge(bucket_of(rule.scope, rule.name, rule.limit, now_ms), rule.limit.amount, 1)
             for rule in self.rules
-        )
+        ]
         self._made_ms = now_ms
-        self._until_ms = min(ends, default=FOREVER_MS)
+        self._until_ms = min(
+            (window_end_ms(rule.limit.window, now_ms) for rule in self.rules), default=FOREVER_MS
+        )
 
 
+# a NamedTuple's own constructor takes twice as long
+_new: Callable[[type[Charge], tuple[str, int, int]], Charge] = tuple.__new__  # pyright: ignore[reportUnknownVariableType]
 _NAMES = {
     kind: tuple(f"x-ratelimit-{part}-{kind}".encode() for part in ("limit", "remaining", "reset"))
     for kind in ("requests", "tokens")

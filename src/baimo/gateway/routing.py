@@ -15,7 +15,7 @@ from baimo.core.tenant import DataClass, Key, Tenant
 from baimo.errors import CallRefused, ConfigError, Forbidden, NotSupported, UnknownModel
 from baimo.gateway.call import Choice
 from baimo.gateway.keyring import permits_name, permits_surface
-from baimo.gateway.policy import may_leave
+from baimo.gateway.policy import data_class, masks, may_leave
 from baimo.gateway.strategies import Draw, Signals, ordered
 from baimo.gateway.surface import Peek, Surface
 from baimo.settings import RouteSettings, Settings
@@ -50,6 +50,7 @@ class Road(NamedTuple):
 
     key: Key
     tenant: Tenant
+    data: DataClass
     node: Route | Model
     choice: Choice | None
     """The answer, where nothing needs to be drawn, measured or reckoned."""
@@ -89,39 +90,46 @@ class Router:
             self._built(name, ())
         if settings.serve.default_model and settings.serve.default_model not in self.routes:
             names.model(settings.serve.default_model)
-        self._roads: dict[tuple[str, str, str, DataClass], Road] = {}
+        self._roads: dict[tuple[str, str, str, bytes | None], Road] = {}
 
     def choice(
-        self, peek: Peek, surface: Surface, key: Key, tenant: Tenant, data: DataClass, conversation: str
-    ) -> Choice:
-        """Which model answers, and what to try next.
+        self,
+        peek: Peek,
+        surface: Surface,
+        key: Key,
+        tenant: Tenant,
+        headers: Mapping[bytes, bytes],
+        conversation: str,
+    ) -> tuple[Choice, DataClass]:
+        """Which model answers, and what to try next; and the data class that this heeds.
 
         Args:
             peek: names the model and bounds the prompt.
             surface: must be spoken or translatable.
             key: its patterns decide what may be asked for.
             tenant: whose call it is.
-            data: class of what is sent.
+            headers: may make the data class stricter.
             conversation: hash that keeps a conversation with its model; empty = draw anew.
 
         Raises:
             UnknownModel: no such name, or none that this key may use; names the nearest that it may.
             Forbidden: the key may not use it, or the data may not go there.
             NotSupported: none of the models can do this.
-            CallRefused: no model was named and there is no default.
+            CallRefused: no model was named and there is no default, or a header says nothing that is known.
         """
         asked = peek.model or self._settings.serve.default_model
-        place = (key.public, asked, surface.name, data)
+        place = (key.public, asked, surface.name, headers.get(b"x-baimo-data-class"))
         road = self._roads.get(place)
         if road is None or road.key is not key or road.tenant is not tenant:
+            data = data_class(self._settings.policy, key, tenant, headers)
             road = self._road(asked, surface, key, tenant, data)
             if len(self._roads) >= _REMEMBERED:
                 self._roads.clear()
             self._roads[place] = road
         if road.choice is not None:
-            return road.choice
+            return road.choice, road.data
         draw = Draw(self._signals, peek, surface.name, conversation, self._chance)
-        return _choice(asked, road.node, draw)
+        return _choice(asked, road.node, draw), road.data
 
     def offered(self, key: Key) -> list[tuple[str, Model | Route]]:
         """Everything that this key may ask for, routes first."""
@@ -148,10 +156,15 @@ class Router:
         inside = self._pruned(node, lambda model: self._may_go(model, data))
         if inside is None:
             raise Forbidden("gateway.stays_inside", name=asked, data=data)
+        if masks(self._settings.policy, tenant) and not surface.neutral:
+            # what cannot be read cannot be replaced
+            inside = self._pruned(inside, lambda model: self._names.vendor(model.vendor).inside)
+            if inside is None:
+                raise Forbidden("gateway.cannot_mask", name=asked, surface=surface.name)
         able = self._pruned(inside, lambda model: self._can(model, surface))
         if able is None:
             raise NotSupported("gateway.not_able", name=asked, surface=surface.name)
-        return Road(key, tenant, able, _fixed(asked, able))
+        return Road(key, tenant, data, able, _fixed(asked, able))
 
     def _direct(self, asked: str, key: Key) -> Model:
         try:

@@ -17,6 +17,7 @@ from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import Forbidden
 from baimo.gateway.bound import Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
+from baimo.gateway.policy import masks
 from baimo.gateway.routing import Names
 from baimo.gateway.surface import Peek
 from baimo.settings import Settings
@@ -28,18 +29,8 @@ class Terms:
     """Of one key, route and model."""
 
     __slots__ = (
-        "bounds",
-        "currency",
-        "flat",
-        "key",
-        "model",
-        "plan",
-        "price",
-        "rate",
-        "tags",
-        "tenant",
-        "unpriced_ok",
-        "vendor",
+        *("bounds", "currency", "flat", "key", "masked", "model", "plan", "price", "rate", "shown", "tags"),
+        *("tenant", "unpriced_ok", "vendor"),
     )
 
     def __init__(
@@ -59,6 +50,13 @@ class Terms:
         """The rates, where they do not depend on the prompt's length."""
         self.bounds = Bounds(model, rate=self.rate, assumed_output=settings.ledger.assumed_output)
         self.tags = json.dumps(dict(key.tags), ensure_ascii=False, separators=(",", ":"))
+        self.masked = not vendor.inside and masks(settings.policy, tenant)
+        """Personal data is replaced before it goes to this model."""
+        self.shown = (
+            (b"x-baimo-model", model.name.encode("utf-8")),
+            (b"x-baimo-currency", self.currency.encode("latin-1")),
+        )
+        """Headers that are the same for every answer."""
         self.unpriced_ok = settings.ledger.unpriced == "allow"
 
     def bound(self, peek: Peek, surface: str) -> Bound:

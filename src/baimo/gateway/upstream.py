@@ -80,11 +80,9 @@ class Upstream:
         self._host = f"{base.host}:{base.port}" if base.explicit_port else str(base.host)
         self._now = now
         self._base_headers: Headers = []
-        self._places: dict[str, Place] = {}
-        self._lines: dict[bytes, Lines] = {}
+        self._out: dict[tuple[str, str, bytes], Outbound] = {}
         self._secrets: tuple[str, ...] = ()
         self._read_at = float("-inf")
-        self._targets: dict[tuple[str, str], bytes] = {}
 
     def outbound(self, surface: Surface, model: Model, given: Mapping[bytes, bytes]) -> Outbound:
         """Where and with which headers a call is sent.
@@ -100,35 +98,27 @@ class Upstream:
         """
         if self._now() - self._read_at > KEY_AGE_S:
             self._read(model)
-        place = (surface.target, model.upstream if "azure" in self.quirks else "")
-        target = self._targets.get(place)
-        if target is None:
-            if len(self._targets) > 1024:
-                self._targets.clear()
-            target = self._targets[place] = self._target(*place)
-        return Outbound(self._origin, target, self._headers(given), self._place(model))
-
-    def _headers(self, given: Mapping[bytes, bytes]) -> Lines:
         content_type = given.get(b"content-type", b"application/json")
-        passed = [(name, given[name]) for name in PASSED_ON if name in given]
-        if not passed and content_type in self._lines:
-            return self._lines[content_type]
-        headers = [*self._base_headers, (b"content-type", content_type), *passed]
+        place = (surface.target, model.name, content_type)
+        out = self._out.get(place)
+        if out is None or any(name in given for name in PASSED_ON):
+            out = self._made(surface, model, given, content_type)
+            if len(self._out) > 1024:  # a multipart body's type holds a boundary of its own
+                self._out.clear()
+            if not any(name in given for name in PASSED_ON):
+                self._out[place] = out
+        return out
+
+    def _made(
+        self, surface: Surface, model: Model, given: Mapping[bytes, bytes], content_type: bytes
+    ) -> Outbound:
+        headers = [*self._base_headers, (b"content-type", content_type)]
+        headers += [(name, given[name]) for name in PASSED_ON if name in given]
         if self.vendor.protocol == "anthropic" and b"anthropic-version" not in given:
             headers.append((b"anthropic-version", ANTHROPIC_VERSION))
-        made = lines(headers)
-        if not passed and len(self._lines) < 64:  # a multipart body's type holds a boundary of its own
-            self._lines[content_type] = made
-        return made
-
-    def _place(self, model: Model) -> Place:
-        place = self._places.get(model.name)
-        if place is None:
-            if len(self._places) > 1024:
-                self._places.clear()
-            place = Place(host=self._host, model=model.name, key=self._reference, secrets=self._secrets)
-            self._places[model.name] = place
-        return place
+        target = self._target(surface.target, model.upstream if "azure" in self.quirks else "")
+        place = Place(host=self._host, model=model.name, key=self._reference, secrets=self._secrets)
+        return Outbound(self._origin, target, lines(headers), place)
 
     def usable(self) -> bool:
         """Whether its key is there."""
@@ -186,8 +176,7 @@ class Upstream:
                 "providers.unprintable_key", provider=self.vendor.name, key=self._reference or "–"
             )
         self._base_headers = list(named.items())
-        self._lines.clear()
-        self._places.clear()
+        self._out.clear()
         self._secrets, self._read_at = tuple(filter(None, secrets)), self._now()
 
     def _key_header(self, key: str) -> tuple[bytes, bytes]:
