@@ -1,0 +1,367 @@
+"""Conversations that clients of the Responses API continue by id: what was said before is kept here, not at a vendor.
+
+Prevents three failures: a tenant that continues another's conversation, because all share the vendor's account; a
+prompt whose length nobody knew before it was paid for, because the vendor adds the turns before; and a conversation
+that cannot go on with another model.
+
+Before the call, `begun` writes the earlier turns into the body. After it, `Remembering` keeps what the client was told:
+it holds the last bytes of the answer back until the turn is kept, so that its id can be used at once, in any process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from baimo.errors import CallRefused, NotFound
+from baimo.gateway.call import Reply
+from baimo.gateway.surface import Seen
+from baimo.server.surfaces import wirejson
+from baimo.server.surfaces.messages_answer import own_id
+from baimo.server.surfaces.responses import user_item
+from baimo.server.surfaces.responses_answer import PREVIOUS
+from baimo.server.surfaces.sse import LineWatch
+from baimo.store.responses import DAYS, KeptResponse
+
+log = logging.getLogger(__name__)
+_ENDS = ("response.completed", "response.incomplete")
+_LIMIT = 100
+"""Most items on one page of a list."""
+
+
+class ResponseMemory(Protocol):
+    """Keeps turns per tenant: `store.responses.Responses`. Blocks on the database; called from a thread."""
+
+    def put(self, kept: KeptResponse) -> None:
+        """Keep a turn, and the turns before it for as long."""
+        ...
+
+    def get(self, tenant: str, id: str) -> KeptResponse | None:
+        """A tenant's turn."""
+        ...
+
+    def turns(self, tenant: str, id: str) -> Sequence[KeptResponse]:
+        """A turn and all before it, the first one first; empty when one of them is not kept."""
+        ...
+
+    def delete(self, tenant: str, id: str) -> bool:
+        """Forget a turn; whether there was one."""
+        ...
+
+
+class _Head(msgspec.Struct):
+    input: str | list[msgspec.Raw] | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+
+
+_head = msgspec.json.Decoder(_Head).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_MEMBERS = frozenset({"model", "input", "store", "stream", "previous_response_id", PREVIOUS})
+
+
+class Turn(NamedTuple):
+    """A call of the Responses API with everything that was said before."""
+
+    body: bytes
+    """The request, complete in itself."""
+    given: bytes
+    """JSON list of the items that the client sent this time."""
+    tenant: str
+    key: str
+    kept: bool
+    """Whether the client wants it kept: `store`."""
+    conversation: str = ""
+    previous: str = ""
+
+    def answered(self, response: bytes) -> KeptResponse | None:
+        """What is to be kept with this answer; None when it is no response that can be continued."""
+        try:
+            row = msgspec.json.decode(response, type=_Answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if not row.id or row.status not in ("completed", "incomplete"):
+            return None
+        return KeptResponse(
+            id=row.id,
+            tenant=self.tenant,
+            key=self.key,
+            conversation=self.conversation or row.id,
+            previous=self.previous,
+            given=self.given,
+            response=response,
+        )
+
+
+class _Answer(msgspec.Struct):
+    id: str = ""
+    status: str = ""
+
+
+async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -> Turn:
+    """The turn that a request begins; the database is asked only if it continues another.
+
+    Args:
+        body: as the client sent it.
+        memory: where turns are kept.
+        tenant: who asks; only its own turns are found.
+        key: public part of the key that asks.
+
+    Raises:
+        CallRefused: the body cannot be read, or the turn to go on from is not kept for this tenant.
+    """
+    head = wirejson.read(_head, body)
+    given = _listed(head.input)
+    written = wirejson.written(given)
+    kept = head.store is not False
+    before = head.previous_response_id
+    if before is None:
+        return Turn(body, written, tenant, key, kept)
+    turns = await asyncio.to_thread(memory.turns, tenant, before)
+    if not turns:
+        raise CallRefused("responses.unknown_previous", field="previous_response_id", id=before, days=DAYS)
+    earlier = [item for turn in turns for item in (*_items(turn.given), *_said(turn))]
+    members = wirejson.opened(body, _MEMBERS)
+    members.pop("previous_response_id", None)
+    members |= {"input": [*earlier, *given], PREVIOUS: before}
+    whole = wirejson.written(members)
+    return Turn(whole, written, tenant, key, kept, turns[0].id, before)
+
+
+class Remembering:
+    """Implements `Reply`: hands everything on, and keeps a turn before its client learns that it is over.
+
+    Args:
+        reply: the client's side.
+        turn: what is answered.
+        memory: where turns are kept.
+    """
+
+    def __init__(self, reply: Reply, turn: Turn, memory: ResponseMemory) -> None:
+        self._reply = reply
+        self._turn = turn
+        self._memory = memory
+        self._watch = _Last()
+        self._held: list[bytes] = []
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """The client has left."""
+        return self._reply.gone
+
+    @property
+    def started(self) -> bool:
+        """The head was sent, or will be in a moment."""
+        return self._reply.started or self._task is not None
+
+    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """A complete answer; one that can be continued is kept first."""
+        kept = self._turn.answered(body) if status == 200 else None
+        if kept is None:
+            self._reply.whole(status, headers, body)
+            return
+        self._task = asyncio.ensure_future(self._whole(kept, status, headers, body))
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The head of a stream."""
+        self._reply.start(status, headers)
+
+    def write(self, piece: bytes) -> None:
+        """A piece; the one with the last event, and what follows it, waits."""
+        if self._task is not None:
+            self._held.append(piece)
+            return
+        self._watch.feed(piece)
+        last, self._watch.response = self._watch.response, b""
+        kept = self._turn.answered(last) if last else None
+        if kept is None:
+            self._reply.write(piece)
+            return
+        self._held.append(piece)
+        self._task = asyncio.ensure_future(self._last(kept))
+
+    def end(self) -> None:
+        """The stream is over."""
+        if self._task is None:
+            self._reply.end()
+        else:
+            self._ended = True
+
+    def abort(self) -> None:
+        """Break the connection."""
+        self._held.clear()
+        self._reply.abort()
+
+    def drained(self) -> Awaitable[None] | None:
+        """None = write on."""
+        return self._reply.drained()
+
+    async def _whole(
+        self, kept: KeptResponse, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        await self._put(kept)
+        self._reply.whole(status, headers, body)
+
+    async def _last(self, kept: KeptResponse) -> None:
+        await self._put(kept)
+        for piece in self._held:
+            self._reply.write(piece)
+        self._held.clear()
+        self._task = None
+        if self._ended:
+            self._reply.end()
+
+    async def _put(self, kept: KeptResponse) -> None:
+        try:
+            await asyncio.to_thread(self._memory.put, kept)
+        except Exception:
+            # the answer is there and paid for: that it cannot be continued is no reason to withhold it
+            log.exception("response %s of tenant %r is not kept", kept.id, kept.tenant)
+
+
+class _Last(LineWatch):
+    """Finds the response in the last event of a stream."""
+
+    def __init__(self) -> None:
+        marks = tuple(f'"{kind}"'.encode() for kind in _ENDS)
+        super().__init__(marks=marks, opener=b"\0", overhead=0)
+        self.response = b""
+
+    def read(self, data: bytes) -> None:
+        """An event that may be the last."""
+        try:
+            event = msgspec.json.decode(data, type=_Event)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        if event.type in _ENDS:
+            self.response = bytes(event.response)
+
+    def seen(self) -> Seen:
+        """Nothing: others look at usage."""
+        return Seen(None)
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    response: msgspec.Raw = msgspec.Raw(b"")
+
+
+# the routes beside POST /v1/responses
+
+
+def retrieved(memory: ResponseMemory, *, tenant: str, id: str) -> bytes:
+    """The body of `GET /v1/responses/{id}`.
+
+    Raises:
+        NotFound: it is not kept for this tenant.
+    """
+    return _found(memory, tenant, id).response
+
+
+def deleted(memory: ResponseMemory, *, tenant: str, id: str) -> bytes:
+    """The body of `DELETE /v1/responses/{id}`, which forgets it.
+
+    Raises:
+        NotFound: it is not kept for this tenant.
+    """
+    if not memory.delete(tenant, id):
+        raise NotFound("responses.unknown", id=id, days=DAYS)
+    return wirejson.written({"id": id, "object": "response", "deleted": True})
+
+
+def input_items(
+    memory: ResponseMemory,
+    *,
+    tenant: str,
+    id: str,
+    limit: int = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: str = "",
+) -> bytes:
+    """The body of `GET /v1/responses/{id}/input_items`: what this turn's request brought.
+
+    Args:
+        memory: where turns are kept.
+        tenant: who asks.
+        id: of the response.
+        limit: most items of a page, 1 to 100.
+        order: asc = as they were sent.
+        after: id of the last item of the page before.
+
+    Raises:
+        NotFound: it is not kept for this tenant.
+        CallRefused: `limit` or `after` is wrong.
+    """
+    if not 1 <= limit <= _LIMIT:
+        raise CallRefused("surfaces.wrong_type", field="limit", expected=f"1 … {_LIMIT}", got=limit)
+    rows = [_shown(item, id, number) for number, item in enumerate(_items(_found(memory, tenant, id).given))]
+    if order == "desc":
+        rows.reverse()
+    if after:
+        place = next((number for number, row in enumerate(rows) if row["id"] == after), None)
+        if place is None:
+            raise CallRefused("surfaces.wrong_type", field="after", expected="id", got=after)
+        rows = rows[place + 1 :]
+    page = rows[:limit]
+    body = {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(rows) > limit,
+    }
+    return wirejson.written(body)
+
+
+def _found(memory: ResponseMemory, tenant: str, id: str) -> KeptResponse:
+    kept = memory.get(tenant, id)
+    if kept is None:
+        raise NotFound("responses.unknown", id=id, days=DAYS)
+    return kept
+
+
+def _shown(item: msgspec.Raw, id: str, number: int) -> dict[str, Any]:
+    """An item as lists show it: with an id, a type, and its text as a part."""
+    row: dict[str, Any] = msgspec.json.decode(item)
+    said = {name: value for name, value in row.items() if value is not None}
+    shown = {"id": f"{own_id('item', id)}_{number}", "type": "message", "status": "completed", **said}
+    if isinstance(row.get("content"), str):
+        part: dict[str, Any] = {"type": "input_text", "text": row["content"]}
+        if row.get("role") == "assistant":
+            part |= {"type": "output_text", "annotations": []}
+        shown["content"] = [part]
+    return shown
+
+
+def _said(turn: KeptResponse) -> list[msgspec.Raw]:
+    """What a turn's answer adds to the conversation. Items that a model behind us made carry ids that no vendor knows
+    and reasoning that no other model can read: neither goes on."""
+    output: list[msgspec.Raw] = msgspec.json.decode(turn.response, type=_Output).output
+    tail = turn.id.partition("_")[2]
+    said: list[msgspec.Raw] = []
+    for item in output:
+        row: dict[str, Any] = msgspec.json.decode(item)
+        own, _, number = str(row.get("id") or "").partition("_")[2].rpartition("_")
+        if own != tail or not number.isdigit():
+            said.append(item)  # as its vendor wrote it
+        elif row["type"] != "reasoning":
+            for name in ("id", "status"):
+                row.pop(name, None)
+            said.append(msgspec.Raw(wirejson.written(row)))
+    return said
+
+
+class _Output(msgspec.Struct):
+    output: list[msgspec.Raw] = []
+
+
+def _listed(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
+    if isinstance(given, str):
+        return [msgspec.Raw(wirejson.written(user_item(given)))]
+    return given or []
