@@ -76,9 +76,14 @@ def tallies(half: str) -> dict[str, Tally]:
     return counts
 
 
+def table(half: str) -> str:
+    """The figures as docs/findings/pii.md prints them."""
+    rows = [f"| kind ({half}) | labels | precision | recall | covered |", "|---|---|---|---|---|"]
+    for kind, tally in sorted(tallies(half).items(), key=lambda item: (item[0] == "all", item[0])):
+        share = tally.covered / tally.labels if tally.labels else 1.0
+        rows.append(f"| {kind} | {tally.labels} | {tally.precision:.3f} | {tally.recall:.3f} | {share:.3f} |")
+    return "\n".join(rows)
+
+
 if __name__ == "__main__":
-    for half in SETS:
-        print(f"\n| kind ({half}) | labels | precision | recall | covered |\n|---|---|---|---|---|")
-        for kind, tally in sorted(tallies(half).items(), key=lambda item: (item[0] == "all", item[0])):
-            share = tally.covered / tally.labels if tally.labels else 1.0
-            print(f"| {kind} | {tally.labels} | {tally.precision:.3f} | {tally.recall:.3f} | {share:.3f} |")
+    print("\n\n".join(map(table, SETS)))

@@ -6,10 +6,12 @@ set is made of what rules cannot or hardly find, so that nobody takes the other 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from baimo.pii.find import KINDS
-from tests.pii.labelled import cases, tallies
+from tests.pii.labelled import cases, table, tallies
 
 CHECKED = ("card", "cn_bank_card", "cn_id", "cn_uscc", "iban")
 """Kinds with a check digit: there is no excuse for an error."""
@@ -51,3 +53,11 @@ def test_hard_cases_are_found_in_part_and_seldom_wrongly() -> None:
     assert tally.recall >= 0.55
     assert tally.precision >= 0.94
     assert tally.recall < 1.0, "the hard set is no longer hard: write harder cases"
+
+
+@pytest.mark.parametrize("half", ["held_out", "hard"])
+def test_the_page_states_what_is_measured(half: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "findings" / "pii.md"
+    assert table(half) in page.read_text("utf-8"), (
+        "run `python -m tests.pii.labelled` and put its tables there"
+    )
