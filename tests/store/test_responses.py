@@ -35,8 +35,11 @@ def responses(database: Database, clock: Clock) -> Responses:
     return Responses(database, clock)
 
 
-def turn(id: str, *, tenant: str = "acme", previous: str = "", conversation: str = "") -> KeptResponse:
+def turn(
+    id: str, *, tenant: str = "acme", previous: str = "", conversation: str = "", items: tuple[str, ...] = ()
+) -> KeptResponse:
     return KeptResponse(
+        items=items,
         id=id,
         tenant=tenant,
         key="ab12cd34ef56",
@@ -122,3 +125,19 @@ def test_a_chain_that_bites_its_tail_ends(responses: Responses) -> None:
 
 def test_nothing_of_what_was_said_is_shown_by_accident() -> None:
     assert "question" not in repr(turn("a"))
+
+
+def test_a_turn_is_found_by_the_items_of_its_answer(responses: Responses, database: Database) -> None:
+    responses.put(turn("a", items=("msg_1", "fc_1", "msg_1")))
+    responses.put(turn("b", items=("msg_2",)))
+    responses.put(turn("o", tenant="other", items=("msg_1",)))
+    assert [one.id for one in responses.holding("acme", ["msg_1", "fc_1"])] == ["a"]
+    assert {one.id for one in responses.holding("acme", ["fc_1", "msg_2", "x"])} == {"a", "b"}
+    assert [one.id for one in responses.holding("other", ["msg_1", "msg_2"])] == ["o"]
+    responses.put(turn("a", items=("msg_1",)))
+    assert responses.holding("acme", ["fc_1"]) == []
+    assert responses.delete("acme", "a")
+    assert responses.holding("acme", ["msg_1"]) == []
+    responses.forget("acme")
+    with database.reading() as connection:
+        assert connection.execute(select(tables.response_items.c.tenant)).scalars().all() == ["other"]

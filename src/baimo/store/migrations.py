@@ -124,6 +124,11 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, PRIMARY KEY (tenant, id))""",
             "CREATE INDEX responses_conversation ON responses (tenant, conversation)",
             "CREATE INDEX responses_expires ON responses (expires_ms)",
+            # items of answers, so that a client may name one instead of sending it again
+            """CREATE TABLE response_items (
+                tenant TEXT NOT NULL, item TEXT NOT NULL, response TEXT NOT NULL, PRIMARY KEY (tenant, item),
+                FOREIGN KEY (tenant, response) REFERENCES responses (tenant, id) ON DELETE CASCADE)""",
+            "CREATE INDEX response_items_response ON response_items (tenant, response)",
         ),
     ),
     (

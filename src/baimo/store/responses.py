@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,8 @@ class KeptResponse:
     """JSON list of the items that this turn's request brought."""
     response: bytes = field(repr=False)
     """The answer's body."""
+    items: tuple[str, ...] = ()
+    """Ids of the items in it; not read back."""
     created_ms: int = 0
     """Wall clock, milliseconds since 1970; set when it is kept."""
 
@@ -82,6 +84,13 @@ class Responses:
             # an id is given once; a vendor's that comes twice is the same response
             connection.execute(delete(table).where(table.c.tenant == kept.tenant, table.c.id == kept.id))
             connection.execute(insert(table).values(row))
+            if kept.items:
+                items, names = tables.response_items, list(dict.fromkeys(kept.items))
+                connection.execute(
+                    delete(items).where(items.c.tenant == kept.tenant, items.c.item.in_(names))
+                )
+                rows = [{"tenant": kept.tenant, "item": name, "response": kept.id} for name in names]
+                connection.execute(insert(items), rows)
 
     def get(self, tenant: str, id: str) -> KeptResponse | None:
         """A tenant's turn; None when it is not kept, or another tenant's."""
@@ -108,6 +117,14 @@ class Responses:
             found.append(_kept(row))
             id = found[-1].previous
         return found[::-1]
+
+    def holding(self, tenant: str, items: Sequence[str]) -> list[KeptResponse]:
+        """A tenant's turns whose answers hold any of these items."""
+        table, named = tables.responses, tables.response_items
+        which = select(named.c.response).where(named.c.tenant == tenant, named.c.item.in_(items))
+        query = select(table).where(table.c.tenant == tenant, table.c.id.in_(which), self._alive())
+        with self._database.reading() as connection:
+            return [_kept(row) for row in connection.execute(query).mappings()]
 
     def delete(self, tenant: str, id: str) -> bool:
         """Forget a turn; whether there was one."""

@@ -201,6 +201,13 @@ responses = Table(
     *(Column(name, BigInteger) for name in ("created_ms", "expires_ms")),
 )
 
+response_items = Table(
+    "response_items",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "item")),
+    Column("response", Text),
+)
+
 blobs = Table(
     "blobs",
     metadata,

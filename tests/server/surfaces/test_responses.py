@@ -335,7 +335,6 @@ def test_what_is_wrong_is_named_by_its_path(change: dict[str, Any], field: str) 
         ({"tools": [WEATHER, {"type": "web_search"}]}, "tools[1].type", "web_search"),
         ({"tools": [{"type": "custom", "name": "x"}]}, "tools[0].type", "custom"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "file_search"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type", "item_reference"),
         ({"input": [{"type": "web_search_call", "id": "ws"}]}, "input[0].type", "web_search_call"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
@@ -347,7 +346,6 @@ def test_what_is_wrong_is_named_by_its_path(change: dict[str, Any], field: str) 
             "input[0].content[0].type",
             "input_image",
         ),
-        ({"conversation": "conv_1"}, "conversation", "conversation"),
         ({"prompt": {"id": "p"}}, "prompt", "prompt"),
         ({"top_logprobs": 2, "stream": True}, "top_logprobs", "log-probabilities"),
     ],
@@ -360,16 +358,21 @@ def test_what_other_models_cannot_take_is_refused_and_named(
     assert str(caught.value).startswith(field) and what in str(caught.value)
 
 
-def test_background_answers_are_refused_as_not_offered() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"background": True},
+        {"conversation": "conv_1"},
+        {"conversation": {"id": "conv_1"}},
+        {"previous_response_id": "resp_1"},
+        {"input": [{"type": "item_reference", "id": "msg_1"}]},
+        {"input": [{"id": "msg_1"}]},
+    ],
+)
+def test_what_would_be_kept_or_counted_elsewhere_is_refused_before_it_is_sent(change: dict[str, Any]) -> None:
     with pytest.raises(NotSupported) as caught:
-        asked({"background": True})
+        Responses().peek(json.dumps(ASKED | change).encode(), {})
     assert caught.value.http_status == 501
-
-
-def test_a_conversation_that_nobody_wrote_into_the_body_is_refused() -> None:
-    body = json.dumps(ASKED | {"previous_response_id": "resp_1"}).encode()
-    with pytest.raises(NotSupported):
-        Responses().peek(body, {})
 
 
 # requests
@@ -500,12 +503,10 @@ def test_attachments_are_counted_and_their_bytes_are_no_text() -> None:
             "call_id": "c",
             "output": [{"type": "input_image", "image_url": f"data:,{large}"}],
         },
-        {"type": "item_reference", "id": "msg_1"},
-        {"id": "msg_2"},
     ]
-    more = {"tools": [WEATHER, {"type": "web_search"}], "conversation": "c", "prompt": {"id": "p"}}
+    more = {"tools": [WEATHER, {"type": "web_search"}], "prompt": {"id": "p"}}
     peek = Responses().peek(json.dumps({"model": "m", "input": items} | more).encode(), {})
-    assert peek.attachments == 4 + 2 + 1 + 2
+    assert peek.attachments == 4 + 1 + 1
     assert peek.text_bytes < 5_000
 
 

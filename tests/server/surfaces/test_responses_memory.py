@@ -273,6 +273,29 @@ def test_the_items_of_a_request_are_listed_page_by_page(memory: Kept) -> None:
     assert len({item["id"] for item in shown}) == 5
 
 
+@pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}])
+def test_an_item_may_be_named_instead_of_sent_again(memory: Kept, kind: dict[str, str]) -> None:
+    app = App(memory)
+    with served(app, "acme", "other") as (client, other):
+        first = client.responses.create(model="m", input="one")
+        reasoning, message = first.output
+        items: Any = [
+            {"role": "user", "content": "one"},
+            *({**kind, "id": item.id} for item in (reasoning, message)),
+            {"role": "user", "content": "two"},
+        ]
+        second = client.responses.create(model="m", input=items)
+        kept = list(client.responses.input_items.list(second.id, order="asc"))
+        with pytest.raises(openai.BadRequestError, match=r"input\[1\]"):
+            other.responses.create(model="m", input=items)
+    assert app.seen[1].messages == (
+        Message(role="user", content="one"),
+        Message(role="assistant", content="answer 1"),
+        Message(role="user", content="two"),
+    )
+    assert [item.type for item in kept] == ["message"] * 3
+
+
 # the turn
 
 

@@ -38,7 +38,7 @@ _ATTACHED = (
 )
 """One of these is in every body with an attachment: references are objects with an id, and the last stands for a
 name written with escapes."""
-_UNBOUNDED = frozenset({"input_image", "input_file", "input_audio", "item_reference"})
+_UNBOUNDED = frozenset({"input_image", "input_file", "input_audio"})
 
 
 class _Tool(msgspec.Struct):
@@ -55,6 +55,7 @@ class _Head(msgspec.Struct):
     tools: list[_Tool] | None = None
     previous_response_id: str | None = None
     conversation: str | dict[str, msgspec.Raw] | None = None
+    background: bool | None = None
     prompt: dict[str, msgspec.Raw] | None = None
 
 
@@ -85,6 +86,11 @@ class Responses:
         head = wirejson.read(_head, body)
         if head.previous_response_id is not None:
             raise NotSupported("responses.no_memory")
+        if head.conversation is not None:
+            # all tenants share the vendor's account, and with it every conversation that the vendor keeps
+            raise NotSupported("responses.conversation")
+        if head.background:
+            raise NotSupported("responses.background")
         items = head.input if isinstance(head.input, list) else []
         tools = head.tools or []
         peek = ResponsesPeek(
@@ -101,7 +107,7 @@ class Responses:
             deterministic=head.store is False,
             body=body,
         )
-        peek.attachments += (head.conversation is not None) + (head.prompt is not None)
+        peek.attachments += head.prompt is not None
         if any(mark in body for mark in _ATTACHED):
             found, inline = _attached(Given.body(body).row.get("input"))
             peek.attachments += found
@@ -210,7 +216,8 @@ def user_item(text: str) -> dict[str, Any]:
 
 
 def _attached(value: Any) -> tuple[int, int]:
-    """How many images, sounds, files and references a decoded input holds, and the bytes of data in them."""
+    """How many images, sounds and files a decoded input holds, and the bytes of data in them. References were replaced
+    by what they stand for, where there is a memory."""
     if isinstance(value, list):
         pairs = [_attached(item) for item in cast("list[Any]", value)]
         return sum(found for found, _ in pairs), sum(inline for _, inline in pairs)
@@ -218,7 +225,9 @@ def _attached(value: Any) -> tuple[int, int]:
         return 0, 0
     row = cast("dict[str, Any]", value)
     kind = row.get("type")
-    if kind in _UNBOUNDED or (kind is None and "id" in row and "role" not in row):
+    if kind == "item_reference" or (kind is None and "id" in row and "role" not in row):
+        raise NotSupported("responses.no_memory")
+    if kind in _UNBOUNDED:
         data = [row.get("image_url"), row.get("file_data"), fields(row.get("input_audio")).get("data")]
         return 1, sum(len(one) for one in data if isinstance(one, str))
     if kind == "computer_call_output":

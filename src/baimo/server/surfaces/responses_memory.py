@@ -48,6 +48,10 @@ class ResponseMemory(Protocol):
         """A turn and all before it, the first one first; empty when one of them is not kept."""
         ...
 
+    def holding(self, tenant: str, items: Sequence[str]) -> Sequence[KeptResponse]:
+        """A tenant's turns whose answers hold any of these items."""
+        ...
+
     def delete(self, tenant: str, id: str) -> bool:
         """Forget a turn; whether there was one."""
         ...
@@ -94,12 +98,28 @@ class Turn(NamedTuple):
             previous=self.previous,
             given=self.given,
             response=response,
+            items=tuple(item.id for item in row.output if item.id),
         )
+
+
+class _Item(msgspec.Struct):
+    id: str | None = None
+    type: str | None = None
+    role: str | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it stands for an item that was said before."""
+        return self.id is not None and self.role is None and self.type in (None, "item_reference")
+
+
+_item = msgspec.json.Decoder(_Item).decode
 
 
 class _Answer(msgspec.Struct):
     id: str = ""
     status: str = ""
+    output: list[_Item] = []
 
 
 async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -> Turn:
@@ -115,21 +135,52 @@ async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -
         CallRefused: the body cannot be read, or the turn to go on from is not kept for this tenant.
     """
     head = wirejson.read(_head, body)
-    given = _listed(head.input)
-    written = wirejson.written(given)
+    given, changed = _listed(head.input), False
+    if b'"id"' in body:
+        given, changed = await _resolved(given, memory, tenant)
+    before, earlier, conversation = head.previous_response_id, list[msgspec.Raw](), ""
+    if before is not None:
+        turns = await asyncio.to_thread(memory.turns, tenant, before)
+        if not turns:
+            raise CallRefused(
+                "responses.unknown_previous", field="previous_response_id", id=before, days=DAYS
+            )
+        conversation = turns[0].id
+        for turn in turns:
+            earlier += (*_items(turn.given), *filter(None, _said(turn).values()))
+    whole = body
+    if before is not None or changed:
+        members = wirejson.opened(body, _MEMBERS)
+        members.pop("previous_response_id", None)
+        members |= {"input": [*earlier, *given], PREVIOUS: before}
+        whole = wirejson.written(members)
     kept = head.store is not False
-    before = head.previous_response_id
-    if before is None:
-        return Turn(body, written, tenant, key, kept)
-    turns = await asyncio.to_thread(memory.turns, tenant, before)
-    if not turns:
-        raise CallRefused("responses.unknown_previous", field="previous_response_id", id=before, days=DAYS)
-    earlier = [item for turn in turns for item in (*_items(turn.given), *_said(turn))]
-    members = wirejson.opened(body, _MEMBERS)
-    members.pop("previous_response_id", None)
-    members |= {"input": [*earlier, *given], PREVIOUS: before}
-    whole = wirejson.written(members)
-    return Turn(whole, written, tenant, key, kept, turns[0].id, before)
+    return Turn(whole, wirejson.written(given), tenant, key, kept, conversation, before or "")
+
+
+async def _resolved(
+    given: list[msgspec.Raw], memory: ResponseMemory, tenant: str
+) -> tuple[list[msgspec.Raw], bool]:
+    """The items with what references stand for in their place, and whether there were any."""
+    named = {
+        place: str(item.id)
+        for place, raw in enumerate(given)
+        if b'"id"' in bytes(raw) and (item := wirejson.read(_item, bytes(raw))).is_reference
+    }
+    if not named:
+        return given, False
+    found: dict[str, msgspec.Raw | None] = {}
+    for turn in await asyncio.to_thread(memory.holding, tenant, list(named.values())):
+        found |= _said(turn)
+    resolved: list[msgspec.Raw] = []
+    for place, raw in enumerate(given):
+        if place not in named:
+            resolved.append(raw)
+        elif named[place] not in found:
+            raise CallRefused("responses.unknown_item", field=f"input[{place}]", id=named[place], days=DAYS)
+        elif (item := found[named[place]]) is not None:
+            resolved.append(item)
+    return resolved, True
 
 
 class Remembering:
@@ -339,21 +390,24 @@ def _shown(item: msgspec.Raw, id: str, number: int) -> dict[str, Any]:
     return shown
 
 
-def _said(turn: KeptResponse) -> list[msgspec.Raw]:
-    """What a turn's answer adds to the conversation. Items that a model behind us made carry ids that no vendor knows
-    and reasoning that no other model can read: neither goes on."""
+def _said(turn: KeptResponse) -> dict[str, msgspec.Raw | None]:
+    """What a turn's answer adds to the conversation, by the items' ids. Items that a model behind us made carry ids
+    that no vendor knows, and reasoning that no other model can read: neither goes on (None)."""
     output: list[msgspec.Raw] = msgspec.json.decode(turn.response, type=_Output).output
     tail = turn.id.partition("_")[2]
-    said: list[msgspec.Raw] = []
-    for item in output:
+    said: dict[str, msgspec.Raw | None] = {}
+    for place, item in enumerate(output):
         row: dict[str, Any] = msgspec.json.decode(item)
-        own, _, number = str(row.get("id") or "").partition("_")[2].rpartition("_")
+        id = str(row.get("id") or f"{place}")
+        own, _, number = id.partition("_")[2].rpartition("_")
         if own != tail or not number.isdigit():
-            said.append(item)  # as its vendor wrote it
-        elif row["type"] != "reasoning":
+            said[id] = item  # as its vendor wrote it
+        elif row["type"] == "reasoning":
+            said[id] = None
+        else:
             for name in ("id", "status"):
                 row.pop(name, None)
-            said.append(msgspec.Raw(wirejson.written(row)))
+            said[id] = msgspec.Raw(wirejson.written(row))
     return said
 
 

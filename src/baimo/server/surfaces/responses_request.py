@@ -4,15 +4,15 @@ Left out, because they steer OpenAI's own servers and not the answer: store, met
 safety_identifier, user, include (but log-probabilities), max_tool_calls, text.verbosity, truncation (a conversation
 that is too long is refused by the model's server), and reasoning of earlier turns, which only its own model can read.
 parallel_tool_calls = false is kept by answering with one call.
-Refused, because the answer would be another one: tools and items that OpenAI's servers run, files, background
-answers, conversations and prompts that OpenAI keeps.
+Refused, because the answer would be another one: tools and items that OpenAI's servers run, files, and prompts that
+OpenAI keeps.
 """
 
 from __future__ import annotations
 
 from baimo.core.call import JsonFormat, Request, Sampling
 from baimo.core.message import Message, Part, Role, Tool, ToolCall
-from baimo.errors import CallRefused, NotSupported
+from baimo.errors import CallRefused
 from baimo.server.surfaces.given import Given
 
 _ROLES: dict[str, Role] = {
@@ -22,7 +22,7 @@ _ROLES: dict[str, Role] = {
     "developer": "system",
 }
 LOGPROBS = "message.output_text.logprobs"
-_ELSEWHERE = ("conversation", "prompt", "moderation", "context_management")
+_ELSEWHERE = ("prompt", "moderation", "context_management")
 
 
 def request(given: Given, *, model: str) -> Request:
@@ -31,8 +31,6 @@ def request(given: Given, *, model: str) -> Request:
     Raises:
         CallRefused: a field is wrong, or cannot be said to other models.
     """
-    if given.flag("background"):
-        raise NotSupported("responses.background")
     for name in _ELSEWHERE:
         if given.has(name):
             raise CallRefused("responses.unsayable", field=given.at(name), what=name, model=model)
