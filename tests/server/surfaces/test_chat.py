@@ -127,6 +127,13 @@ def test_everything_that_is_no_text_is_counted_and_its_data_is_not() -> None:
     assert peek.text_bytes < 2500
 
 
+def test_what_the_vendors_own_tools_find_is_counted_like_an_attachment() -> None:
+    assert peeked(tools=[WEATHER, {"type": "custom", "custom": {"name": "x"}}]).attachments == 0
+    assert peeked(tools=[WEATHER, {"type": "web_search"}]).attachments == 1
+    assert peeked(web_search_options={}).attachments == 1
+    assert peeked(web_search_options=None, tools=None).attachments == 0
+
+
 def test_an_attachment_cannot_hide_behind_escapes() -> None:
     body = body_of(messages=[{"role": "user", "content": [IMAGE]}]).replace(
         b'"image_url", ', b'"image\\u005furl", '

@@ -34,6 +34,7 @@ MESSAGE_BYTES = 8
 """Added for each message, for templates that frame it with more than its JSON has."""
 
 _TEXT = frozenset({"text", "refusal", "thinking"})
+_CLIENT_TOOLS = frozenset({"function", "custom"})
 USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
 
@@ -61,6 +62,12 @@ class Turn(msgspec.Struct):
     content: str | list[Part] | None = None
 
 
+class ToolKind(msgspec.Struct):
+    """A tool, as far as bounds go: what a vendor's own tools find (web_search …) becomes prompt as well."""
+
+    type: str = "function"
+
+
 class StreamOptions(msgspec.Struct):
     """What a stream shall hold besides the answer."""
 
@@ -77,7 +84,7 @@ class Body(msgspec.Struct):
     max_completion_tokens: Tokens | None = None
     n: Answers | None = None
     stream_options: StreamOptions | None = None
-    tools: msgspec.Raw = NOTHING
+    tools: list[ToolKind] | None = None
     functions: msgspec.Raw = NOTHING
     prediction: msgspec.Raw = NOTHING
     web_search_options: msgspec.Raw = NOTHING
@@ -107,7 +114,8 @@ class Chat:
     ability = "chat"
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
-        """See `Surface`. With predicted outputs an answer may take its `max_tokens` and the prediction."""
+        """See `Surface`. With predicted outputs an answer may take its `max_tokens` and the prediction. What a vendor's
+        own tools add to the prompt is bounded like an attachment."""
         try:
             read = _decoded(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -119,9 +127,12 @@ class Chat:
             most += len(read.prediction)
         answers = max(read.n or 1, read.best_of or 1)
         text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(read.messages)
-        if says(read.tools) or says(read.functions):
-            text_bytes += TOOLS_BYTES
         attachments = 0
+        if read.tools or says(read.functions):
+            text_bytes += TOOLS_BYTES
+            attachments = sum(tool.type not in _CLIENT_TOOLS for tool in read.tools or ())
+        if says(read.web_search_options):
+            attachments += 1
         for turn in read.messages:
             if isinstance(turn.content, list):
                 for part in turn.content:

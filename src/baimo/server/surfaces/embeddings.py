@@ -7,7 +7,7 @@ objects as inputs (docs.vllm.ai, jina.ai/embeddings).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -36,6 +36,8 @@ class _Answer(msgspec.Struct):
 
 _decoded = msgspec.json.Decoder(Body).decode
 _answer = msgspec.json.Decoder(_Answer).decode
+_anything = msgspec.json.Decoder(object).decode
+_ATTACHED = frozenset({"image", "image_url", "input_audio", "audio", "video", "file"})
 
 
 class Embeddings(Passed):
@@ -51,11 +53,7 @@ class Embeddings(Passed):
         given = read(_decoded, body)
         if not says(given.input) and not says(given.messages):
             raise CallRefused("surfaces.missing", field="input")
-        attachments = sum(
-            pictures(msgspec.json.decode(part))
-            for part in (given.input, given.messages)
-            if b"{" in bytes(part)
-        )
+        attachments = pictures(given.input) + pictures(given.messages)
         return Peek(model=given.model, text_bytes=len(body) + OVERHEAD_BYTES, attachments=attachments)
 
     def seen(self, body: bytes) -> Seen:
@@ -67,13 +65,21 @@ class Embeddings(Passed):
         return Seen(counted(answer.usage, output=False), answer.model)
 
 
-def pictures(value: Any) -> int:
-    """How many objects in `value`, at any depth, hold something that is no text."""
-    if isinstance(value, Mapping):
+def pictures(part: msgspec.Raw) -> int:
+    """How many objects in a part of a body, at any depth, hold something that is no text.
+
+    Raises:
+        CallRefused: the part is no JSON.
+    """
+    if b"{" not in bytes(part):
+        return 0
+    found, todo = 0, [read(_anything, bytes(part))]
+    while todo:  # a body may be nested deeper than calls may be
+        value = todo.pop()
+        if not isinstance(value, Mapping):
+            todo += items(value)
+            continue
         row = fields(value)
-        attached = row.get("type", "text") != "text" or any(
-            name in {"image", "image_url", "input_audio", "audio", "video", "file"} for name in row
-        )
-        inner = sum(pictures(one) for name, one in row.items() if name in {"content", "input"})
-        return attached + inner
-    return sum(map(pictures, items(cast("object", value))))
+        found += row.get("type", "text") != "text" or not _ATTACHED.isdisjoint(row)
+        todo += [one for name, one in row.items() if name in {"content", "input"}]
+    return found

@@ -36,5 +36,5 @@ class Moderations(Passed):
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """See `Surface`."""
         given = read(_decoded, body)
-        attachments = pictures(msgspec.json.decode(given.input))
+        attachments = pictures(given.input)
         return Peek(model=given.model, text_bytes=len(body) + OVERHEAD_BYTES, attachments=attachments)

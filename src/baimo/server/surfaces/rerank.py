@@ -40,8 +40,9 @@ class Rerank(Passed):
         """See `Surface`. The model reads the query again with each document."""
         given = read(_decoded, body)
         each = len(given.query) + OVERHEAD_BYTES
-        said = [given.query, *given.documents]
-        attachments = sum(pictures(msgspec.json.decode(one)) for one in said if bytes(one).startswith(b"{"))
+        # text with a brace in it is no object
+        objects = [one for one in (given.query, *given.documents) if bytes(one).startswith(b"{")]
+        attachments = sum(map(pictures, objects))
         text_bytes = len(body) + each * max(1, len(given.documents))
         return Peek(model=given.model, text_bytes=text_bytes, attachments=attachments)
 
