@@ -35,8 +35,8 @@ def unprivileged() -> int | None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """A running server; yields the URL of its `postgres` database."""
+def server(*, fsync: bool = False) -> Iterator[str]:
+    """A running server; yields the URL of its `postgres` database. Tests need no data to outlive a power cut."""
     folder = binaries()
     assert folder is not None
     user = unprivileged()
@@ -52,7 +52,9 @@ def server() -> Iterator[str]:
         common = {"user": user, "cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         initdb = [folder / "initdb", "-D", data, "-U", "baimo", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(initdb, check=True, **common)
-        options = f"-p {port} -k {place} -h 127.0.0.1 -c fsync=off -c max_connections=60"
+        options = (
+            f"-p {port} -k {place} -h 127.0.0.1 -c fsync={'on' if fsync else 'off'} -c max_connections=60"
+        )
         control = [folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
         subprocess.run([*control, "-o", options, "start"], check=True, **common)
         try:
