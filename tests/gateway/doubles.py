@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 import types
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -64,7 +65,8 @@ class MemoryBooks:
     def open(self, entry: Entry) -> None:
         if self.fails_to_open is not None:
             raise self.fails_to_open
-        assert entry.id not in self.open_entries
+        assert self.open_entries.get(entry.id, entry) is entry
+        assert all(self.held[one.bucket] >= one.amount for one in entry.reserved)
         self.open_entries[entry.id] = entry
 
     def close(self, entry: Entry, charged: Sequence[Charge]) -> None:
@@ -76,6 +78,9 @@ class MemoryBooks:
             assert one.amount <= reserved[one.bucket], (one, reserved)
             self.used[one.bucket] += one.amount
         self.records.append(entry)
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
 
     async def durable(self) -> None:
         await asyncio.sleep(0)
@@ -448,7 +453,9 @@ def cancelled_at(coroutine: Coroutine[Any, Any, Any], suspension: int) -> Genera
         try:
             waits = coroutine.send(None)
         except StopIteration:
-            return False
+            return number > suspension
+        except asyncio.CancelledError:  # it had to wait before it could end
+            return True
         if number == suspension:
             if getattr(waits, "_asyncio_future_blocking", False):
                 waits._asyncio_future_blocking = False

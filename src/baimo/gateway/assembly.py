@@ -58,7 +58,6 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         ConfigError, UnknownModel: a route cannot be used.
     """
     names, now, serve = outside.names, outside.now, settings.serve
-    wall_ms = _never_back(outside.wall)
     breakers: dict[str, Breaker] = {}
     upstreams: dict[str, Upstream] = {}
 
@@ -118,25 +117,10 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         Router(settings, names, signals, usable=usable, chance=outside.chance),
         terms,
         Attempts(ways),
-        Settler(outside.books, outside.observer, now=now, wall_ms=wall_ms, count_tokens=outside.count_tokens),
-        Cache(outside.shelf, ttl_s=settings.policy.cache_ttl_s, wall_ms=wall_ms),
+        Settler(outside.books, outside.observer, now=now, count_tokens=outside.count_tokens),
+        Cache(outside.shelf, ttl_s=settings.policy.cache_ttl_s, wall_ms=outside.books.now_ms),
         outside.books,
         outside.observer,
         outside.secret,
         now,
-        wall_ms,
     )
-
-
-def _never_back(wall: Callable[[], float]) -> Callable[[], int]:
-    """The wall clock in milliseconds; stands still while the system's clock is set back."""
-    latest = 0
-
-    def wall_ms() -> int:
-        nonlocal latest
-        read = int(wall() * 1000)
-        if read > latest:
-            latest = read
-        return latest
-
-    return wall_ms

@@ -201,8 +201,16 @@ class Attempts:
             # the windows of its admission: a call does not change its month because a server was slow
             wanted = terms.plan.charges(entry.began_ms, tokens, micros)
             extra, whole = merged(grant.reserved, wanted)
-            if extra and not books.reserve(extra):
-                await books.obtain(extra, 0.0)
+            if extra:
+                if not books.reserve(extra):
+                    await books.obtain(extra, 0.0)
+                try:
+                    entry.reserved = whole
+                    books.open(entry)  # again: should this process die, all of it is charged
+                except BaseException:
+                    entry.reserved = grant.reserved
+                    books.release(extra)
+                    raise
         except BaimoError as error:
             grant.notes.append(f"{error.key}: {terms.model.name}")
             return False

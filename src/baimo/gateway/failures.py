@@ -10,10 +10,10 @@ import re
 from typing import Literal, NamedTuple
 
 from baimo.errors import (
-    AuthenticationFailed,
     BadReply,
     BaimoError,
     ConfigError,
+    Overloaded,
     ProviderError,
     RateLimited,
     RequestRefused,
@@ -111,7 +111,7 @@ def kind_of(error: BaseException, body: str = "") -> Kind:
     if isinstance(error, RequestRefused):
         # the name or path is wrong at this vendor; another model may well be there
         return "error" if error.facts.get("status") == 404 else ""
-    if isinstance(error, (AuthenticationFailed, BadReply, ProviderError, ConfigError)):
+    if isinstance(error, (ProviderError, ConfigError, Overloaded)):
         return "error"
     return ""
 

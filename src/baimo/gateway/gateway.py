@@ -53,8 +53,6 @@ class Parts(NamedTuple):
     secret: bytes
     """Key of the hashes of requests and conversations, so that nobody can guess texts from them; at most 64 bytes."""
     now: Callable[[], float] = time.monotonic
-    wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    """Never going back."""
 
 
 class Gateway:
@@ -121,7 +119,7 @@ class Gateway:
         if self._cache_open or tenant.cache != "off":
             kept, cache_key = await self._looked_up(call, peek)
         bound = NOTHING if kept is not None else terms.bound(peek, surface)
-        now_ms, asked_at = parts.wall_ms(), parts.now()
+        now_ms, asked_at = books.now_ms(), parts.now()
         reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
         queue_s = 0.0
         if reserved and not books.reserve(reserved):

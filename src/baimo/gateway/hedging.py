@@ -47,6 +47,7 @@ async def _race(grant: Grant, other: Grant, first: _Attempt, second: _Attempt) -
     """What the quicker one brings; afterwards `grant` is the winner's."""
     sides = {first: grant, second: other}
     running: set[_Attempt] = {first, second}
+    uncounted = {first, second}
     try:
         while running:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -54,21 +55,23 @@ async def _race(grant: Grant, other: Grant, first: _Attempt, second: _Attempt) -
                 error = one.exception() if one in done else None
                 if isinstance(error, AttemptFailed):
                     _lost(grant, other, sides[one], error.unsure)
-                    error.unsure = 0  # counted
+                    error.unsure = 0  # it is counted here
+                    uncounted.discard(one)
                 elif error is not None:
                     raise error
             for one, rival in ((first, second), (second, first)):
                 if one in done and one.exception() is None:
-                    if rival in running or rival.exception() is None:
-                        await _stopped(rival)
+                    if rival in uncounted:
                         _lost(grant, other, sides[rival], 1)
+                        uncounted.discard(rival)
+                        await _stopped(rival)
                     if one is second:
                         grant.terms, grant.bound = other.terms, other.bound
                         grant.entry.model, grant.entry.route = other.terms.model.name, "hedge"
                     grant.model_s = max(grant.model_s, other.model_s)
                     return one.result()
     except BaseException:
-        if not second.done():
+        if len(uncounted) == 2:
             _lost(grant, other, other, 1)  # the caller counts the grant's own
         await _stopped(first)
         await _stopped(second)

@@ -150,7 +150,7 @@ class Router:
         if not permits_surface(key, surface.name):
             raise Forbidden("gateway.surface_forbidden", key=key.public, surface=surface.name)
         node = self.routes.get(asked) or self._direct(asked, key)
-        permitted = permits_name(key, asked) or all(permits_name(key, one.name) for one in _models(node))
+        permitted = permits_name(key, asked) or all(permits_name(key, one.name) for one in models_of(node))
         if not permitted:
             raise Forbidden("gateway.model_forbidden", key=key.public, name=asked)
         inside = self._pruned(node, lambda model: self._may_go(model, data))
@@ -261,12 +261,12 @@ class Router:
         return self._names.model(name)
 
 
-def _models(node: Route | Model) -> Iterable[Model]:
+def models_of(node: Route | Model) -> Iterable[Model]:
     if isinstance(node, Model):
         yield node
         return
     for child in node.children:
-        yield from _models(child)
+        yield from models_of(child)
 
 
 def _fixed(asked: str, node: Route | Model) -> Choice | None:

@@ -37,6 +37,8 @@ class Books(Protocol):
 
     async def durable(self) -> None: ...
 
+    def now_ms(self) -> int: ...
+
     def remaining(self, bucket: str, limit: int) -> int: ...
 
 
@@ -49,7 +51,6 @@ class Settler:
         observer: Observer,
         *,
         now: Callable[[], float],
-        wall_ms: Callable[[], int],
         count_tokens: CountTokens | None,
     ) -> None:
         """
@@ -57,13 +58,11 @@ class Settler:
             books: where Records go.
             observer: is told of each.
             now: monotonic seconds.
-            wall_ms: milliseconds since 1970, never going back.
             count_tokens: a model's own tokenizer, where there is one.
         """
         self._books = books
         self._observer = observer
         self._now = now
-        self._wall_ms = wall_ms
         self._count_tokens = count_tokens
 
     def answered(
@@ -157,7 +156,6 @@ class Settler:
         entry.charged_tokens = tokens + lost.tokens
         entry.status = status
         entry.http_status = http_status
-        entry.at_ms = self._wall_ms()
         entry.latency_ms = (now - grant.began) * 1000.0
         grant.closed = True
         charged = grant.terms.plan.charged(grant.reserved, entry.charged_tokens, entry.charged_micros)

@@ -1,0 +1,343 @@
+"""Which failure passes a call on to which model, what is retried, and what it is charged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from baimo.core.tenant import Limit
+from baimo.errors import BadReply, RequestRefused, Unreachable
+from baimo.gateway.failures import kind_of
+from tests.gateway.doubles import (
+    EVENTS,
+    House,
+    RecordingReply,
+    Script,
+    ScriptedProvider,
+    answer,
+    asking,
+    cancelled_at,
+    chunk,
+    completion,
+    key,
+    stream,
+)
+
+ROUTE = {"routes": {"best": {"models": ["acme/one", "bolt/three"], "fallback_on": ["error"]}}}
+EVERYTHING = ["error", "timeout", "rate_limit", "context_length", "content_policy"]
+LIMITED = key(Limit(counts="cost", amount=100_000), Limit(counts="requests", amount=50))
+
+
+def openai_error(status: int, message: str, code: str = "") -> Script:
+    body = b'{"error": {"message": "%s", "code": "%s"}}' % (message.encode(), code.encode())
+    return Script(status=status, body=body)
+
+
+def anthropic_error(status: int, message: str, kind: str = "invalid_request_error") -> Script:
+    return Script(
+        status=status,
+        body=b'{"type": "error", "error": {"type": "%s", "message": "%s"}}'
+        % (kind.encode(), message.encode()),
+    )
+
+
+FAILURES: list[tuple[str, Script]] = [
+    ("error", openai_error(500, "oops")),
+    ("error", Script(error=Unreachable("wire.refused", sent=False, stage="connect", host="h", problem="x"))),
+    ("error", Script(error=Unreachable("wire.closed", sent=True, stage="first_byte", host="h", problem="x"))),
+    ("error", Script(body_error=BadReply("wire.truncated", host="h"))),
+    ("error", openai_error(401, "bad key")),
+    ("error", openai_error(404, "no such model")),
+    (
+        "timeout",
+        Script(
+            error=Unreachable("wire.first_byte_timeout", sent=True, stage="first_byte", host="h", seconds=1.0)
+        ),
+    ),
+    (
+        "timeout",
+        Script(error=Unreachable("wire.connect_timeout", sent=False, stage="connect", host="h", seconds=1.0)),
+    ),
+    ("rate_limit", openai_error(429, "slow down")),
+    ("rate_limit", anthropic_error(529, "Overloaded", "overloaded_error")),
+    (
+        "context_length",
+        openai_error(400, "This model's maximum context length is 8192 tokens", "context_length_exceeded"),
+    ),
+    ("context_length", anthropic_error(400, "prompt is too long: 210000 tokens > 200000 maximum")),
+    ("context_length", openai_error(400, "the request exceeds the available context size")),
+    ("context_length", openai_error(400, "Range of input length should be [1, 30720]")),
+    ("content_policy", openai_error(400, "The response was filtered", "content_filter")),
+    ("content_policy", openai_error(400, "rejected", "content_policy_violation")),
+    ("content_policy", anthropic_error(400, "Output blocked by content filtering policy")),
+    ("content_policy", openai_error(400, "Content Exists Risk", "invalid_request_error")),
+    (
+        "content_policy",
+        openai_error(400, "Input data may contain inappropriate content.", "data_inspection_failed"),
+    ),
+]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "script"), FAILURES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_each_class_of_failure_falls_back_where_the_route_says_so_and_nowhere_else(
+    kind: str, script: Script, streamed: bool
+) -> None:
+    good = stream("a") if streamed else Script(body=answer())
+    for listed in ([kind], [one for one in EVERYTHING if one != kind]):
+        house = House(
+            by_model={"one": script, "three": good},
+            key=LIMITED,
+            config={"routes": {"best": {"models": ["acme/one", "bolt/three"], "fallback_on": listed}}},
+        )
+        reply = house.ask(asking("best", stream=streamed))
+        record = house.record
+        if kind in listed:
+            assert reply.status == 200
+            assert (record.model, record.route, record.status) == ("bolt/three", f"fallback:{kind}", "ok")
+            assert record.cost_micros == 20
+            assert record.asked == "best"
+        else:
+            assert reply.status != 200
+            assert (record.model, record.route) == ("acme/one", "fallback")
+
+
+def test_a_request_that_is_wrong_is_not_sent_to_the_next_model() -> None:
+    house = House(
+        by_model={"one": openai_error(400, "temperature must be a number"), "three": Script(body=answer())},
+        config={"routes": {"best": {"models": ["acme/one", "bolt/three"], "fallback_on": EVERYTHING}}},
+    )
+    assert house.ask(asking("best")).status == 400
+    assert len(house.pool.sent) == 1
+
+
+def test_nothing_falls_back_once_the_client_has_the_first_byte() -> None:
+    broken = Script(pieces=[chunk("a"), BadReply("wire.truncated", host="h")], headers=EVENTS)
+    house = House(by_model={"one": broken, "three": stream("b")}, config=ROUTE)
+    reply = house.ask(asking("best", stream=True))
+    assert reply.aborted
+    assert len(house.pool.sent) == 1
+
+
+def test_a_failure_that_may_have_been_billed_is_charged_besides_the_answer() -> None:
+    lost = Script(error=Unreachable("wire.closed", sent=True, stage="first_byte", host="h", problem="x"))
+    house = House(by_model={"one": lost, "three": Script(body=answer())}, key=LIMITED, config=ROUTE)
+    house.ask(asking("best"))
+    record = house.record
+    assert (record.cost_micros, record.unsure, record.attempts) == (20, 1, 2)
+    assert record.charged_micros > 20 + 200  # the lost attempt's bound: its prompt and 100 x 2 of output
+    assert house.books.used["key:abcdef123456:cost:total:"] == record.charged_micros
+
+
+def test_a_fallback_that_cannot_be_paid_is_not_sent() -> None:
+    lost = Script(error=Unreachable("wire.closed", sent=True, stage="first_byte", host="h", problem="x"))
+    house = House(
+        by_model={"one": lost, "three": Script(body=answer())},
+        key=key(Limit(counts="cost", amount=900)),  # enough for one call's bound, not for two
+        config=ROUTE,
+    )
+    assert house.ask(asking("best")).status == 502
+    assert len(house.pool.sent) == 1
+    assert house.record.charged_micros <= 900
+
+
+def test_limits_of_the_models_are_charged_to_the_one_that_answered() -> None:
+    limited = {"limits": [{"counts": "requests", "amount": 9}, {"counts": "cost", "amount": 1}]}
+    house = House(
+        by_model={"one": openai_error(500, "x"), "three": Script(body=answer())},
+        config={**ROUTE, "models": {"acme/one": limited, "bolt/three": limited}},
+    )
+    house.ask(asking("best"))
+    house.books.settled()
+    assert +house.books.used == {"model:bolt/three:requests:total:": 1, "model:bolt/three:cost:total:": 20}
+
+
+def test_a_fallback_may_speak_another_wire_format() -> None:
+    house = House(
+        openai_error(500, "x"),
+        providers={"home": ScriptedProvider(completion("from home"))},
+        config={"routes": {"best": {"models": ["acme/one", "home/small"]}}},
+    )
+    reply = house.ask(asking("best"))
+    assert reply.json["choices"][0]["message"]["content"] == "from home"
+    assert reply.json["model"] == "best"
+    assert reply.headers["x-baimo-model"] == "home/small"
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_one_model_is_asked_again_only_when_nothing_of_the_request_was_taken(sent: bool) -> None:
+    error = Unreachable("wire.reset", sent=sent, stage="connect", host="h", problem="x")
+    house = House(Script(error=error), Script(body=answer()))
+    reply = house.ask()
+    assert reply.status == (502 if sent else 200)
+    assert house.record.attempts == (1 if sent else 2)
+
+
+def test_retries_end_with_their_number() -> None:
+    house = House(
+        Script(error=Unreachable("wire.refused", sent=False, stage="connect", host="h", problem="x")),
+        config={"serve": {"retries": 4}},
+    )
+    house.ask()
+    assert house.record.attempts == 5
+    assert house.slept == pytest.approx([0.1, 0.2, 0.4])
+
+
+def test_a_long_pause_is_left_to_the_client() -> None:
+    house = House(Script(status=429, body=b"{}", headers={b"retry-after": b"3600"}))
+    reply = house.ask()
+    assert (reply.status, house.slept) == (429, [])
+    assert reply.headers["retry-after"] == "3600"
+
+
+def test_a_server_that_keeps_failing_is_left_alone_and_its_route_goes_on() -> None:
+    house = House(
+        by_model={"one": openai_error(500, "x"), "three": Script(body=answer())},
+        config={**ROUTE, "serve": {"breaker_failures": 2}},
+    )
+    for _ in range(4):
+        assert house.ask(asking("best")).status == 200
+    asked = [row["model"] for _, _, row in house.pool.sent]
+    assert asked == ["one", "three", "one", "three", "three", "three"]
+    reply = house.ask(asking("acme/one"))
+    assert (reply.status, "left alone" in reply.json["error"]["message"]) == (503, True)
+    assert int(reply.headers["retry-after"]) <= 30
+    house.books.settled()
+
+
+def test_a_breaker_that_rested_lets_one_call_try() -> None:
+    time = 1000.0
+    house = House(
+        by_model={"one": [openai_error(500, "x"), Script(body=answer()), Script(body=answer())]},
+        config={"serve": {"breaker_failures": 1}},
+        now=lambda: time,
+    )
+    assert [house.ask().status for _ in range(2)] == [502, 503]
+    time += 31
+    assert [house.ask().status for _ in range(2)] == [200, 200]
+
+
+def test_refusals_do_not_open_the_breaker() -> None:
+    house = House(openai_error(400, "no"), config={"serve": {"breaker_failures": 1}})
+    assert [house.ask().status for _ in range(3)] == [400, 400, 400]
+
+
+def test_the_call_as_a_whole_has_a_deadline() -> None:
+    class Slow(ScriptedProvider):
+        async def complete(self, request: Any) -> Any:
+            await asyncio.sleep(30)
+
+    house = House(
+        providers={"home": Slow(completion())}, config={"serve": {"call_timeout_s": 0.05}}, key=LIMITED
+    )
+    assert house.ask(asking("home/small")).status == 504
+    assert (house.record.status, house.record.unsure) == ("gateway.too_late", 1)
+
+
+# hedging
+
+HEDGED = {"routes": {"best": {"models": ["acme/one", "bolt/three"], "hedge_after_ms": 5}}}
+
+
+def test_without_need_nothing_is_hedged() -> None:
+    house = House(by_model={"one": Script(body=answer()), "three": Script(body=answer())}, config=HEDGED)
+    house.ask(asking("best"))
+    assert (len(house.pool.sent), house.record.route, house.record.unsure) == (1, "fallback", 0)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_slow_model_loses_and_is_counted(streamed: bool) -> None:
+    slow = Script(body=answer("slow"), waits=5)
+    quick = stream("quick") if streamed else Script(body=answer("quick"))
+    house = House(by_model={"one": slow, "three": quick}, config=HEDGED, key=LIMITED)
+    reply = house.ask(asking("best", stream=streamed))
+    record = house.record
+    assert b"quick" in reply.body
+    assert (record.model, record.route, record.unsure, record.attempts) == ("bolt/three", "hedge", 1, 2)
+    assert (record.cost_micros, record.charged_micros > 220) == (20, True)
+
+
+def test_the_first_model_may_win_after_all() -> None:
+    house = House(
+        by_model={
+            "one": Script(body=answer("first"), waits=0.03),
+            "three": Script(body=answer("late"), waits=5),
+        },
+        config=HEDGED,
+        key=LIMITED,
+    )
+    reply = house.ask(asking("best"))
+    record = house.record
+    assert b"first" in reply.body
+    assert (record.model, record.route, record.unsure) == ("acme/one", "fallback", 1)
+
+
+def test_when_both_fail_the_client_hears_of_the_first() -> None:
+    house = House(
+        by_model={
+            "one": Script(error=BadReply("wire.not_http", host="h", problem="x"), waits=0.03),
+            "three": openai_error(500, "y"),
+        },
+        config=HEDGED,
+        key=LIMITED,
+    )
+    assert house.ask(asking("best")).status == 502
+    assert (house.record.status, house.record.unsure) == ("wire.not_http", 1)
+
+
+def test_no_hedge_is_sent_that_cannot_be_paid() -> None:
+    house = House(
+        by_model={"one": Script(body=answer(), waits=0.03), "three": Script(body=answer())},
+        config=HEDGED,
+        key=key(Limit(counts="cost", amount=900)),
+    )
+    assert house.ask(asking("best")).status == 200
+    assert (len(house.pool.sent), house.record.cost_micros) == (1, 20)
+
+
+def test_a_hedged_call_cancelled_at_any_point_has_one_record() -> None:
+    for suspension in range(1, 30):
+        house = House(
+            by_model={"one": Script(body=answer(), waits=0.02), "three": Script(body=answer(), waits=0.01)},
+            config=HEDGED,
+            key=LIMITED,
+        )
+
+        async def run(house: House = house, at: int = suspension) -> bool:
+            reached = await cancelled_at(
+                house.gateway.serve(house.call(asking("best"), reply=RecordingReply())), at
+            )
+            assert len(asyncio.all_tasks()) == 1  # no attempt goes on by itself
+            return reached
+
+        reached = asyncio.run(run())
+        record = house.record
+        if record.http_status == 499:
+            assert record.unsure == record.attempts
+            assert record.charged_micros > 200 * record.unsure
+        if not reached:
+            assert record.status == "ok"
+            return
+    pytest.fail("it never came to its end")
+
+
+# what a failure is
+
+
+@pytest.mark.parametrize(
+    ("error", "body", "kind"),
+    [
+        (RequestRefused("providers.refused", status=400, detail="x"), "输入内容过长", "context_length"),
+        (RequestRefused("providers.refused", status=400, detail="prompt is too long"), "", "context_length"),
+        (RequestRefused("providers.refused", status=400, detail="x"), '{"code":"1301"}', "content_policy"),
+        (RequestRefused("providers.refused", status=422, detail="no such field"), "", ""),
+        (TimeoutError(), "", "timeout"),
+        (ValueError(), "", ""),
+    ],
+)
+def test_failures_are_told_apart_by_the_vendors_words(error: BaseException, body: str, kind: str) -> None:
+    assert kind_of(error, body) == kind

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baimo.core.tenant import Key, Tenant
+from baimo.errors import CallRefused, Forbidden, StoreError, Unauthenticated
+from baimo.gateway.keyring import Keyring, permits_name, permits_surface
+from baimo.store.accounts import Accounts
+from baimo.store.engine import Database
+
+PUBLIC, SECRET = "abcdef123456", "s" * 48
+GOOD = f"bm-{PUBLIC}-{SECRET}".encode()
+KEY = Key(public=PUBLIC, digest=hashlib.sha256(SECRET.encode()).hexdigest(), tenant="acme")
+NOW = 1_800_000_000.0
+
+
+class Listed:
+    """Accounts in memory."""
+
+    def __init__(self, *keys: Key, tenants: Iterable[Tenant] = (Tenant(id="acme"),)) -> None:
+        self.kept, self.houses, self.number, self.reads = list(keys), list(tenants), 1, 0
+        self.trouble: StoreError | None = None
+
+    def revision(self) -> int:
+        if self.trouble is not None:
+            raise self.trouble
+        return self.number
+
+    def keys(self) -> list[Key]:
+        self.reads += 1
+        return self.kept
+
+    def tenants(self) -> list[Tenant]:
+        return self.houses
+
+
+def ring(*keys: Key, now: float = NOW, **more: Iterable[Tenant]) -> Keyring:
+    return Keyring(Listed(*keys, **more), wall=lambda: now)
+
+
+def test_a_valid_key_is_found_with_its_tenant() -> None:
+    key, tenant = ring(KEY).authenticate(GOOD, "10.0.0.1")
+    assert (key, tenant) == (KEY, Tenant(id="acme"))
+
+
+@pytest.mark.parametrize(
+    ("presented", "message"),
+    [
+        (None, "gateway.no_key"),
+        (b"", "gateway.malformed_key"),
+        (b"sk-proj-123", "gateway.malformed_key"),
+        (GOOD[:-1], "gateway.malformed_key"),
+        (GOOD + b"\n", "gateway.malformed_key"),
+        (GOOD[:-1] + b"t", "gateway.unknown_key"),
+        (GOOD.replace(b"abc", b"xyz"), "gateway.unknown_key"),
+        (b"\xff" * 64, "gateway.malformed_key"),
+    ],
+)
+def test_anything_else_is_refused_without_repeating_a_secret(presented: bytes | None, message: str) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        ring(KEY).authenticate(presented, "10.0.0.1")
+    assert caught.value.key == message
+    assert SECRET[:20] not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"expires_ms": NOW * 1000}, "gateway.expired_key"),
+        ({"expires_ms": NOW * 1000, "rotated_to": "zzz"}, "gateway.rotated_key"),
+        ({"revoked_ms": NOW * 1000 - 5}, "gateway.revoked_key"),
+        ({"expires_ms": NOW * 1000 + 1}, None),
+        ({"expires_ms": NOW * 1000 + 1, "rotated_to": "zzz"}, None),
+        ({"networks": ("10.0.0.0/8",)}, None),
+        ({"networks": ("192.168.0.0/16", "fe80::/10")}, "gateway.wrong_network"),
+    ],
+)
+def test_a_key_is_valid_in_its_time_and_from_its_networks(
+    facts: dict[str, object], message: str | None
+) -> None:
+    keys = ring(replace(KEY, **facts))  # type: ignore[arg-type]
+    if message is None:
+        keys.authenticate(GOOD, "10.0.0.1")
+        return
+    with pytest.raises(CallRefused) as caught:
+        keys.authenticate(GOOD, "10.0.0.1")
+    assert caught.value.key == message
+
+
+def test_networks_know_mapped_addresses_and_refuse_what_has_no_address() -> None:
+    keys = ring(replace(KEY, networks=("10.0.0.0/8",)))
+    keys.authenticate(GOOD, "::ffff:10.1.2.3")
+    for elsewhere in ("", "unix", "11.0.0.1", "::1"):
+        with pytest.raises(Forbidden):
+            keys.authenticate(GOOD, elsewhere)
+
+
+def test_a_disabled_tenants_keys_open_nothing_and_neither_do_those_of_no_tenant() -> None:
+    with pytest.raises(Forbidden):
+        ring(KEY, tenants=[Tenant(id="acme", disabled=True)]).authenticate(GOOD, "")
+    with pytest.raises(Unauthenticated):
+        ring(KEY, tenants=[]).authenticate(GOOD, "")
+
+
+def test_the_owner_needs_no_row() -> None:
+    key = replace(KEY, tenant="")
+    assert ring(key, tenants=[]).authenticate(GOOD, "")[1].id == ""
+
+
+def test_changes_are_read_when_the_revision_moves_and_only_then() -> None:
+    accounts = Listed(KEY)
+    keys = Keyring(accounts, wall=lambda: NOW)
+    accounts.kept = [replace(KEY, revoked_ms=1)]
+    assert not keys.refresh()
+    keys.authenticate(GOOD, "")
+    accounts.number += 1
+    assert keys.refresh()
+    with pytest.raises(Unauthenticated):
+        keys.authenticate(GOOD, "")
+    assert accounts.reads == 2
+
+
+def test_accounts_that_cannot_be_read_leave_the_keys_as_they_were() -> None:
+    accounts = Listed(KEY)
+    keys = Keyring(accounts, wall=lambda: NOW)
+    accounts.trouble = StoreError("store.locked", where="x")
+
+    async def watched() -> None:
+        watching = asyncio.ensure_future(keys.watch())
+        await until(lambda: keys.trouble is not None)
+        keys.authenticate(GOOD, "")
+        accounts.trouble = None
+        await until(lambda: keys.trouble is None)
+        watching.cancel()
+
+    asyncio.run(watched())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it never came to pass")
+
+
+def test_patterns_say_what_a_key_may_use() -> None:
+    narrow = replace(KEY, models=("deepseek/*", "best"), surfaces=("chat",))
+    assert [permits_name(narrow, name) for name in ("deepseek/x", "best", "openai/gpt", "BEST")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert (permits_surface(narrow, "chat"), permits_surface(narrow, "embeddings")) == (True, False)
+    assert permits_name(KEY, "anything") and permits_surface(KEY, "anything")
+
+
+def test_keys_made_by_the_accounts_are_accepted(tmp_path: Path) -> None:
+    accounts = Accounts(Database(f"sqlite:///{tmp_path / 'x.db'}"))
+    keys = Keyring(accounts, wall=lambda: NOW)
+    minted = accounts.create_key(Key(public="", digest="", label="mine"))
+    assert keys.refresh()
+    found, tenant = keys.authenticate(minted.credential.written().encode(), "127.0.0.1")
+    assert (found.label, tenant.id) == ("mine", "")
