@@ -235,3 +235,19 @@ def test_no_pattern_can_backtrack_without_end() -> None:
         if unbounded(_parser.parse(pattern.pattern)) > 1
     }
     assert nested == {}
+
+
+CODE = """
+from typing import Optional
+def login(user: User, password: Optional[str] = None, name: Optional[str] = None) -> Session:
+    cast_to=Batch, scroll_to: Optional[int] = None, tenant: Tenant, parents=True  # pass `session` on
+    if not password or password == self.password: raise PermissionError("password is required")
+    api_key = os.environ.get("OPENAI_API_KEY"); secret = config.secret; key = cache[key]
+    return self._post("/v1/messages/count_tokens", body=body, timeout=1.5, version="1.2.3.4", ids=[1000000, 20260120])
+{"name": "Send Message", "parameters": {"properties": {"to": {"type": "string"}}}}
+x = items[1::2]; y = std::map<int, Foo::Bar>(); assert a.b@c == d; url = "https://example.com/a:b@c"
+"""
+
+
+def test_ordinary_code_holds_nothing() -> None:
+    assert [finding.text for finding in found(CODE)] == []

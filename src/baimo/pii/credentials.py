@@ -82,10 +82,11 @@ _HASH = re.compile(
 _TEMPLATE = re.compile(
     r"<|\{|\$\{|\$\(|\$[A-Za-z_]+$|%[sd(]|%[A-Z_]+%$|\[|\(|[*x•.\-_#?]{3,}|X{3,}|your[_\-]|my[_\-]?(?:pass|secret|token|key)|"
     r"(?:process|os|self|this|cfg|config|settings|env|request|args|options|props|data|user|secrets?)[.\[]|changeme|"
-    r"(?:none|null|nil|true|false|undefined|str|string|text|bytes|int|bool|optional|required|password|passwd|pwd|secret|"
+    r"(?:none|null|nil|true|false|undefined|str|string|text|bytes|int|bool|optional|required|pass|password|passwd|pwd|secret|"
     r"token|example|empty|missing|invalid|incorrect|wrong|expired)\W*$|[A-Za-z_][A-Za-z0-9_.]*\(",
     re.IGNORECASE,
 )
+_CALL_OR_TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*[\[(]")
 _WORD = re.compile(r"[A-Za-z][A-Za-z_]*")
 
 
@@ -141,18 +142,21 @@ def _passwords(text: str, low: str) -> Iterator[Hit]:
             end = start + len(value)
         if group == 4 and _is_prose_or_code(value, separator, match, text[end : end + 24]):
             continue
-        if group < 4 and (value != value.strip(" ") or (match["bare"] and " " in value)):
-            continue  # `'…' + pass + '…'`, or the flags of a program's pass
+        bare = match["bare"] is not None and (not separator or " " in value)
+        if group < 4 and (bare or value != value.strip(" ")):
+            continue  # `'…' + pass + '…'`, "pass `session` on", or the flags of a program's pass
         if len(value) >= (3 if group < 4 else 4) and not is_template(value):
             yield Hit("secret", start, end, 0.85)
 
 
 def _is_prose_or_code(value: str, separator: str, match: re.Match[str], after: str) -> bool:
     """Whether an unquoted value is a word, a number's unit or a variable rather than a password."""
+    if _CALL_OR_TYPE.match(value):
+        return True
     telling = any(not character.isalpha() for character in value)
     if not separator:
         if match["flag"] is not None:
-            return False
+            return not telling and re.match(r"\s*(?:$|\n)", after) is None
         return not match["zh"] or len(value) < 6 or not any(map(str.isdigit, value))
     if separator.lower() in ("is", "s"):
         closed = re.match(r"\s*(?:$|[\n.!])", after) is not None and len(value) >= 5
@@ -190,10 +194,11 @@ def _near_keys(text: str, low: str) -> Iterator[Hit]:
         first, last = low.rfind("\n", 0, place) + 1, low.find("\n", place)
         first, last = max(first, place - 160), min(len(low) if last < 0 else last, place + 180)
         for match in _RANDOM.finditer(text, first, last):
+            # a path is no key, so its parts are looked at
             near = match.start() - place < 48 and place - match.end() < 24
             if (
                 near
-                and _looks_random(match[0])
+                and _looks_random(match[0].replace("/", "-"))
                 and not _HASH.search(text, max(0, match.start() - 24), match.start())
             ):
                 yield Hit("secret", match.start(), match.end(), 0.7)

@@ -15,12 +15,20 @@ from baimo.pii.words import words
 
 _CAPITAL = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĖĘĚĞĢĪĮİĶĹĻĽŁŃŅŇŌŐŒŔŘŚŞŠŢŤŪŮŰŲŹŻŽ"
 _LETTER = "A-Za-zÀ-ÖØ-öø-ſ"
-_WORD = rf"(?:[{_CAPITAL}]['’])?[{_CAPITAL}][{_LETTER}]{{1,24}}(?:-[{_CAPITAL}][{_LETTER}]{{1,20}}){{0,2}}"
+_SMALL = "a-zß-öø-ÿāăąćčďđēėęěğģīįķĺļľłńņňōőœŕřśşšţťūůűųźżž"
+# O'Brien, McDonald, Al-Sayed; not VoiceConsent, not SQL
+_WORD = (
+    rf"(?:[{_CAPITAL}]['’]|Ma?c|De|Di|La|Le)?[{_CAPITAL}][{_SMALL}]{{1,24}}(?:-[{_CAPITAL}][{_SMALL}]{{1,20}}){{0,2}}"
+    rf"(?![{_LETTER}0-9_])"
+)
 _PARTICLE = (
     r"(?:de la|del|dela|de|della|di|da|dos|du|van der|van den|van|von|der|den|bin|ibn|al|el|la|le|ter)"
 )
 _NAME = rf"(?P<name>{_WORD}(?: (?:[{_CAPITAL}]\.|(?:{_PARTICLE} )?{_WORD})){{0,3}})"
 _CLOSED = r"(?=\s{0,2}(?:[\"'\n,;|})\]<(.]|$|\s?[A-Z][A-Za-z ]{1,20}:))"
+
+
+_FIRST, _FULL = "first", "full"
 
 
 class _Rule(NamedTuple):
@@ -32,22 +40,19 @@ class _Rule(NamedTuple):
     """From the sign to the name."""
     confidence: float
     """Of what it finds."""
-    needs_first_name: bool
-    """Whether only a name that begins with a common first name counts."""
+    needs: str
+    """"first": only a name that begins with a common first name counts; "full": that, or one of several words."""
 
 
-def _rule(
-    signs: str, before: str, between: str, after: str, confidence: float, needs_first_name: bool = False
-) -> _Rule:
+def _rule(signs: str, before: str, between: str, after: str, confidence: float, needs: str = "") -> _Rule:
     """`signs` are parted by |; `before` must hold in front of them, `between` leads to the name."""
     words = tuple(signs.split("|"))
     spoken = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
-    return _Rule(
-        words, re.compile(rf"{before}(?i:{spoken}){between}{_NAME}{after}"), confidence, needs_first_name
-    )
+    return _Rule(words, re.compile(rf"{before}(?i:{spoken}){between}{_NAME}{after}"), confidence, needs)
 
 
-_APART = rf"(?<![{_LETTER}])"
+_APART = rf"(?<![{_LETTER}0-9_.])"
+_CODE = re.compile(r"[\[(_={]|\.[A-Za-z_]|::|\s?=")
 _RULES = (
     _rule("mr|mrs|ms|mx|miss|dr|prof|professor|herr|frau|mme", rf"{_APART}(?=[A-Z])", r"\.? ", "", 0.85),
     _rule("name is|name's|name was", _APART, " ", "", 0.85),
@@ -60,7 +65,7 @@ _RULES = (
         "contact|contact person|attn|attention|patient|customer|client|employee|sender|recipient|signed|cc|bcc|from|to|"
         "cardholder|beneficiary|payee|applicant|tenant|guest|passenger|attendee|attendees|assigned to|prepared by|"
         "reported by|requested by",
-        _APART, r"\s?[\"']?\.?\s?[:=]\s{0,2}[\"']?", "", 0.75,
+        _APART, r"(?:\s?[\"']?\.?\s?:\s{0,2}[\"']?|=\s?[\"'])", "", 0.75, _FULL,
     ),
     _rule(
         "dear|hi|hello|hey|good morning|good afternoon|good evening",
@@ -74,7 +79,7 @@ _RULES = (
     _rule("我叫|姓名|名字|联系人|收件人|收货人", "", r"\s?(?:[:=|是叫为]\s{0,2})?", "", 0.8),
     _rule(
         "contact|call|email|ask for|reach out to|patient|defendant|plaintiff|witness|nurse|officer|attorney|tenant|cc",
-        _APART, ",? ", r"(?= (?:at|on|to|via|by|for|about|and|is|was|has)\b|\s?[,.;(\n]|$)", 0.7, True,
+        _APART, ",? ", r"(?= (?:at|on|to|via|by|for|about|and|is|was|has)\b|\s?[,.;(\n]|$)", 0.7, _FIRST,
     ),
     _rule("this is", _APART, " ", r"(?= (?i:speaking|calling|from|here|with)\b)", 0.75),
     _rule(
@@ -96,7 +101,8 @@ def names(text: str) -> Iterator[Hit]:
             if match is not None and (end := _end(match)) > 0:
                 if "quote" in rule.pattern.groupindex and not _is_filled_in(text, place, match):
                     continue
-                if rule.needs_first_name and not _is_first_name(match["name"]):
+                several = rule.needs == _FULL and " " in text[match.start("name") : end]
+                if rule.needs and not (several or _is_first_name(match["name"])):
                     continue
                 yield Hit("name", match.start("name"), end, rule.confidence)
     for place in places(text, (" <",)):
@@ -118,7 +124,9 @@ def _is_filled_in(text: str, place: int, match: re.Match[str]) -> bool:
     before = _FIELD.search(text, max(0, place - 24), place)
     if before is None:
         return False
-    return match["quote"] is None or before["whose"] is not None or _is_first_name(match["name"])
+    if before["whose"] is not None or _is_first_name(match["name"]):
+        return True
+    return match["quote"] is None and " " in match["name"]
 
 
 _FIELD = re.compile(
@@ -140,6 +148,8 @@ def is_name(text: str) -> bool:
 
 def _end(match: re.Match[str]) -> int:
     """The end of the name without words that are none; 0 = nothing is left."""
+    if _CODE.match(match.string, match.end("name")):
+        return 0
     refused = words("english", "not_names")
     kept: list[str] = []
     for word in match["name"].split(" "):

@@ -69,7 +69,7 @@ def found_in_all(
         values.update(
             (form.plain[hit.start : hit.end], hit.kind) for hit in of_form if hit.kind in _BY_CONTEXT
         )
-    values = {value: kind for value, kind in values.items() if len(value) >= _BY_CONTEXT.get(kind, 1 << 30)}
+    values = {value: kind for value, kind in values.items() if _is_telling(value, kind)}
     return [
         [
             _finding(text, hit, *form.original(hit.start, hit.end))
@@ -77,6 +77,11 @@ def found_in_all(
         ]
         for text, form, of_form in zip(texts, forms, hits, strict=True)
     ]
+
+
+def _is_telling(value: str, kind: str) -> bool:
+    """Whether a value means the same elsewhere: not one letter, not a password that is a word."""
+    return len(value) >= _BY_CONTEXT.get(kind, 1 << 30) and not (kind == "secret" and value.isalpha())
 
 
 def _hits(plain: str, wanted: frozenset[str]) -> list[Hit]:

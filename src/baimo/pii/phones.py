@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from baimo.pii.context import is_reference, said_before
 from baimo.pii.finding import Hit
 
-_EDGE = r"(?<![0-9A-Za-z.+])(?<![0-9][\-/])"
+_EDGE = r"(?<![0-9A-Za-z_.+])(?<![0-9][\-/])"
 _END = r"(?![0-9A-Za-z])(?![.\-/][0-9])"
 _MOBILE = re.compile(
     r"1[3-9][0-9](?:([ \-.]?)[0-9]{4}\1[0-9]{4}|([ \-])[0-9]{3}\2[0-9]{5})"
@@ -57,7 +57,7 @@ _NATIONAL = re.compile(
 _ANY = re.compile(_EDGE + r"(?:\([0-9]{2,5}\)|[0-9])[0-9 .()\-/]{5,17}[0-9]" + _END)
 _WORDS = re.compile(
     r"(?:电话|手机|座机|传真|热线|致电|拨打|联系方式|(?<![a-z])(?:tel|telephone|phone|mobile|cell|fax|call|ring|dial|"
-    r"whatsapp|sms|my number))[^0-9\n,;!?，。；！？]{0,16}$",
+    r"whatsapp|sms|my number)s?(?![a-z_]))[^0-9\n,;!?，。；！？]{0,16}$",
     re.IGNORECASE,
 )
 
