@@ -153,7 +153,7 @@ class Tally:
         for (day, *groups), cell in self.sums.items():
             yield dict(zip((*GROUPED, *SUMMED), (day_name(day), *groups, *cell), strict=True))
 
-    def merge(self, row: Mapping[str, Any]) -> None:
+    def merge(self, row: Mapping[Any, Any]) -> None:
         """Add one row of the table."""
         place = (_day_number(row["day"]), *(row[name] for name in GROUPED[1:]))
         cell = self.sums.setdefault(place, [0] * len(SUMMED))

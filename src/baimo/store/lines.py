@@ -54,7 +54,11 @@ _NUMBERS = (
     "price_call",
 )
 _encode = msgspec.msgpack.Encoder().encode
-_INTEGER = 1 << 63
+_MOST = 1 << 53
+"""Far beyond any amount, and a thousand of them add up without an overflow."""
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999."""
+_RANGES = {"at_ms": (0, _LAST_MS), "began_ms": (0, _LAST_MS), "limits": (0, (1 << 60) - 1)}
 
 
 def row_of(e: Entry) -> Row:
@@ -111,6 +115,7 @@ def _clean(name: str, value: Any) -> Any:
         return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
     if name in _NUMBERS:
         if isinstance(value, (int, float)) and math.isfinite(value):
-            return max(-_INTEGER, min(_INTEGER - 1, int(value)))
+            lowest, highest = _RANGES.get(name, (-_MOST, _MOST))
+            return max(lowest, min(highest, int(value)))
         return 0 if name in _NEVER_NULL else None
     return str(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()

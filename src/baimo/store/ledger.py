@@ -1,0 +1,258 @@
+"""Reading the ledger: its lines page by page, its sums to the last millionth, and the proof that nobody changed it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, cast, func, literal_column, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from baimo.core.money import MICROS
+from baimo.core.record import Record
+from baimo.errors import UsageError
+from baimo.store import pruning, tables, verification
+from baimo.store.chain import DAY_MS, Head, day_name
+from baimo.store.engine import Database
+from baimo.store.lines import record_of
+from baimo.store.tables import GROUPED, SUMMED
+
+GROUPS = ("day", "tenant", "key", "model", "surface", "status", "route", "asked", "run", "model_used")
+"""What sums can be grouped by, besides `tag:NAME`; the currency always is."""
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which lines are meant; None = all."""
+
+    since_ms: int | None = None
+    """Settled at or after this, milliseconds since 1970."""
+    until_ms: int | None = None
+    """Settled before this."""
+    tenant: str | None = None
+    key: str | None = None
+    """Public part."""
+    model: str | None = None
+    surface: str | None = None
+    status: str | None = None
+    """ok, or a message key; `failed` = everything but ok."""
+    route: str | None = None
+    run: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    """All of these."""
+
+
+class Line(NamedTuple):
+    """A Record and its place in the chain."""
+
+    seq: int
+    chain: str
+    """64 hexadecimal digits."""
+    record: Record
+
+
+class Spend(NamedTuple):
+    """One line of a sum. What is not known is counted, never summed as 0."""
+
+    group: tuple[str, ...]
+    """Values of the groups, in the order asked for."""
+    currency: str
+    calls: int
+    failed: int
+    """Of them, those whose status is not ok."""
+    unpriced: int
+    """Of them, those whose cost is not known."""
+    uncounted: int
+    """Of them, those whose tokens are not known."""
+    cost_micros: int
+    """Exact, together with `cost_rest`; rounded down where that is not 0."""
+    cost_rest: int
+    """Millionths of a micro-unit on top, 0 to 999,999."""
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    tokens_cache_write: int
+
+
+class Ledger:
+    """Reads one database's ledger. Every method sees one consistent state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def head(self) -> Head:
+        """The newest line."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(tables.ledger_head.c.seq, tables.ledger_head.c.chain)).one()
+        return Head(int(row[0]), bytes(row[1]))
+
+    def line(self, id: str) -> Line | None:
+        """The line of one Record; None = no such Record."""
+        with self._database.reading() as connection:
+            row = (
+                connection.execute(select(tables.records).where(tables.records.c.id == id)).mappings().first()
+            )
+        return None if row is None else _line(row)
+
+    def records(
+        self,
+        filters: Filters = Filters(),
+        *,
+        limit: int = PAGE,
+        cursor: int | None = None,
+        newest_first: bool = True,
+    ) -> list[Line]:
+        """One page of lines in the ledger's order.
+
+        Args:
+            filters: which.
+            limit: most lines.
+            cursor: `seq` of the last line of the page before; None = from the beginning.
+            newest_first: downwards from the newest line, else upwards from the oldest.
+        """
+        table = tables.records
+        query = select(table).where(*self._where(filters)).limit(limit)
+        if cursor is not None:
+            query = query.where(table.c.seq < cursor if newest_first else table.c.seq > cursor)
+        query = query.order_by(table.c.seq.desc() if newest_first else table.c.seq)
+        with self._database.reading() as connection:
+            return [_line(row) for row in connection.execute(query).mappings()]
+
+    def lines(self, filters: Filters = Filters(), *, newest_first: bool = False) -> Iterator[Line]:
+        """All of them, page by page, in bounded memory; lines that are written meanwhile may be among them."""
+        cursor: int | None = None
+        while True:
+            page = self.records(filters, cursor=cursor, newest_first=newest_first)
+            yield from page
+            if len(page) < PAGE:
+                return
+            cursor = page[-1].seq
+
+    def count(self, filters: Filters = Filters()) -> int:
+        """How many lines there are."""
+        query = select(func.count()).select_from(tables.records).where(*self._where(filters))
+        with self._database.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def sums(self, by: Sequence[str] = (), filters: Filters = Filters()) -> list[Spend]:
+        """Sums by group and currency: from the kept totals where they tell the groups apart, else from the lines.
+
+        The kept totals go back to the first line, also where lines were pruned; sums over lines cannot.
+
+        Args:
+            by: of `GROUPS`, or `tag:NAME`.
+            filters: which lines.
+
+        Raises:
+            UsageError: no such group.
+        """
+        for group in by:
+            if group not in GROUPS and not re.fullmatch(r"tag:.+", group, re.DOTALL):
+                raise UsageError("ledger.unknown_group", group=group, known=", ".join((*GROUPS, "tag:NAME")))
+        query = self._from_totals(by, filters) if _in_totals(by, filters) else self._from_lines(by, filters)
+        with self._database.reading() as connection:
+            return [_spend(row, len(by)) for row in connection.execute(query)]
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> verification.Findings:
+        """Derive every link, cost, total and limit's use anew; says what differs and where it begins.
+
+        Args:
+            progress: told lines done and lines in all, now and then.
+        """
+        return verification.verify(self._database, progress)
+
+    def prune(self, before_ms: int, progress: Callable[[int, int], None] | None = None) -> int:
+        """Delete the oldest lines up to the first that was settled at or after `before_ms`; returns how many.
+
+        The chain goes on from a checkpoint, the totals stay, and `verify` holds. What was kept of these calls'
+        contents is deleted with them.
+        """
+        return pruning.prune(self._database, before_ms, progress)
+
+    def _where(self, filters: Filters) -> list[ColumnElement[bool]]:
+        table = tables.records
+        conditions: list[Any] = []
+        if filters.since_ms is not None:
+            conditions.append(table.c.at_ms >= filters.since_ms)
+        if filters.until_ms is not None:
+            conditions.append(table.c.at_ms < filters.until_ms)
+        for name in ("tenant", "key", "model", "surface", "route", "run"):
+            value = getattr(filters, name)
+            if value is not None:
+                conditions.append(table.c[name] == value)
+        if filters.status is not None:
+            failed = filters.status == "failed"
+            conditions.append(table.c.status != "ok" if failed else table.c.status == filters.status)
+        conditions += [self._tag(name) == value for name, value in filters.tags.items()]
+        return conditions
+
+    def _tag(self, name: str) -> ColumnElement[Any]:
+        if self._database.dialect == "postgresql":
+            return func.jsonb_extract_path_text(cast(tables.records.c.tags, JSONB), name)
+        # a quoted label: dots and brackets in a tag's name mean themselves
+        return func.json_extract(tables.records.c.tags, '$."' + name.replace('"', '\\"') + '"')
+
+    def _from_totals(self, by: Sequence[str], filters: Filters) -> Select[Any]:
+        table = tables.totals
+        groups = [table.c[name] for name in by]
+        sums = [func.sum(table.c[name]) for name in SUMMED if not name.startswith("charged")]
+        query = select(*groups, table.c.currency, *sums).group_by(*groups, table.c.currency)
+        if filters.since_ms is not None:
+            query = query.where(table.c.day >= day_name(filters.since_ms // DAY_MS))
+        if filters.until_ms is not None:
+            query = query.where(table.c.day < day_name(filters.until_ms // DAY_MS))
+        for name in ("tenant", "key", "model", "surface"):
+            value = getattr(filters, name)
+            if value is not None:
+                query = query.where(table.c[name] == value)
+        return query.order_by(*groups, table.c.currency)
+
+    def _from_lines(self, by: Sequence[str], filters: Filters) -> Select[Any]:
+        table = tables.records
+        groups = [self._group(name).label(f"group_{at}") for at, name in enumerate(by)]
+        calls = func.count()
+
+        def total(name: str) -> ColumnElement[Any]:
+            return func.coalesce(func.sum(table.c[name]), 0)
+
+        sums = (
+            calls,
+            func.count().filter(table.c.status != "ok"),
+            calls - func.count(table.c.cost_micros),
+            func.count().filter(table.c.tokens_in.is_(None) | table.c.tokens_out.is_(None)),
+            *(total(name) for name in SUMMED[4:10]),
+        )
+        query = select(*groups, table.c.currency, *sums).where(*self._where(filters))
+        names: list[ColumnElement[Any]] = [literal_column(f"group_{at}") for at in range(len(by))]
+        return query.group_by(*names, table.c.currency).order_by(*names, table.c.currency)
+
+    def _group(self, name: str) -> ColumnElement[Any]:
+        if name.startswith("tag:"):
+            return func.coalesce(self._tag(name[4:]), "")
+        if name != "day":
+            return tables.records.c[name]
+        if self._database.dialect == "postgresql":
+            return literal_column("to_char(to_timestamp(at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
+        return literal_column("strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')")
+
+
+def _in_totals(by: Sequence[str], filters: Filters) -> bool:
+    whole = all(moment is None or moment % DAY_MS == 0 for moment in (filters.since_ms, filters.until_ms))
+    plain = filters.status is None and filters.route is None and filters.run is None and not filters.tags
+    return whole and plain and set(by) <= set(GROUPED)
+
+
+def _spend(row: Any, groups: int) -> Spend:
+    calls, failed, unpriced, uncounted, micros, rest, *tokens = (
+        int(value or 0) for value in row[groups + 1 :]
+    )
+    carry, rest = divmod(rest, MICROS)
+    group = tuple(str(value) for value in row[:groups])
+    return Spend(group, str(row[groups]), calls, failed, unpriced, uncounted, micros + carry, rest, *tokens)
+
+
+def _line(row: Any) -> Line:
+    return Line(int(row["seq"]), bytes(row["chain"]).hex(), record_of(row))
