@@ -103,22 +103,53 @@ class Endpoint:
         yield events.end()
 
 
+class Listener:
+    """One server for all tests of a session: to start and stop one takes longer than most tests."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(self, lifespan="off", log_level="warning", ws="none", http="httptools")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.005)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._socket.close()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+_LISTENERS: list[Listener] = []
+
+
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
-    """The app's base address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, lifespan="off", log_level="warning", ws="none", http="httptools")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    """The address at which the app answers until the end of the block."""
+    if not _LISTENERS:
+        _LISTENERS.append(Listener())
+    listener = _LISTENERS[0]
+    listener.app = app
+    yield listener.address
+    listener.app = None
+
+
+def stop() -> None:
+    """Stop listening."""
+    while _LISTENERS:
+        _LISTENERS.pop().close()
 
 
 def streamed(surface: Surface, peek: Peek, deltas: Sequence[Delta]) -> bytes:

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
-from baimo.core.call import Completion, Delta, Request, Usage
-from baimo.core.message import Message, Part, ToolCall
+from baimo.core.call import Completion, Delta, JsonFormat, Request, Sampling, Usage
+from baimo.core.message import Message, Part, Tool, ToolCall
+from baimo.core.model import Vendor
 from baimo.errors import (
     BadReply,
     BaimoError,
@@ -33,10 +34,12 @@ from baimo.errors import (
     Unauthenticated,
     UnknownModel,
 )
+from baimo.providers.anthropic import AnthropicProvider
 from baimo.providers.anthropic_reply import EventReader
 from baimo.providers.faults import Place
 from baimo.providers.sse import SseParser
 from baimo.server.surfaces.messages import Messages
+from baimo.settings import ProviderSettings
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed
 
 USAGE = Usage(tokens_in=100, tokens_out=12, tokens_cached=60, tokens_cache_write=10, tokens_reasoning=4)
@@ -503,6 +506,21 @@ def test_an_attachment_written_with_escapes_is_counted_too() -> None:
     assert Messages().peek(body.replace('"image"', '"\\u0069mage"').encode(), {}).attachments == 1
 
 
+def test_a_body_that_is_nested_without_end_is_harmless() -> None:
+    surface = Messages()
+    source = '{"type":"document","source":{"type":"content","content":['
+    for opening, closing in (("[", "]"), ('{"type":"tool_result","content":[', "]}"), (source, "]}}")):
+        nested = opening * 300 + closing * 300
+        body = f'{{"max_tokens":1,"messages":[{{"role":"user","content":[{nested},"image"]}}]}}'.encode()
+        try:
+            peek = surface.peek(body, {})
+            assert peek.attachments == 0
+            surface.request(body, peek, model="m")
+        except CallRefused:
+            continue
+        pytest.fail("it was understood")
+
+
 def test_tools_that_servers_run_have_no_bound_in_bytes() -> None:
     tools = [WEATHER, {"type": "web_search_20260318", "name": "web_search"}]
     assert Messages().peek(json.dumps(ASKED | {"tools": tools}).encode(), {}).attachments == 1
@@ -636,6 +654,15 @@ def test_how_much_text_came_is_estimated_within_a_tenth() -> None:
     assert watch.seen().text_bytes == pytest.approx(sum(map(len, said)), rel=0.1)
 
 
+def test_a_server_that_counts_at_the_end_is_not_believed_at_the_beginning() -> None:
+    stream = streamed(Messages(), QUICK, SAID)
+    watch = Messages().watch(QUICK)
+    watch.feed(stream[: stream.index(b"event: message_delta")])
+    assert watch.seen().usage is None
+    watch.feed(stream[stream.index(b"event: message_delta") :])
+    assert watch.seen().usage == USAGE
+
+
 def test_an_error_event_is_a_failed_stream() -> None:
     watch = Messages().watch(QUICK)
     watch.feed(STREAM[: STREAM.index(b"event: message_delta")])
@@ -657,6 +684,63 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
 
 
 # there and back
+
+said = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
+tool_calls = st.builds(
+    ToolCall,
+    id=st.from_regex(r"c[a-z0-9]{1,8}", fullmatch=True),
+    name=names,
+    arguments=st.dictionaries(said, st.integers(0, 99), max_size=2).map(
+        lambda given: json.dumps(given, ensure_ascii=False, separators=(",", ":"))
+    ),
+)
+pictures = st.builds(
+    lambda data: Part(kind="image_url", data=f"data:image/png;base64,{data}", media_type="image/png"),
+    st.sampled_from(["AAAA", "BBBB"]),
+)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
+    messages = [Message(role="system", content=draw(said))] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        parts = (Part(kind="text", data=draw(said)), draw(pictures))
+        messages.append(Message(role="user", content=draw(st.one_of(said, st.just(parts)))))
+        calls = tuple(draw(st.lists(tool_calls, max_size=2)))
+        messages.append(Message(role="assistant", content=draw(said), tool_calls=calls))
+        messages += [Message(role="tool", content=draw(said), tool_call_id=call.id) for call in calls]
+        if calls:
+            messages.append(Message(role="assistant", content=draw(said)))
+    return tuple(messages)
+
+
+@given(
+    st.builds(
+        Request,
+        model=st.just("m"),
+        messages=conversations(),
+        sampling=st.builds(
+            Sampling,
+            temperature=st.none() | st.floats(0, 1),
+            top_p=st.none() | st.floats(0, 1),
+            max_tokens=st.integers(1, 99),
+            stop=st.lists(said, max_size=2).map(tuple),
+        ),
+        tools=st.lists(
+            st.builds(Tool, name=names, description=said, parameters=st.just({"type": "object"})), max_size=2
+        ).map(tuple),
+        tool_choice=st.sampled_from([None, "auto", "none", "required", "weather"]),
+        response_format=st.none() | st.just(JsonFormat(schema={"type": "array"})),
+    )
+)
+def test_what_our_own_client_of_the_api_asks_is_understood_as_it_was_meant(request: Request) -> None:
+    settings = ProviderSettings(base_url="http://127.0.0.1:9")
+    provider = AnthropicProvider(Vendor(name="a", title="A", protocol="anthropic"), settings)
+    body = json.dumps(provider.outgoing(request, frozenset(), stream=False).body).encode()
+    surface = Messages()
+    assert surface.request(body, surface.peek(body, {}), model="m") == request
+
 
 deltas = st.lists(
     st.builds(

@@ -63,6 +63,7 @@ WEATHER: Any = {
     "strict": True,
 }
 ASKED: Any = {"model": "asked", "input": "Weather?"}
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 QUICK = Responses().peek(json.dumps(ASKED).encode(), {})
 
 
@@ -222,9 +223,8 @@ def test_a_stream_adds_up_to_the_whole_answer(script: list[Delta]) -> None:
 def test_events_come_in_the_order_that_the_api_promises() -> None:
     with served([*SAID[:4], CALLED[1]]) as (client, _):
         events = list(client.responses.create(**ASKED, stream=True))
-    adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
     for event in events:
-        adapter.validate_json(event.to_json(), strict=True)
+        EVENT.validate_json(event.to_json(), strict=True)
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [event.type.removeprefix("response.") for event in events] == [
         "created",
@@ -624,9 +624,8 @@ deltas = st.lists(
 def test_events_say_what_the_deltas_said(pieces: list[Delta]) -> None:
     stream = streamed(Responses(), QUICK, [*pieces, STOPPED])
     events = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith(b"data: ")]
-    adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
     for event in events:
-        adapter.validate_python(event)
+        EVENT.validate_python(event)
     final = Response.model_validate(events[-1]["response"])
     assert final.output_text == "".join(one.text for one in pieces)
     assert "".join(

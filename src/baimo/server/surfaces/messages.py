@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -42,13 +42,12 @@ class _Head(msgspec.Struct):
     model: str = ""
     max_tokens: Count | None = None
     system: msgspec.Raw = msgspec.Raw(b"")
-    tools: msgspec.Raw = msgspec.Raw(b"")
+    tools: list[_Tool] | None = None
     tool_choice: msgspec.Raw = msgspec.Raw(b"")
     stream: bool | None = None
 
 
 _head = msgspec.json.Decoder(_Head).decode
-_tools = msgspec.json.Decoder(list[_Tool] | None).decode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class Messages:
         head = wirejson.read(_head, body)
         if self.counted and head.max_tokens is None:
             raise CallRefused("surfaces.missing", field="max_tokens")
-        tools: list[_Tool] = (_tools(head.tools) if head.tools else None) or []
+        tools = head.tools or []
         text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(head.messages)
         peek = MessagesPeek(
             model=head.model,
@@ -181,7 +180,7 @@ class MessagesWatch(LineWatch):
         )
         self._counts: dict[str, Any] = {}
         self._model = self._finish = self._failed = ""
-        self._complete = False
+        self._complete = self._counted = False
 
     def read(self, data: bytes) -> None:
         """The first event, the last two, or an error."""
@@ -194,6 +193,7 @@ class MessagesWatch(LineWatch):
             self._count(event.message.usage)
         elif event.type == "message_delta":
             self._count(event.usage)
+            self._counted = self._counted or event.usage is not None
             self._finish = (event.delta and event.delta.stop_reason) or self._finish
         elif event.type == "message_stop":
             self._complete = True
@@ -201,10 +201,13 @@ class MessagesWatch(LineWatch):
             self._failed = event.error.message or event.error.type or "error"
 
     def seen(self) -> Seen:
-        """Usage and ending so far; output tokens are known only once message_delta came."""
-        counts = self._counts if self._finish else {**self._counts, "output_tokens": None}
+        """Usage and ending so far. Before message_delta the answer's tokens are not known, and 0 for the prompt's
+        stands for a server that counts at the end."""
+        found = usage(self._counts if self._counted else {**self._counts, "output_tokens": None})
+        if found is not None and not self._counted and not found.tokens_in:
+            found = None
         return Seen(
-            usage(counts),
+            found,
             model=self._model,
             finish_reason=self._finish,
             complete=self._complete and not self._failed,
@@ -216,24 +219,22 @@ class MessagesWatch(LineWatch):
         self._counts.update({name: value for name, value in (counts or {}).items() if value is not None})
 
 
-def attached(value: Any) -> tuple[int, int]:
-    """How many images and documents a decoded body holds, and the bytes of base64 in them."""
-    if isinstance(value, list):
-        pairs = [attached(item) for item in cast("list[Any]", value)]
-        return sum(found for found, _ in pairs), sum(inline for _, inline in pairs)
-    if not isinstance(value, dict):
-        return 0, 0
-    row = cast("dict[str, Any]", value)
-    kind, source = row.get("type"), row.get("source")
-    if kind in ("image", "document") and isinstance(source, dict):
-        origin = cast("dict[str, Any]", source)
-        if origin.get("type") == "base64":
-            return 1, len(str(origin.get("data") or ""))
-        if origin.get("type") == "text":
-            return 0, 0
-        found, inline = attached(origin.get("content"))
-        return (found, inline) if origin.get("type") == "content" else (1, 0)
-    return attached(row.get("content")) if kind in (None, "tool_result") else (0, 0)
+def attached(value: Any, depth: int = 0) -> tuple[int, int]:
+    """How many images and documents a list of turns or blocks holds, and the bytes of base64 in them.
+
+    A picture in a document in a tool's result in a turn is as deep as the API allows.
+    """
+    found = inline = 0
+    for row in objects(value) if depth < 4 else ():
+        kind, source = row.get("type"), fields(row.get("source"))
+        if kind in ("image", "document") and source.get("type") == "base64":
+            found, inline = found + 1, inline + len(str(source.get("data") or ""))
+        elif kind in ("image", "document") and source.get("type") not in ("text", "content"):
+            found += 1
+        else:
+            more, further = attached(row.get("content") or source.get("content"), depth + 1)
+            found, inline = found + more, inline + further
+    return found, inline
 
 
 def _one_call(raw: msgspec.Raw) -> bool:

@@ -129,6 +129,9 @@ def _document(block: Given, model: str) -> list[Part]:
     content = source.content("content")
     if isinstance(content, str):
         return [*head, Part(kind="text", data=content)]
+    for one in content:
+        if one.needed("type") not in ("text", "image"):
+            raise one.wrong("type", "text | image")
     return head + [part for one in content for part in _parts(one, model)]
 
 

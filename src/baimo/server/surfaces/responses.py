@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import count, fields
 from baimo.server.surfaces import openai_errors, responses_request, wirejson
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
-from baimo.server.surfaces.given import Given
+from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import first
 from baimo.server.surfaces.responses_answer import PREVIOUS, Frame, ResponsesEvents, response
 from baimo.server.surfaces.sse import LineWatch, encoded
@@ -38,7 +38,7 @@ _ATTACHED = (
 )
 """One of these is in every body with an attachment: references are objects with an id, and the last stands for a
 name written with escapes."""
-_UNBOUNDED = frozenset({"input_image", "input_file", "input_audio"})
+_UNBOUNDED = frozenset({"input_image", "input_file", "input_audio", "computer_call_output"})
 
 
 class _Tool(msgspec.Struct):
@@ -215,26 +215,24 @@ def user_item(text: str) -> dict[str, Any]:
     return {"type": "message", "role": "user", "content": text}
 
 
-def _attached(value: Any) -> tuple[int, int]:
-    """How many images, sounds and files a decoded input holds, and the bytes of data in them. References were replaced
-    by what they stand for, where there is a memory."""
-    if isinstance(value, list):
-        pairs = [_attached(item) for item in cast("list[Any]", value)]
-        return sum(found for found, _ in pairs), sum(inline for _, inline in pairs)
-    if not isinstance(value, dict):
-        return 0, 0
-    row = cast("dict[str, Any]", value)
-    kind = row.get("type")
-    if kind == "item_reference" or (kind is None and "id" in row and "role" not in row):
-        raise NotSupported("responses.no_memory")
-    if kind in _UNBOUNDED:
-        data = [row.get("image_url"), row.get("file_data"), fields(row.get("input_audio")).get("data")]
-        return 1, sum(len(one) for one in data if isinstance(one, str))
-    if kind == "computer_call_output":
-        return 1, len(str(fields(row.get("output")).get("image_url") or ""))
-    found, inline = _attached(row.get("content"))
-    more, further = _attached(row.get("output"))
-    return found + more, inline + further
+def _attached(value: Any, depth: int = 0) -> tuple[int, int]:
+    """How many images, sounds and files a list of items or parts holds, and the bytes of data in them. References were
+    replaced by what they stand for, where there is a memory."""
+    found = inline = 0
+    for row in objects(value) if depth < 2 else ():
+        kind = row.get("type")
+        if kind == "item_reference" or (kind is None and "id" in row and "role" not in row):
+            raise NotSupported("responses.no_memory")
+        if kind in _UNBOUNDED:
+            given = fields(row.get("output")) if kind == "computer_call_output" else row
+            sound = fields(row.get("input_audio")).get("data")
+            data = [given.get("image_url"), given.get("file_data"), sound]
+            found, inline = found + 1, inline + sum(len(one) for one in data if isinstance(one, str))
+        else:
+            for name in ("content", "output"):
+                more, further = _attached(row.get(name), depth + 1)
+                found, inline = found + more, inline + further
+    return found, inline
 
 
 def _frame(peek: Peek, id: str, created_s: int) -> Frame:
