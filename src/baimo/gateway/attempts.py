@@ -95,7 +95,7 @@ class Attempts:
         grant.entry.attempts += 1
         asked_at = ways.now()
         try:
-            if terms.masked or terms.vendor.protocol != call.surface.protocol:
+            if terms.masked or not terms.passes(call.surface):
                 answer = await ways.translated.ask(call, grant, mask=terms.masked)
             else:
                 answer = await ways.passing.ask(call, grant, self._upstream(terms.vendor.name))

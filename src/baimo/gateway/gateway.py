@@ -201,7 +201,7 @@ class Gateway:
         if self._durable:
             await parts.books.durable()
         overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
-        headers = head(call, grant, answer.headers, parts.books.remaining, overhead_s)
+        headers = head(grant, answer.headers, parts.books.remaining, overhead_s)
         reply.whole(answer.status, headers, answer.body)
         await self._cached(call, grant, answer.headers, answer.body, answer.seen.model)
 
@@ -210,7 +210,7 @@ class Gateway:
         elapsed = parts.now() - grant.began
         entry.first_byte_ms = elapsed * 1000.0
         grant.overhead_s = elapsed - grant.model_s - grant.queue_s
-        reply.start(flow.status, head(call, grant, flow.headers, parts.books.remaining, grant.overhead_s))
+        reply.start(flow.status, head(grant, flow.headers, parts.books.remaining, grant.overhead_s))
         started_at = parts.now()
         try:
             last = await flow.pour(reply, hold=self._durable, keep=grant.kept)
@@ -248,7 +248,7 @@ class Gateway:
         if self._durable:
             await parts.books.durable()
         overhead_s = parts.now() - grant.began - grant.queue_s
-        headers = head(call, grant, kept.headers, parts.books.remaining, overhead_s)
+        headers = head(grant, kept.headers, parts.books.remaining, overhead_s)
         headers.append((b"x-baimo-cache", b"hit"))
         if grant.peek.stream:
             reply.start(200, headers)
@@ -266,7 +266,7 @@ class Gateway:
 
     def _refuse(self, call: Call, error: BaimoError) -> None:
         """Not let in: no Record."""
-        headers = [*JSON, (b"x-request-id", call.request_id.encode("latin-1")), *_waiting(error)]
+        headers = [*JSON, *_waiting(error)]
         call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
         self._parts.observer.refused(error, call.surface.name, call.key, call.tenant)
 
@@ -279,7 +279,7 @@ class Gateway:
             self._error(call, grant, error)
             return
         self._parts.settler.failed(call, grant, error.key, GONE if call.reply.gone else refusal.status)
-        call.reply.whole(refusal.status, self._head(call, grant, list(refusal.headers)), refusal.body)
+        call.reply.whole(refusal.status, self._head(grant, list(refusal.headers)), refusal.body)
 
     def _error(self, call: Call, grant: Grant, error: BaimoError) -> None:
         if not grant.closed:
@@ -291,7 +291,7 @@ class Gateway:
         if isinstance(error, (AuthenticationFailed, ConfigError)):
             # names of variables and accounts are for the log
             error = BadReply("gateway.no_access", model=grant.entry.model)
-        headers = self._head(call, grant, [*JSON, *_waiting(error)])
+        headers = self._head(grant, [*JSON, *_waiting(error)])
         call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
 
     def _broken(self, call: Call, grant: Grant, error: BaseException) -> None:
@@ -307,12 +307,12 @@ class Gateway:
         elif fault:
             shown = BaimoError(FAULT, request=call.request_id)
             body = call.surface.refusal(shown, request_id=call.request_id)
-            call.reply.whole(500, self._head(call, grant, JSON), body)
+            call.reply.whole(500, self._head(grant, JSON), body)
 
-    def _head(self, call: Call, grant: Grant, given: Headers) -> Headers:
+    def _head(self, grant: Grant, given: Headers) -> Headers:
         parts = self._parts
         overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
-        return head(call, grant, given, parts.books.remaining, overhead_s)
+        return head(grant, given, parts.books.remaining, overhead_s)
 
     # small things
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from baimo.core.money import MICROS
 from baimo.core.record import Entry
 from baimo.gateway.answers import Headers
-from baimo.gateway.call import Call, Grant
+from baimo.gateway.call import Grant
 from baimo.gateway.limits import Remaining
 
 
-def head(call: Call, grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Headers:
-    """Headers of an answer: the model's own that are passed on, then ours.
+def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Headers:
+    """Headers of an answer: the model's own that are passed on, then ours; x-request-id is the server's.
 
     Args:
-        call: with its x-request-id.
         grant: with its Record, closed or, for a stream, still open: then the cost is not known and not said.
         given: of the model's answer.
         remaining: what is left of a limit.
@@ -25,7 +24,6 @@ def head(call: Call, grant: Grant, given: Headers, remaining: Remaining, overhea
         model = (b"x-baimo-model", entry.model.encode("utf-8"))
     headers = [
         *given,
-        (b"x-request-id", call.request_id.encode("latin-1")),
         model,
         (b"x-baimo-overhead-ms", b"%.3f" % (overhead_s * 1000)),
     ]

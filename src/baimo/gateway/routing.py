@@ -17,7 +17,7 @@ from baimo.gateway.call import Choice
 from baimo.gateway.keyring import permits_name, permits_surface
 from baimo.gateway.policy import data_class, masks, may_leave
 from baimo.gateway.strategies import Draw, Signals, ordered
-from baimo.gateway.surface import Peek, Surface
+from baimo.gateway.surface import Peek, Surface, speaks
 from baimo.settings import RouteSettings, Settings
 
 KINDS = frozenset({"chat", "embeddings", "rerank", "moderations", "transcriptions", "speech", "images"})
@@ -203,7 +203,7 @@ class Router:
             return False
         if not kinds and surface.ability in KINDS and surface.ability != "chat" and model.abilities:
             return False  # what it can do is known, and this is not among it
-        return surface.neutral or self._names.vendor(model.vendor).protocol == surface.protocol
+        return surface.neutral or speaks(self._names.vendor(model.vendor), surface)
 
     def _pruned(self, node: Route | Model, keeps: Callable[[Model], bool]) -> Route | Model | None:
         """The node without the models that are not kept; None when nothing is left."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from baimo.core.call import Completion, Delta, Request, Usage
+from baimo.core.model import Vendor
 from baimo.errors import BaimoError
 
 
@@ -85,6 +86,12 @@ class Events(Protocol):
         ...
 
 
+def speaks(vendor: Vendor, surface: Surface) -> bool:
+    """Whether a vendor's servers understand the surface's requests as they are."""
+    needs: str = getattr(surface, "needs", "")
+    return vendor.protocol == surface.protocol and (not needs or needs in vendor.quirks)
+
+
 class Surface(Protocol):
     """One operation. Stateless and shared; all methods are pure."""
 
@@ -112,6 +119,8 @@ class Surface(Protocol):
     def ability(self) -> str:
         """Ability that the model must have where the catalogue knows: chat, embeddings, rerank, speech …"""
         ...
+
+    # `needs: str`, where a surface has it, names the quirk of vendors whose servers have this operation
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """Raises `CallRefused` (400) with what is wrong and where, in terms of the surface's own fields."""

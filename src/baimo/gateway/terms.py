@@ -19,7 +19,7 @@ from baimo.gateway.bound import Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
 from baimo.gateway.routing import Names
-from baimo.gateway.surface import Peek
+from baimo.gateway.surface import Peek, Surface, speaks
 from baimo.settings import Settings
 
 _REMEMBERED = 8192
@@ -29,7 +29,20 @@ class Terms:
     """Of one key, route and model."""
 
     __slots__ = (
-        *("bounds", "currency", "flat", "key", "masked", "model", "plan", "price", "rate", "shown", "tags"),
+        *(
+            "_passes",
+            "bounds",
+            "currency",
+            "flat",
+            "key",
+            "masked",
+            "model",
+            "plan",
+            "price",
+            "rate",
+            "shown",
+            "tags",
+        ),
         *("tenant", "unpriced_ok", "vendor"),
     )
 
@@ -57,7 +70,15 @@ class Terms:
             (b"x-baimo-currency", self.currency.encode("latin-1")),
         )
         """Headers that are the same for every answer."""
+        self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
+
+    def passes(self, surface: Surface) -> bool:
+        """Whether the model's server is sent the client's bytes."""
+        known = self._passes.get(surface.name)
+        if known is None:
+            known = self._passes[surface.name] = speaks(self.vendor, surface)
+        return known
 
     def bound(self, peek: Peek, surface: str) -> Bound:
         """The most that a call may take.
