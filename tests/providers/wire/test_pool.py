@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.providers.wire.scripted import Script, Talk, answer, chunked, upstream
 
 from baimo.errors import BadReply, ProviderError, RequestRefused, Unreachable
 from baimo.providers.wire.origin import Stages, origin
 from baimo.providers.wire.parked import start
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ServeSettings
-from tests.providers.wire.scripted import Script, Talk, answer, chunked, upstream
 
 HURRY = Stages(connect_s=1.0, write_s=0.3, first_byte_s=0.3, silence_s=0.3)
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -119,10 +120,9 @@ def test_head_204_304_and_interim_answers_end_where_they_end(run: Run) -> None:
             assert server.connections == 1
         async with upstream(
             serving(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + answer(b"final"))
-        ) as server:
-            async with client() as pools:
-                reply = await pools.send(origin(server.url), b"GET", b"/")
-                assert reply.headers == {b"content-length": b"5"} and await reply.whole(10) == b"final"
+        ) as server, client() as pools:
+            reply = await pools.send(origin(server.url), b"GET", b"/")
+            assert reply.headers == {b"content-length": b"5"} and await reply.whole(10) == b"final"
 
     run(main())
 
@@ -582,7 +582,7 @@ async def _cut(wire: bytes, cuts: list[int], pause: bool) -> tuple[bytes, int]:
     async def script(talk: Talk) -> None:
         await talk.request()
         edges = [0, *cuts, len(wire)]
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in itertools.pairwise(edges):
             await talk.say(wire[begin:end])
             if pause:
                 await asyncio.sleep(0.0005)

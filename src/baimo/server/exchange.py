@@ -1,0 +1,244 @@
+"""One hot request and its answer; what a handler sees of a client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from baimo.providers.wire.parked import Driver, start
+from baimo.server.head import BODILESS, STATUS, lines, refusal
+
+FLUSH_ABOVE = 64 * 1024
+"""Pieces of one pass of the event loop are sent together, up to this many bytes."""
+
+log = logging.getLogger("baimo.server")
+
+
+class Line(Protocol):
+    """The client's connection."""
+
+    draining: bool
+    """It closes after this answer."""
+    tasks: set[Any]
+    """What must end before the process does."""
+
+    @property
+    def standing(self) -> bytes: ...
+
+    @property
+    def body_limit(self) -> int: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def ended(self, keep_alive: bool) -> None:
+        """The answer is written."""
+        ...
+
+    def drained(self) -> Awaitable[None] | None: ...
+
+    def flush_soon(self, exchange: Exchange) -> None: ...
+
+
+class Exchange:
+    """A request whose body is complete, and the `Reply` to it (see `gateway/call.py`)."""
+
+    __slots__ = (
+        "_driver",
+        "_ended",
+        "_handler",
+        "_lane",
+        "_out",
+        "_out_bytes",
+        "_pieces",
+        "_size",
+        "began",
+        "body",
+        "chunked",
+        "gone",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "request_id",
+        "started",
+    )
+
+    def __init__(
+        self,
+        lane: Line,
+        handler: Callable[[Exchange], Coroutine[Any, Any, None]],
+        *,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        headers: Mapping[bytes, bytes],
+        peer: str,
+        request_id: str,
+        began: float,
+        keep_alive: bool,
+        chunked: bool,
+    ) -> None:
+        self._lane = lane
+        self._handler = handler
+        self._driver: Driver | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._ended = False
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        """Lower-case names; values of a repeated one joined by a comma."""
+        self.body = b""
+        self.peer = peer
+        """The client's address; empty = a Unix socket."""
+        self.request_id = request_id
+        self.began = began
+        """Seconds of the event loop's clock at which the head was complete."""
+        self.keep_alive = keep_alive
+        self.chunked = chunked
+        """Whether the client understands chunks (HTTP/1.1)."""
+        self.gone = False
+        self.started = False
+
+    @property
+    def reply(self) -> Exchange:
+        """The client's side."""
+        return self
+
+    # Reply
+
+    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """A complete answer in one write."""
+        if self.gone or self.started:
+            return
+        head = self._head(status, headers)
+        self.started = True
+        if status in BODILESS:
+            self._lane.write(head + b"\r\n")
+        else:
+            self._lane.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
+        self._end()
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The head of a stream."""
+        if self.gone or self.started:
+            return
+        if not self.chunked:  # HTTP/1.0: the end of the connection is the end of the body
+            self.keep_alive = False
+        framing = b"transfer-encoding: chunked\r\n\r\n" if self.chunked else b"\r\n"
+        head = self._head(status, headers)
+        self.started = True
+        self._put(head + framing)
+
+    def write(self, piece: bytes) -> None:
+        """A piece of a stream; nothing for an empty one, which would end it."""
+        if self.gone or self._ended or not piece:
+            return
+        self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
+
+    def end(self) -> None:
+        """The stream is complete."""
+        if self.gone or self._ended or not self.started:
+            return
+        if self.chunked:
+            self._out.append(b"0\r\n\r\n")
+        self.flush()
+        self._end()
+
+    def abort(self) -> None:
+        """Break the connection."""
+        if not self.gone and not self._ended:
+            self.flush()  # what was said was said
+            self._ended = True
+            self._lane.abort()
+
+    def drained(self) -> Awaitable[None] | None:
+        """None while the client keeps up."""
+        return None if self.gone else self._lane.drained()
+
+    # the lane's side
+
+    def take(self, piece: bytes) -> bool:
+        """Bytes of the request's body; False = it is too long."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        return self._size <= self._lane.body_limit
+
+    def body_ended(self) -> None:
+        pieces = self._pieces
+        self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces = []
+
+    def begin(self) -> None:
+        """Run the handler."""
+        driver = self._driver = start(self._handler(self), self._handled)
+        if not driver.done():
+            self._lane.tasks.add(driver)
+
+    def lost(self) -> None:
+        """The client has gone: nobody waits for the model any more."""
+        self.gone = True
+        self._out.clear()
+        if self._driver is not None:
+            self._driver.cancel()
+
+    def flush(self) -> None:
+        out = self._out
+        if out and not self.gone:
+            self._lane.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+        self._out_bytes = 0
+
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        lane = self._lane
+        if lane.draining:
+            self.keep_alive = False
+        closing = b"" if self.keep_alive else b"connection: close\r\n"
+        return b"%s%s%s%sx-request-id: %s\r\n" % (
+            STATUS[status],
+            lane.standing,
+            lines(headers),
+            closing,
+            self.request_id.encode("ascii"),
+        )
+
+    def _put(self, framed: bytes) -> None:
+        out = self._out
+        if not out:
+            self._lane.flush_soon(self)
+        out.append(framed)
+        self._out_bytes += len(framed)
+        if self._out_bytes > FLUSH_ABOVE:
+            self.flush()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._lane.ended(self.keep_alive)
+
+    def _handled(self, value: object, error: BaseException | None) -> None:
+        if self._driver is not None:
+            self._lane.tasks.discard(self._driver)
+        if error is not None and not (self.gone and isinstance(error, asyncio.CancelledError)):
+            # type and place only: a message may quote what a client sent
+            frames = traceback.extract_tb(error.__traceback__)
+            place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+            log.error("%s: handler failed with %s at %s", self.request_id, type(error).__name__, place)
+        if self.gone or self._ended:
+            return
+        if self.started:
+            self.abort()
+        else:
+            self.started = True
+            self.keep_alive = False
+            self._lane.write(refusal(500, "lane.internal", self._lane.standing, request_id=self.request_id))
+            self._end()

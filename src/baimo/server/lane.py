@@ -1,0 +1,463 @@
+"""One client connection: HTTP/1.1 from the bytes to a handler, without a framework between.
+
+uvicorn runs it in place of its own protocol (`http=Lane`) and keeps signals, workers, TLS and drain. Hot routes become
+an `Exchange` and a driven coroutine; everything else becomes an ASGI call (`cold.py`). Prevents the failures of a server
+that trusts clients: requests that two parsers would cut differently (llhttp refuses them; nothing is lenient here),
+heads and bodies that never end, readers that never read, and the connection that stays open behind an answer that
+refused it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+import httptools
+
+from baimo.providers.wire.parked import Parked
+from baimo.server.cold import Cold
+from baimo.server.exchange import Exchange
+from baimo.server.head import refusal
+from baimo.server.lanes import Handler, Lanes
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+NEVER = float("inf")
+RESTING, HEAD, BODY, DEAF = range(4)
+"""What is being read: nothing, a request's head, its body; DEAF = whatever comes is thrown away."""
+_NONE: Mapping[bytes, Handler] = {}
+
+
+class Refused(NamedTuple):
+    """An answer to a request that cannot be served; takes its turn behind those before it."""
+
+    status: int
+    key: str
+    facts: dict[str, object]
+
+
+class Turn(Protocol):
+    """A request in the line of one connection."""
+
+    def begin(self) -> None: ...
+
+    def take(self, piece: bytes) -> bool: ...
+
+    def body_ended(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+    @property
+    def started(self) -> bool: ...
+
+
+class Lane(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_behind",
+        "_config",
+        "_current",
+        "_due",
+        "_head_bytes",
+        "_headers",
+        "_incoming",
+        "_lanes",
+        "_loop",
+        "_parser",
+        "_peer",
+        "_pumping",
+        "_queue",
+        "_reading",
+        "_secure",
+        "_server_state",
+        "_stalled",
+        "_state",
+        "_transport",
+        "_trusts",
+        "_unread",
+        "_url",
+        "draining",
+        "tasks",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Called by uvicorn. `app_state["hot"]` is the application's `Lanes`."""
+        self._lanes: Lanes = app_state["hot"]
+        self._config = config
+        self._server_state = server_state
+        self._state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self.tasks: set[Any] = server_state.tasks
+        self.draining = False
+        self._parser: Any = None
+        self._peer: str | None = None
+        self._trusts = self._secure = False
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._reading = RESTING
+        self._due = NEVER
+        self._incoming: Turn | None = None
+        self._current: Turn | Refused | None = None
+        self._queue: deque[Turn | Refused] = deque()
+        self._pumping = False
+        self._unread = True
+        self._behind: list[Parked[None]] | None = None
+        self._stalled = (NEVER, 0)
+
+    # what a turn may do (exchange.Line, cold.Line)
+
+    @property
+    def standing(self) -> bytes:
+        return self._lanes.standing
+
+    @property
+    def body_limit(self) -> int:
+        return self._lanes.limits.body_bytes
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def abort(self) -> None:
+        self._reading = DEAF
+        self._current = None  # whoever breaks the connection knows; only others are told that it is lost
+        self._transport.abort()
+
+    def flush_soon(self, exchange: Exchange) -> None:
+        self._lanes.flush_soon(exchange)
+
+    def drained(self) -> Awaitable[None] | None:
+        """None while the client keeps up."""
+        if self._behind is None:
+            return None
+        parked: Parked[None] = Parked()
+        self._behind.append(parked)
+        return parked
+
+    def read(self, on: bool) -> None:
+        """Back-pressure on a client that sends faster than it is listened to."""
+        if on != self._unread and not self._transport.is_closing():
+            self._unread = on
+            if self._reading == BODY:
+                self._due = self._lanes.now + self._lanes.tick_s + self._lanes.limits.body_s if on else NEVER
+            if on:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def ended(self, keep_alive: bool) -> None:
+        """The current turn's answer is written."""
+        self._server_state.total_requests += 1
+        unfinished = self._incoming is not None and self._incoming is self._current
+        self._current = None
+        if self._transport.is_closing():
+            return
+        if unfinished:
+            self._linger()
+        elif not keep_alive or self.draining:
+            self._close()
+        elif not self._pumping:
+            self._pump()
+
+    def refuse(self, status: int, key: str, **facts: object) -> None:
+        """Answer with an error when it is this request's turn, and end the connection."""
+        self._reading = DEAF
+        self._due = NEVER
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming is self._current:  # cold: answered while it is read
+            incoming.lost()
+            if incoming.started:
+                self.abort()
+                return
+            self._current = None
+        elif incoming is not None and incoming in self._queue:
+            self._queue.remove(incoming)
+        self._queue.append(Refused(status, key, facts))
+        if not self._pumping:
+            self._pump()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        connections = cast("set[Any]", self._server_state.connections)
+        connections.add(self)
+        self._lanes.watch(connections)
+        limits = self._lanes.limits
+        self._due = self._loop.time() + limits.header_s
+        if len(connections) > limits.connections:
+            self.refuse(503, "lane.too_many_connections", limit=limits.connections)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server_state.connections.discard(cast(Any, self))
+        self._reading = DEAF
+        behind, self._behind = self._behind, None
+        turns = [self._current, *self._queue, self._incoming]
+        self._current = self._incoming = None
+        self._queue.clear()
+        for turn in dict.fromkeys(turn for turn in turns if turn is not None):
+            if not isinstance(turn, Refused):
+                turn.lost()
+        for parked in behind or ():
+            parked.set(None)
+        self._parser = None
+
+    def eof_received(self) -> None:
+        """A client that closes its half has left: nobody can tell it from one that has closed both."""
+
+    def pause_writing(self) -> None:
+        self._behind = []
+        self._stalled = (
+            self._loop.time() + self._lanes.limits.write_s,
+            self._transport.get_write_buffer_size(),
+        )
+
+    def resume_writing(self) -> None:
+        behind, self._behind = self._behind, None
+        self._stalled = (NEVER, 0)
+        for parked in behind or ():
+            parked.set(None)
+
+    def shutdown(self) -> None:
+        """uvicorn stops: close when nothing is under way, else after the answer."""
+        self.draining = True
+        if self._current is None and not self._queue and self._incoming is None:
+            self._close()
+
+    def check(self, now: float) -> None:
+        """Called every tick: what has taken too long?"""
+        until, size = self._stalled
+        if until is not NEVER:
+            left = self._transport.get_write_buffer_size()
+            if left < size:
+                self._stalled = (now + self._lanes.limits.write_s, left)
+            elif now > until:
+                self._transport.abort()
+                return
+        if now <= self._due:
+            return
+        if self._reading == DEAF or self._transport.is_closing():
+            self._transport.abort()
+        elif self._reading == HEAD and (self._head_bytes or self._headers):
+            self.refuse(408, "lane.slow_head", seconds=self._lanes.limits.header_s)
+        elif self._reading == BODY:
+            self.refuse(408, "lane.slow_body", seconds=self._lanes.limits.body_s)
+        elif self._current is None:
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        before = self._reading
+        if before == DEAF:
+            return
+        parser = self._parser
+        if parser is None:
+            parser = self._first()
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._reading != DEAF:
+                self._broken(error)
+            return
+        reading, limits = self._reading, self._lanes.limits
+        if reading == RESTING:
+            self._due = NEVER
+        elif reading == HEAD:
+            if before != HEAD:
+                self._due = self._lanes.now + self._lanes.tick_s + limits.header_s
+                self._head_bytes = 0
+            self._head_bytes += len(data)
+            if self._head_bytes > limits.head_bytes:
+                self.refuse(431, "lane.long_head", limit=limits.head_bytes)
+        elif reading == BODY and self._unread:
+            self._due = self._lanes.now + self._lanes.tick_s + limits.body_s
+        if self._current is None:
+            self._pump()
+        elif len(self._queue) > limits.pipelined:
+            self.read(False)
+
+    # the parser's side
+
+    def on_message_begin(self) -> None:
+        if self._reading != DEAF:
+            self._reading = HEAD
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        target, self._url = self._url, b""
+        headers, self._headers = self._headers, []
+        if self._reading == DEAF:
+            return
+        self._reading = BODY
+        parser, lanes = self._parser, self._lanes
+        method: bytes = parser.get_method()
+        fields = dict(headers)
+        if len(fields) != len(headers):
+            fields = _joined(headers)
+        keep_alive: bool = parser.should_keep_alive()
+        # only who wants to keep a connection that would not be kept by default is asked for its version
+        modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
+        expects = fields.get(b"expect")
+        path, _, query = target.partition(b"?")
+        if self._unacceptable(method, target, headers, fields, modern, expects):
+            return
+        handler = lanes.hot.get(method, _NONE).get(path)
+        if handler is None:
+            self._incoming = Cold(
+                self,
+                method=method,
+                target=target,
+                headers=headers,
+                peer=self._client(fields),
+                keep_alive=keep_alive,
+                modern=modern,
+                expects=expects is not None,
+                request_id=lanes.request_id(fields.get(b"x-request-id")),
+                config=self._config,
+                state=self._state,
+                secure=self._secure,
+            )
+            self._queue.append(self._incoming)
+            return
+        if expects is not None and self._current is None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._incoming = Exchange(
+            self,
+            handler,
+            method=method,
+            path=path,
+            query=query,
+            headers=fields,
+            peer=self._client(fields),
+            request_id=lanes.request_id(fields.get(b"x-request-id")),
+            began=self._loop.time(),
+            keep_alive=keep_alive,
+            chunked=modern,
+        )
+
+    def on_body(self, piece: bytes) -> None:
+        incoming = self._incoming
+        if incoming is not None and self._reading == BODY and not incoming.take(piece):
+            self.refuse(413, "lane.long_body", limit=self._lanes.limits.body_bytes)
+
+    def on_message_complete(self) -> None:
+        if self._reading == DEAF:
+            return
+        self._reading = RESTING
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.body_ended()
+            if incoming.__class__ is Exchange:
+                self._queue.append(incoming)
+
+    # turns
+
+    def _unacceptable(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        fields: Mapping[bytes, bytes],
+        modern: bool,
+        expects: bytes | None,
+    ) -> bool:
+        """Refuse what no handler should see; True = refused."""
+        limits = self._lanes.limits
+        length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+        if self._parser.should_upgrade():
+            self.refuse(501, "lane.upgrade")
+        elif modern and (b"host" not in fields or b"," in fields[b"host"]):
+            self.refuse(400, "lane.host")
+        elif coding is not None and (coding.lower() != b"chunked" or not modern):
+            self.refuse(501, "lane.coding")
+        elif length is not None and int(length) > limits.body_bytes:
+            self.refuse(413, "lane.long_body", limit=limits.body_bytes)
+        elif len(headers) > limits.headers:
+            self.refuse(431, "lane.many_headers", limit=limits.headers)
+        elif expects is not None and expects.lower() != b"100-continue":
+            self.refuse(417, "lane.expectation")
+        elif not target.startswith(b"/") and (method, target) != (b"OPTIONS", b"*"):
+            self.refuse(400, "lane.target")
+        else:
+            return False
+        return True
+
+    def _pump(self) -> None:
+        """Begin the next turn; as long as turns end at once, the one after it."""
+        self._pumping = True
+        queue = self._queue
+        while self._current is None and queue and not self._transport.is_closing():
+            turn = self._current = queue.popleft()
+            if isinstance(turn, Refused):
+                self._say_no(turn)
+                break
+            turn.begin()
+        self._pumping = False
+        if not self._unread and self._incoming is None and len(queue) <= self._lanes.limits.pipelined // 2:
+            self.read(True)
+        if self._reading == RESTING and self._current is None and not queue:
+            self._due = self._lanes.now + self._lanes.tick_s + self._lanes.limits.idle_s
+
+    def _say_no(self, refused: Refused) -> None:
+        self._transport.write(refusal(refused.status, refused.key, self.standing, **refused.facts))
+        self._server_state.total_requests += 1
+        self._linger()
+
+    def _broken(self, error: Exception) -> None:
+        if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+            self.abort()
+            raise error.__context__
+        self.refuse(400, "lane.not_http")
+
+    def _linger(self) -> None:
+        """Close without a reset, which would take the answer from a client that is still sending (RFC 9112, 9.6)."""
+        self._reading = DEAF
+        self._due = self._loop.time() + self._lanes.limits.linger_s
+        if not self._unread:
+            self._unread = True
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _close(self) -> None:
+        self._reading = DEAF
+        self._due = self._loop.time() + self._lanes.limits.write_s  # for what is still to be written
+        self._transport.close()
+
+    def _first(self) -> Any:
+        """The parser is made with the first byte: ten thousand silent connections need none."""
+        self._parser = httptools.HttpRequestParser(self)
+        name: Any = self._transport.get_extra_info("peername")
+        self._peer = name[0] if isinstance(name, tuple) else ""
+        self._secure = self._transport.get_extra_info("sslcontext") is not None
+        self._trusts = self._lanes.trusted(cast(str, self._peer))
+        return self._parser
+
+    def _client(self, fields: Mapping[bytes, bytes]) -> str:
+        peer = self._peer or ""
+        chain = fields.get(b"x-forwarded-for") if self._trusts else None
+        return peer if chain is None else self._lanes.forwarded(peer, chain)
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields

@@ -1,0 +1,162 @@
+"""What all client connections of one process share: routes, limits, one clock and one timer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import re
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from email.utils import formatdate
+from typing import Any, NamedTuple, Protocol
+
+from baimo.errors import ConfigError
+from baimo.server.exchange import Exchange
+from baimo.settings import ServeSettings
+
+Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
+"""Answers one call through the exchange's `Reply` methods; cancelled when the client leaves."""
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+TICK_S = 1.0
+
+
+class Limits(NamedTuple):
+    """What one client may take. Seconds and bytes."""
+
+    body_bytes: int
+    connections: int
+    header_s: float
+    body_s: float
+    idle_s: float
+    write_s: float
+    head_bytes: int = 64 * 1024
+    headers: int = 200
+    pipelined: int = 32
+    linger_s: float = 2.0
+    """How long a refused client may go on sending before its connection is reset."""
+
+    @classmethod
+    def of(cls, settings: ServeSettings) -> Limits:
+        """From `[serve]`."""
+        return cls(
+            body_bytes=int(settings.max_body_mib * 1024 * 1024),
+            connections=settings.max_connections,
+            header_s=settings.header_timeout_s,
+            body_s=settings.body_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            write_s=settings.write_timeout_s,
+        )
+
+
+class Checked(Protocol):
+    """A connection, as the timer sees it."""
+
+    def check(self, now: float) -> None: ...
+
+
+class Lanes:
+    """Belongs to one event loop. The application's lifespan puts it into its state as `hot`, where `Lane` finds it."""
+
+    def __init__(self, routes: Mapping[tuple[bytes, bytes], Handler], settings: ServeSettings) -> None:
+        """
+        Args:
+            routes: hot operations by method and exact path; everything else goes to the ASGI application.
+            settings: limits, and whose X-Forwarded-For is believed.
+
+        Raises:
+            ConfigError: `trusted_proxies` holds something that is no network.
+        """
+        self.hot: dict[bytes, dict[bytes, Handler]] = {}
+        for (method, path), handler in routes.items():
+            self.hot.setdefault(method, {})[path] = handler
+        self.limits = Limits.of(settings)
+        self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
+        self.tick_s = min(self.tick_s, self.limits.write_s / 4)
+        self.now = 0.0
+        """The event loop's clock at the last tick; as exact as time-outs need to be."""
+        self.standing = b""
+        """Date and Server lines."""
+        self.flushing: list[Exchange] = []
+        """Streams with pieces that leave at the end of this pass of the event loop."""
+        self._connections: set[Any] = set()
+        self._trusted = [_network(entry) for entry in settings.trusted_proxies]
+        self._timer: asyncio.TimerHandle | None = None
+        self._numbers = itertools.count(1)
+        self._prefix = secrets.token_hex(6)
+
+    def request_id(self, given: bytes | None) -> str:
+        """The client's own, if it is safe to print, else a new one."""
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"req_{self._prefix}{next(self._numbers):08x}"
+
+    def trusted(self, address: str) -> bool:
+        """Whether this peer's X-Forwarded-For is believed."""
+        if not self._trusted:
+            return False
+        try:
+            return any(ipaddress.ip_address(address) in network for network in self._trusted)
+        except ValueError:
+            return False
+
+    def forwarded(self, peer: str, chain: bytes) -> str:
+        """The client's address behind trusted proxies: the last in the chain that is not one of them.
+
+        Args:
+            peer: address of the connection, a trusted proxy.
+            chain: X-Forwarded-For.
+        """
+        for entry in reversed(chain.decode("latin-1").split(",")):
+            address = _bare(entry.strip())
+            if not address:
+                break
+            peer = address
+            if not self.trusted(address):
+                break
+        return peer
+
+    def flush_soon(self, exchange: Exchange) -> None:
+        """Send what it has when everything that came with this pass of the event loop was looked at."""
+        if not self.flushing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.flushing.append(exchange)
+
+    def _flush(self) -> None:
+        flushing, self.flushing = self.flushing, []
+        for exchange in flushing:
+            exchange.flush()
+
+    def watch(self, connections: set[Any]) -> None:
+        """A connection was made: the clock must run."""
+        self._connections = connections
+        if self._timer is None:
+            self._tick()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
+        self.standing = f"date: {formatdate(usegmt=True)}\r\nserver: baimo\r\n".encode()
+        lanes: tuple[Checked, ...] = tuple(self._connections)
+        for lane in lanes:
+            lane.check(self.now)
+        self._timer = loop.call_later(self.tick_s, self._tick) if self._connections else None
+
+
+def _network(entry: str) -> Network:
+    try:
+        return ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        raise ConfigError("lane.bad_network", entry=entry) from None
+
+
+def _bare(entry: str) -> str:
+    host = entry[1:].partition("]")[0] if entry.startswith("[") else entry
+    if host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return ""
