@@ -54,7 +54,7 @@ def _rule(signs: str, before: str, between: str, after: str, confidence: float, 
 _APART = rf"(?<![{_LETTER}0-9_.])"
 _CODE = re.compile(r"[\[(_={]|\.[A-Za-z_]|::|\s?=")
 _RULES = (
-    _rule("mr|mrs|ms|mx|miss|dr|prof|professor|herr|frau|mme", rf"{_APART}(?=[A-Z])", r"\.? ", "", 0.85),
+    _rule("mr|mrs|ms|mx|miss|dr|prof|professor|herr|frau|mme", rf"{_APART}(?=[A-Z][a-z])", r"\.? ", "", 0.85),
     _rule("name is|name's|name was", _APART, " ", "", 0.85),
     _rule(
         "my name:|your name:|i am called|goes by|speaking with|speak to|spoke with|spoke to|met with|signed by",
@@ -109,7 +109,11 @@ def names(text: str) -> Iterator[Hit]:
         match = (
             _MAILBOX.search(text, max(0, place - 50), place + 2) if "@" in text[place : place + 66] else None
         )
-        if match is not None and (end := _end(match)) > 0:
+        if (
+            match is not None
+            and (end := _end(match)) > 0
+            and (" " in match["name"] or _is_first_name(match["name"]))
+        ):
             yield Hit("name", match.start("name"), end, 0.8)
     for place in places(text, ("I'm ", "I am ")):
         match = _INTRODUCED.match(text, place)

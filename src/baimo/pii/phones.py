@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from baimo.pii.context import is_reference, said_before
 from baimo.pii.finding import Hit
 
-_EDGE = r"(?<![0-9A-Za-z_.+])(?<![0-9][\-/])"
+_EDGE = r"(?<![0-9A-Za-z_.+])(?<![0-9A-Za-z][\-/])"
 _END = r"(?![0-9A-Za-z])(?![.\-/][0-9])"
 _MOBILE = re.compile(
     r"1[3-9][0-9](?:([ \-.]?)[0-9]{4}\1[0-9]{4}|([ \-])[0-9]{3}\2[0-9]{5})"
     r"(?![0-9A-Za-z])(?!\.[0-9])"
 )
 _CHINA = re.compile(r"(?<![0-9A-Za-z.+])(?:\((?:\+|00)?86\)|(?:\+|00)?86)[ \-]?$")
-_APART = re.compile(r"(?:^|[^0-9A-Za-z.+\-/]|[^0-9][.\-/]|tel|phone|mobile)$", re.IGNORECASE)
+_APART = re.compile(r"(?:^|[^0-9A-Za-z.+\-/_]|[^0-9][.\-/]|[^0-9A-Za-z]_|tel|phone|mobile)$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9(+][0-9 ().\-/+]{6,}")
 _INTERNATIONAL = re.compile(
     r"(?<![0-9A-Za-z+.])(?:\+|00(?=[1-9][0-9]{0,2}[ \-]))[1-9](?:[ \-.()/]{0,2}[0-9]){6,14}(?![0-9A-Za-z])"
