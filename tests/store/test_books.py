@@ -1,0 +1,569 @@
+"""Whatever happens between them, reservations, Records and limits agree."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from sqlalchemy import text
+
+from baimo.core.record import INTERRUPTED, Charge, Entry
+from baimo.core.tenant import Limit
+from baimo.errors import BudgetExceeded, LimitReached, StoreError
+from baimo.settings import LedgerSettings
+from baimo.store.books import Books
+from baimo.store.contents import Contents
+from baimo.store.engine import Database
+from baimo.store.ledger import Ledger
+from tests.store.accounting import NOW_MS, Hands, charge, charged, ended, entry
+from tests.store.test_journal import dropped
+
+SMALL = 1 << 16
+BUDGET = Limit(counts="cost", amount=100_000, window="month")
+TOKENS = Limit(counts="tokens", amount=9_000, window="day")
+CALLS = Limit(counts="requests", amount=40, window="minute")
+AT_ONCE = Limit(counts="concurrency", amount=6)
+
+
+def books(database: Database, folder: Path, clock: Hands | None = None) -> Books:
+    return Books(
+        database, folder / "journal", LedgerSettings(), clock or Hands(), currency="USD", segment_bytes=SMALL
+    )
+
+
+def crash(some: Books) -> None:
+    """As `kill -9` leaves it: no flush, no goodbye, the file lock gone."""
+    some._writer.stop()
+    dropped(some._journal)
+
+
+def obtained(
+    some: Books, charges: tuple[Charge, ...], others: tuple[Books, ...] = (), wait_s: float = 0.0
+) -> None:
+    """`obtain` in one thread: the writers of all processes have their rounds while it waits."""
+
+    async def wait() -> None:
+        task = asyncio.ensure_future(some.obtain(charges, wait_s))
+        for _ in range(8):
+            await asyncio.sleep(0)
+            if task.done():
+                break
+            for each in (some, *others):
+                each.flush()
+            some._clock.steady += wait_s / 4  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        await task
+
+    asyncio.run(wait())
+
+
+def used(database: Database) -> dict[str, tuple[int, int]]:
+    """By bucket: what is used, and what all processes together hold."""
+    with database.reading() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT bucket, used, (SELECT COALESCE(SUM(amount), 0) FROM leases"
+                " WHERE leases.bucket = meters.bucket) FROM meters"
+            )
+        ).all()
+        negative = connection.execute(text("SELECT COUNT(*) FROM leases WHERE amount < 0")).scalar_one()
+    assert negative == 0
+    return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(Database(database_url)) as opened:
+        yield opened
+
+
+# one process
+
+
+def test_a_call_is_reserved_opened_closed_and_one_record(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    reserved = (charge(BUDGET, 5_000), charge(CALLS, 1), charge(AT_ONCE, 1, scope="tenant", name="acme"))
+    assert not mine.reserve(reserved)  # nothing is drawn yet
+    obtained(mine, reserved)
+    call = entry("rec_1", reserved=reserved)
+    mine.open(call)
+    mine.close(ended(call), charged(call, reserved))
+    assert mine.health().behind == 1
+    mine.flush()
+    assert used(database)[reserved[0].bucket][0] == call.cost_micros
+    assert used(database)[reserved[1].bucket][0] == 1
+    assert used(database)[reserved[2].bucket][0] == 0
+    line = Ledger(database).line("rec_1")
+    assert line is not None and line.record.charged_micros == call.cost_micros
+    assert line.record.limits and not line.record.charges
+    mine.leave()
+    assert Ledger(database).verify().ok
+    assert all(held == 0 for _, held in used(database).values())
+    assert not any((tmp_path / "journal").iterdir())
+
+
+def test_without_limits_nothing_is_asked_for(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    assert mine.reserve(())
+    call = entry("rec_1")
+    mine.open(call)
+    mine.close(ended(call))
+    mine.leave()
+    assert Ledger(database).verify().ok and Ledger(database).count() == 1
+
+
+def test_a_refusal_names_whose_limit_it_is_what_is_used_and_what_the_call_may_take(
+    database: Database, tmp_path: Path
+) -> None:
+    mine = books(database, tmp_path)
+    with pytest.raises(
+        BudgetExceeded, match=r"key k1 may spend 0\.10 USD per month; 0\.00 USD is used"
+    ) as over:
+        obtained(mine, (charge(BUDGET, 100_001),))
+    assert "0.100001 USD" in str(over.value) and "max_tokens" in over.value.hint
+    with pytest.raises(LimitReached, match="tenant acme may use 9000 tokens per day") as reached:
+        obtained(mine, (charge(TOKENS, 9_001, scope="tenant", name="acme"),))
+    assert reached.value.retry_after_s == pytest.approx(15 * 3600 + 59 * 60 + 30)
+    with pytest.raises(LimitReached, match="model v/m may have 1 calls at once"):
+        one = Limit(counts="concurrency", amount=1)
+        obtained(mine, (charge(one, 1, scope="model", name="v/m"),))
+        obtained(mine, (charge(one, 1, scope="model", name="v/m"),))
+    mine.leave()
+
+
+def test_a_call_that_does_not_fit_yet_waits_for_one_that_takes_less_than_the_most(
+    database: Database, tmp_path: Path
+) -> None:
+    mine = books(database, tmp_path)
+    most = (charge(BUDGET, 60_000),)
+    obtained(mine, most)
+    call = entry("rec_1", reserved=most)
+    mine.open(call)
+
+    async def race() -> None:
+        waiting = asyncio.ensure_future(mine.obtain(most, 10.0))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            mine.flush()
+        assert not waiting.done()
+        mine.close(ended(call), charged(call, most))
+        mine.flush()
+        await waiting
+
+    asyncio.run(race())
+    mine.leave()
+
+
+def test_it_is_refused_at_once_when_it_cannot_fit_any_more(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    most = (charge(BUDGET, 60_000),)
+    obtained(mine, most)
+    call = entry(reserved=most)
+    mine.open(call)
+    mine.close(ended(call, 200_000, 50_000), charged(call, most))
+    assert call.cost_micros == 60_000
+
+    async def later() -> None:
+        waiting = asyncio.ensure_future(mine.obtain(most, 1e6))
+        await asyncio.sleep(0)
+        mine.flush()
+        with pytest.raises(BudgetExceeded, match=r"0\.06 USD is used"):
+            await waiting
+        with pytest.raises(BudgetExceeded):  # and now without a question to the database
+            await mine.obtain(most, 1e6)
+
+    asyncio.run(later())
+    mine.leave()
+
+
+def test_whoever_leaves_the_queue_leaves_nothing_reserved(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    most = (charge(BUDGET, 100_000),)
+    obtained(mine, most)
+
+    async def gone() -> None:
+        waiting = asyncio.ensure_future(mine.obtain(most, 10.0))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        second = asyncio.ensure_future(mine.obtain(most, 10.0))
+        await asyncio.sleep(0)
+        mine.release(most)  # granted, but it has not heard of it when it is cancelled
+        second.cancel()
+        with suppress(asyncio.CancelledError):
+            await second
+
+    asyncio.run(gone())
+    assert mine.reserve(most)
+    mine.release(most)
+    mine.leave()
+
+
+def test_a_call_that_took_more_than_the_most_is_charged_what_it_took(
+    database: Database, tmp_path: Path
+) -> None:
+    mine = books(database, tmp_path)
+    most = (charge(BUDGET, 1_000),)
+    obtained(mine, most)
+    call = entry(reserved=most)
+    mine.open(call)
+    mine.close(ended(call, 700_000, 0), charged(call, most))
+    assert call.cost_micros == 105_000
+    mine.flush()
+    assert used(database)[most[0].bucket] == (105_000, 0)
+    with pytest.raises(BudgetExceeded):
+        obtained(mine, most)
+    mine.leave()
+    assert Ledger(database).verify().ok
+
+
+def test_charges_that_the_record_does_not_tell_are_written_down(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    reserved = (
+        charge(BUDGET, 900, name="older-key"),
+        charge(BUDGET, 900, scope="model", name="x/tried: before"),
+    )
+    obtained(mine, reserved)
+    call = entry("rec_1", reserved=reserved)
+    mine.open(call)
+    mine.close(
+        ended(call), (reserved[0]._replace(amount=call.cost_micros or 0), reserved[1]._replace(amount=7))
+    )
+    mine.leave()
+    line = Ledger(database).line("rec_1")
+    assert line is not None and "older-key" in line.record.charges and line.record.limits == 0
+    assert used(database)[reserved[1].bucket][0] == 7
+    assert Ledger(database).verify().ok
+    with database.writing() as connection:
+        connection.execute(text("UPDATE meters SET used = used - 1 WHERE used = 7"))
+    assert [finding.kind for finding in Ledger(database).verify().findings] == ["limit"]
+
+
+def test_a_new_limit_knows_what_its_window_had_used_before_it_was_set(
+    database: Database, tmp_path: Path
+) -> None:
+    mine = books(database, tmp_path)
+    for _ in range(3):
+        call = entry()
+        mine.open(call)
+        mine.close(ended(call))
+    mine.flush()
+    reserved = (charge(BUDGET, 10),)
+    obtained(mine, reserved)
+    assert used(database)[reserved[0].bucket][0] == 3 * (ended(entry()).cost_micros or 0)
+    mine.release(reserved)
+    mine.leave()
+    assert Ledger(database).verify().ok
+
+
+def test_a_limit_that_is_lowered_or_raised_holds_from_the_next_call_on(
+    database: Database, tmp_path: Path
+) -> None:
+    mine = books(database, tmp_path)
+    obtained(mine, (charge(BUDGET, 10),))
+    lower = Limit(counts="cost", amount=50, window="month")
+    with pytest.raises(BudgetExceeded):
+        obtained(mine, (charge(lower, 51),))
+    obtained(mine, (charge(lower, 40),))
+    assert used(database)[charge(lower, 1).bucket][1] <= 50
+    higher = Limit(counts="cost", amount=900_000, window="month")
+    obtained(mine, (charge(higher, 800_000),))
+    mine.leave()
+
+
+def test_a_clock_that_goes_back_opens_no_window_again(database: Database, tmp_path: Path) -> None:
+    clock = Hands()
+    mine = books(database, tmp_path, clock)
+    first = mine.now_ms()
+    clock.wall_ms -= 3_600_000
+    assert mine.now_ms() == first
+    call = entry(began_ms=0)
+    mine.open(call)
+    mine.close(ended(call))
+    assert call.began_ms == call.at_ms == first
+    clock.wall_ms = first + 60_000
+    assert mine.now_ms() == first + 60_000
+    mine.leave()
+
+
+def test_leases_of_a_window_that_is_over_are_dropped(database: Database, tmp_path: Path) -> None:
+    clock = Hands()
+    mine = books(database, tmp_path, clock)
+    old = (charge(CALLS, 1),)
+    obtained(mine, old)
+    call = entry(reserved=old)
+    mine.open(call)
+    clock.wall_ms += 60_000
+    new = (charge(CALLS, 1, now_ms=mine.now_ms()),)
+    obtained(mine, new)
+    mine.close(ended(call), charged(call, old))  # still charged to the minute in which it began
+    mine.flush()
+    mine.flush()
+    assert used(database)[old[0].bucket] == (1, 0)
+    assert set(mine._meters.leases) == {new[0].bucket}
+    mine.leave()
+    assert Ledger(database).verify().ok
+
+
+def test_contents_are_kept_sealed_with_their_record(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    for id, content in (("rec_1", b"question and answer"), ("rec_2", b"long " * 50_000)):
+        call = entry(id, content=content)
+        mine.open(call)
+        mine.close(ended(call))
+    mine.leave()
+    assert Contents(database).content("rec_1") == b"question and answer"
+    assert Contents(database).content("rec_2") == b"long " * 50_000
+    assert Ledger(database).verify().ok
+
+
+def test_odd_text_from_outside_stops_nothing(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    for model_used in ("a\x00b", "\ud800", "模型\U0001f600", "x" * 10_000):
+        call = entry(tags='{"a":"\ud800"}' if model_used == "\ud800" else "{}")
+        mine.open(call)
+        mine.close(ended(call, model_used=model_used, tokens_out=40))
+    for _ in range(2):
+        with suppress(StoreError):
+            mine.flush()
+    mine.leave()
+    assert Ledger(database).count() == 4 and Ledger(database).verify().ok
+
+
+def test_an_entry_closed_twice_is_one_record(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    call = entry("rec_1")
+    mine.open(call)
+    mine.close(ended(call))
+    mine.close(call)
+    with suppress(StoreError):
+        mine.flush()
+    mine.leave()
+    assert Ledger(database).count() == 1 and Ledger(database).verify().ok
+
+
+# several processes, and those that are gone
+
+
+def test_what_a_dead_process_left_becomes_records_and_its_leases_are_free(
+    database: Database, tmp_path: Path
+) -> None:
+    dead = books(database, tmp_path)
+    reserved = (charge(BUDGET, 5_000), charge(TOKENS, 800), charge(AT_ONCE, 1))
+    calls = [entry(reserved=reserved, content=b"c") for _ in range(3)]
+    for call in calls:
+        obtained(dead, reserved)
+        dead.open(call)
+    dead.close(ended(calls[0]), charged(calls[0], reserved))
+    dead.flush()
+    dead.close(ended(calls[1]), charged(calls[1], reserved))
+    crash(dead)
+    heir = books(database, tmp_path)
+    assert heir.recovered == (1, 1)
+    ledger = Ledger(database)
+    statuses = [ledger.line(call.id).record.status for call in calls]  # type: ignore[union-attr]
+    assert statuses == ["ok", "ok", INTERRUPTED]
+    lost = ledger.line(calls[2].id)
+    assert lost is not None and lost.record.cost_micros is None and lost.record.unsure == 1
+    assert (lost.record.charged_micros, lost.record.charged_tokens) == (5_000, 800)
+    spent = 5_000 + sum(call.cost_micros or 0 for call in calls[:2])
+    assert used(database) == {
+        reserved[0].bucket: (spent, 0),
+        reserved[1].bucket: (800 + 2 * 160, 0),
+        reserved[2].bucket: (0, 0),
+    }
+    assert ledger.verify().ok
+    assert Contents(database).content(calls[1].id) == b"c"
+    assert books(database, tmp_path).recovered == (0, 0)
+    heir.leave()
+
+
+def test_a_living_process_is_not_declared_dead(database: Database, tmp_path: Path) -> None:
+    one = books(database, tmp_path)
+    obtained(one, (charge(BUDGET, 10),))
+    two = books(database, tmp_path)
+    assert used(database)[charge(BUDGET, 1).bucket][1] > 0
+    one.leave()
+    two.leave()
+
+
+def test_a_silent_process_elsewhere_loses_its_leases_and_notices(database: Database, tmp_path: Path) -> None:
+    clock = Hands()
+    far = books(database, tmp_path / "far", clock)
+    obtained(far, (charge(BUDGET, 10),))
+    with database.writing() as connection:
+        connection.execute(text("UPDATE holders SET host = 'elsewhere'"))
+    near = books(database, tmp_path / "near", Hands(NOW_MS + 30_000))
+    assert used(database)[charge(BUDGET, 1).bucket][1] > 0
+    near.leave()
+    near = books(database, tmp_path / "near", Hands(NOW_MS + 61_000))
+    assert used(database)[charge(BUDGET, 1).bucket][1] == 0
+    far.flush()  # what it believed to have is gone; the call under way is not forgotten
+    lease = far._meters.leases[charge(BUDGET, 1).bucket]
+    assert (lease.amount, lease.taken) == (0, 10)
+    obtained(far, (charge(BUDGET, 10),))
+    far.leave()
+    near.leave()
+
+
+def test_what_one_process_holds_and_does_not_need_is_had_by_another(
+    database: Database, tmp_path: Path
+) -> None:
+    one, two = books(database, tmp_path), books(database, tmp_path)
+    obtained(one, (charge(BUDGET, 10),))
+    obtained(two, (charge(BUDGET, 99_000),), (one,), wait_s=10.0)
+    assert sum(used(database)[charge(BUDGET, 1).bucket]) <= 100_000
+    with pytest.raises(BudgetExceeded):
+        obtained(one, (charge(BUDGET, 1_000),), (two,), wait_s=10.0)
+    two.release((charge(BUDGET, 99_000),))
+    obtained(one, (charge(BUDGET, 99_000),), (two,), wait_s=10.0)
+    one.leave()
+    two.leave()
+
+
+@dataclass
+class Slot:
+    """One process of the machine below."""
+
+    books: Books | None = None
+    clock: Hands = field(default_factory=Hands)
+
+
+@dataclass
+class Held:
+    """A reservation, and the call made with it."""
+
+    slot: Slot
+    owner: Books
+    charges: tuple[Charge, ...]
+    call: Entry | None = None
+
+
+class Money(RuleBasedStateMachine):
+    """Processes reserve, open, settle, release, crash and restart in any order; limits and Records always agree."""
+
+    reserved = Bundle("reserved")
+    opened = Bundle("opened")
+
+    def address(self) -> str:
+        return f"sqlite:///{self.folder / 'baimo.db'}"
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="bm-money-"))
+        self.database = Database(self.address())
+        self.slots = [Slot(), Slot(), Slot()]
+        self.entries: dict[str, str] = {}
+        """By id: open, closed, or crashed while open."""
+        self.numbers = itertools.count()
+
+    @rule(slot=st.integers(0, 2))
+    def start(self, slot: int) -> None:
+        if self.slots[slot].books is None:
+            self.slots[slot].books = books(self.database, self.folder, self.slots[slot].clock)
+
+    @rule(
+        target=reserved,
+        slot=st.integers(0, 2),
+        money=st.integers(1, 60_000),
+        tokens=st.integers(1, 3_000),
+        wait=st.booleans(),
+    )
+    def reserve(self, slot: int, money: int, tokens: int, wait: bool) -> Held | None:
+        mine = self.slots[slot].books
+        if mine is None:
+            return None
+        charges = (charge(BUDGET, money), charge(TOKENS, tokens), charge(CALLS, 1), charge(AT_ONCE, 1))
+        if not mine.reserve(charges):
+            others = (
+                tuple(each.books for each in self.slots if each.books not in (None, mine)) if wait else ()
+            )
+            try:
+                obtained(mine, charges, others, wait_s=4.0 if wait else 0.0)  # type: ignore[arg-type]
+            except (BudgetExceeded, LimitReached):
+                return None
+        return Held(self.slots[slot], mine, charges)
+
+    @rule(held=consumes(reserved))
+    def release(self, held: Held | None) -> None:
+        if held is not None and held.slot.books is held.owner:
+            held.owner.release(held.charges)
+
+    @rule(target=opened, held=consumes(reserved))
+    def open(self, held: Held | None) -> Held | None:
+        if held is None or held.slot.books is not held.owner:
+            return None
+        call = entry(f"rec_{next(self.numbers):06d}", reserved=held.charges)
+        held.owner.open(call)
+        self.entries[call.id] = "open"
+        return Held(held.slot, held.owner, held.charges, call)
+
+    @rule(held=consumes(opened), share=st.floats(0, 1))
+    def settle(self, held: Held | None, share: float) -> None:
+        if held is None or held.call is None or held.slot.books is not held.owner:
+            return
+        call = ended(held.call, tokens_in=int(held.charges[1].amount * share), tokens_out=0)
+        call.charged_micros = int(held.charges[0].amount * share)
+        held.owner.close(call, charged(call, held.charges))
+        self.entries[call.id] = "closed"
+
+    @rule(slot=st.integers(0, 2))
+    def flush(self, slot: int) -> None:
+        mine = self.slots[slot].books
+        if mine is not None:
+            mine.flush()
+
+    @rule(slot=st.integers(0, 2))
+    def crash(self, slot: int) -> None:
+        mine, self.slots[slot].books = self.slots[slot].books, None
+        if mine is not None:
+            crash(mine)
+
+    @rule(slot=st.integers(0, 2))
+    def stop(self, slot: int) -> None:
+        mine, self.slots[slot].books = self.slots[slot].books, None
+        if mine is not None:
+            mine.leave()
+
+    @invariant()
+    def no_limit_is_exceeded(self) -> None:
+        if not hasattr(self, "database"):
+            return
+        limits = {charge(each, 0).bucket: each.amount for each in (BUDGET, TOKENS, CALLS, AT_ONCE)}
+        for bucket, (use, held) in used(self.database).items():
+            assert use + held <= limits[bucket], bucket
+
+    def teardown(self) -> None:
+        if not hasattr(self, "database"):
+            return
+        for slot in self.slots:
+            if slot.books is not None:
+                slot.books.leave()
+        last = books(self.database, self.folder)
+        last.leave()
+        assert all(held == 0 for _, held in used(self.database).values())
+        ledger = Ledger(self.database)
+        lines = {line.record.id: line.record for line in ledger.lines()}
+        assert set(lines) == set(self.entries) and ledger.count() == len(lines)
+        for id, state in self.entries.items():
+            assert lines[id].status == ("ok" if state == "closed" else INTERRUPTED)
+        findings = ledger.verify()
+        assert findings.ok, [str(each) for each in findings.findings]
+        assert not any((self.folder / "journal").iterdir())
+        self.database.close()
+        shutil.rmtree(self.folder)
+
+
+TestMoney = Money.TestCase
+TestMoney.settings = settings(max_examples=25, stateful_step_count=30)
