@@ -42,6 +42,8 @@ def estimated(count: CountTokens, call: Call, grant: Grant, seen: Seen, answer: 
         return None
     if answer:
         tokens_out = count(grant.terms.model, answer_text(answer))
+    elif not seen.text_bytes:
+        tokens_out = None  # tool calls, or a wire format whose text nobody measured: not nothing
     else:
         # the text of a stream is gone; its length is not, and it has about as many bytes per token as the prompt
         tokens_out = ceil(seen.text_bytes * max(1, tokens_in) / max(1, len(prompt.encode())))

@@ -1,0 +1,209 @@
+"""The neutral way: other wire formats, several answers, personal data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from baimo.core.call import Completion, Delta, Usage
+from baimo.core.message import ToolCall
+from baimo.core.tenant import Limit, Tenant
+from baimo.errors import BadReply, Unreachable
+from baimo.gateway.translated import summed
+from baimo.pii.mask import Masker
+from baimo.server.surfaces.messages import Messages
+from tests.gateway.doubles import House, Script, ScriptedProvider, answer, asking, completion, deltas, key
+
+SECRET = "wang.fang@example.com"
+MASKED = Tenant(id="t", pii="mask")
+
+
+class Echo(ScriptedProvider):
+    """Says what it was told, in small pieces."""
+
+    def __init__(self, *, tool: bool = False, size: int = 3) -> None:
+        super().__init__(completion())
+        self._tool, self._size = tool, size
+
+    def _said(self, request: Any) -> Completion:
+        self.asked.append(request)
+        text = str(request.messages[-1].content)
+        calls = (ToolCall(id="c", name="mail", arguments=msgspec.json.encode({"to": text}).decode()),)
+        return completion(f"I write to {text}.", tool_calls=calls if self._tool else ())
+
+    async def complete(self, request: Any) -> Any:
+        return self._said(request)
+
+    async def stream(self, request: Any) -> Any:
+        said = self._said(request)
+        for start in range(0, len(said.text), self._size):
+            yield Delta(text=said.text[start : start + self._size])
+        yield Delta(finish_reason="stop", usage=said.usage, tool_calls=said.tool_calls)
+
+
+def masked_house(provider: ScriptedProvider, **more: Any) -> House:
+    return House(
+        Script(body=answer()),
+        providers={"away": provider, "home": provider},
+        masker=Masker,
+        tenant=MASKED,
+        **more,
+    )
+
+
+def test_personal_data_does_not_leave_and_comes_back_in_the_answer() -> None:
+    echo = Echo(tool=True)
+    house = masked_house(echo)
+    reply = house.ask(asking("away/large", f'mail "{SECRET}" today'))
+    assert SECRET not in repr(echo.asked)
+    message = reply.json["choices"][0]["message"]
+    assert message["content"] == f'I write to mail "{SECRET}" today.'
+    assert msgspec.json.decode(message["tool_calls"][0]["function"]["arguments"]) == {
+        "to": f'mail "{SECRET}" today'
+    }
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_what_was_replaced_comes_back_wherever_the_stream_is_split(size: int) -> None:
+    echo = Echo(size=size)
+    reply = masked_house(echo).ask(asking("away/large", f"mail {SECRET} today", stream=True))
+    assert SECRET not in repr(echo.asked)
+    events = [line[6:] for line in reply.body.split(b"\n\n") if line.startswith(b"data: {")]
+    texts = [
+        choice["delta"].get("content") or ""
+        for one in events
+        for choice in msgspec.json.decode(one)["choices"]
+    ]
+    assert "".join(texts) == f"I write to mail {SECRET} today."
+
+
+def test_models_inside_get_what_was_written() -> None:
+    echo = Echo()
+    masked_house(echo).ask(asking("home/small", f"mail {SECRET}"))
+    assert SECRET in repr(echo.asked)
+
+
+def test_a_model_outside_that_speaks_the_same_format_is_asked_neutrally_when_data_must_be_replaced() -> None:
+    echo = Echo()
+    house = masked_house(echo)
+    house.providers["acme"] = echo
+    reply = house.ask(asking("acme/one", f"mail {SECRET}"))
+    assert house.pool.sent == []
+    assert SECRET in reply.json["choices"][0]["message"]["content"]
+
+
+def test_what_was_replaced_is_not_in_the_record() -> None:
+    house = masked_house(Echo())
+    house.ask(asking("away/large", f"mail {SECRET}"))
+    assert SECRET not in repr(house.record)
+
+
+def test_without_a_masker_nothing_leaves() -> None:
+    house = House(providers={"away": Echo()}, tenant=MASKED)
+    assert house.ask(asking("away/large", SECRET)).status == 502
+    assert (house.record.status, house.record.cost_micros) == ("gateway.no_masker", 0)
+
+
+# several answers
+
+
+def test_several_answers_are_several_calls_with_one_record() -> None:
+    provider = ScriptedProvider(completion("a"), completion("b"), completion("c"))
+    house = House(providers={"home": provider}, key=key(Limit(counts="cost", amount=10_000)))
+    reply = house.ask(asking("home/small", n=3))
+    assert sorted(one["message"]["content"] for one in reply.json["choices"]) == ["a", "b", "c"]
+    record = house.record
+    assert (record.tokens_in, record.tokens_out, record.cost_micros, record.attempts) == (30, 15, 60, 3)
+    assert {request.repeat for request in provider.asked} == {0, 1, 2}
+
+
+def test_when_one_of_several_answers_fails_the_call_fails() -> None:
+    provider = ScriptedProvider(
+        completion("a"), BadReply("providers.server_error", host="h", model="m", status=500, detail="x")
+    )
+    house = House(providers={"home": provider})
+    assert house.ask(asking("home/small", n=3)).status == 502
+    house.books.settled()
+
+
+def test_a_count_that_one_call_does_not_report_is_not_known_of_all() -> None:
+    assert summed([Usage(tokens_in=1, tokens_out=2), Usage(tokens_in=1)]) == Usage(tokens_in=2)
+    assert summed([Usage(tokens_in=1, estimated=True), Usage(tokens_in=1)]).estimated
+
+
+# other wire formats
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_messages_client_may_use_any_model(streamed: bool) -> None:
+    provider = ScriptedProvider(deltas("hel", "lo") if streamed else completion())
+    house = House(providers={"home": provider})
+    body = {
+        "model": "home/small",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": streamed,
+    }
+    reply = house.ask(body, surface=Messages())
+    assert reply.status == 200
+    assert b"hel" in reply.body
+    assert (house.record.surface, house.record.cost_micros) == ("messages", 20)
+    assert provider.asked[0].sampling.max_tokens == 9
+
+
+def test_attempts_inside_a_provider_are_in_the_record() -> None:
+    house = House(providers={"home": ScriptedProvider(completion(attempts=3))})
+    house.ask(asking("home/small"))
+    assert house.record.attempts == 3
+    failure = Unreachable("providers.read_timeout", host="h", model="m", seconds=1)
+    vars(failure)["attempts"] = 2
+    house = House(providers={"home": ScriptedProvider(failure)})
+    assert house.ask(asking("home/small")).status == 504
+    assert (house.record.attempts, house.record.unsure) == (2, 1)
+
+
+# usage that nobody reports
+
+
+def tokens(model: Any, text: str) -> int:
+    return len(text)
+
+
+@pytest.mark.parametrize(
+    ("way", "tokens_out"), [("passed whole", 5), ("passed stream", 5), ("told whole", 5), ("told stream", 5)]
+)
+def test_usage_that_is_missing_is_counted_and_marked_where_there_is_a_tokenizer(
+    way: str, tokens_out: int
+) -> None:
+    from tests.gateway.doubles import stream
+
+    passed, streamed = way.startswith("passed"), way.endswith("stream")
+    whole = msgspec.json.encode({"choices": [{"message": {"role": "assistant", "content": "hello"}}]})
+    told: Any = [Delta(text="hello"), Delta(finish_reason="stop")] if streamed else completion(usage=Usage())
+    house = House(
+        stream("", "hello", usage=False) if streamed else Script(body=whole),
+        providers={"home": ScriptedProvider(told)},
+        count_tokens=tokens,
+    )
+    house.ask(asking("acme/one" if passed else "home/small", stream=streamed))
+    record = house.record
+    assert (record.tokens_in, record.tokens_out, record.estimated) == (2, tokens_out, True)
+    assert record.cost_micros == 2 + 2 * tokens_out
+
+
+def test_usage_that_is_missing_stays_unknown_where_there_is_no_tokenizer() -> None:
+    body = msgspec.json.encode({"choices": []})
+    for counter in (None, lambda model, text: None):
+        house = House(Script(body=body), count_tokens=counter, key=key(Limit(counts="cost", amount=10_000)))
+        reply = house.ask()
+        record = house.record
+        assert (record.tokens_in, record.tokens_out, record.cost_micros, record.estimated) == (
+            None,
+            None,
+            None,
+            False,
+        )
+        assert record.charged_micros > 200
+        assert "x-baimo-cost" not in reply.headers
