@@ -19,9 +19,11 @@ from baimo.text import LANGUAGES, text
 COMMANDS: dict[str, str] = {
     "compare": "baimo.cli.compare:compare",
     "keys": "baimo.cli.keys:keys",
+    "ledger": "baimo.cli.ledger:ledger",
     "models": "baimo.cli.models:models",
     "report": "baimo.cli.runs:report",
     "runs": "baimo.cli.runs:runs",
+    "serve": "baimo.cli.serve:serve",
     "tasks": "baimo.cli.tasks:tasks",
     "tenants": "baimo.cli.tenants:tenants",
 }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from baimo.models.probe import Findings
     from baimo.store.accounts import Accounts
     from baimo.workspace.accounting import Accounting
+    from baimo.workspace.bookkeeping import Bookkeeping
     from baimo.workspace.comparing import Comparing
 
 
@@ -64,8 +65,14 @@ class Workspace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what was opened; it is opened again when it is needed."""
         if "store" in self.__dict__:
             self.store.close()
+            for name in ("store", "accounts", "accounting", "bookkeeping"):
+                self.__dict__.pop(name, None)
 
     @cached_property
     def store(self) -> Store:
@@ -93,6 +100,13 @@ class Workspace:
         from baimo.workspace.accounting import Accounting
 
         return Accounting(self)
+
+    @cached_property
+    def bookkeeping(self) -> Bookkeeping:
+        """The ledger as people ask for it."""
+        from baimo.workspace.bookkeeping import Bookkeeping
+
+        return Bookkeeping(self)
 
     @cached_property
     def catalogue(self) -> Catalogue:

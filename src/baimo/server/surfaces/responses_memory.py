@@ -253,6 +253,11 @@ class Remembering:
         """None = write on."""
         return self._reply.drained()
 
+    async def settled(self) -> None:
+        """The turn is kept and everything was handed on."""
+        if self._task is not None:
+            await self._task
+
     async def _whole(
         self, kept: KeptResponse, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> None:

@@ -1,0 +1,118 @@
+"""The ASGI application: everything that is not a hot route, and the life of what answers the hot ones.
+
+Prevents the failure where a client of an API that we do not offer gets a page about a missing page: every path under
+/v1 answers in the words of the API, with 501 where there is nothing behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+import baimo
+from baimo.config import settings
+from baimo.errors import BaimoError, NotFound, NotSupported
+from baimo.server import engine
+from baimo.server.hot import hot_routes
+from baimo.server.replies import caller, json_response, refused, service_of
+from baimo.server.surfaces.models import model_row, models_body, route_row
+from baimo.workspace.serving import Service
+from baimo.workspace.workspace import Workspace
+
+OPEN = frozenset({"/", "/healthz", "/readyz"})
+"""Paths that want no key."""
+
+
+def app() -> Starlette:
+    """The application of one process, for the workspace of the current folder; made by uvicorn."""
+    folder = Path()
+    return application(Workspace(folder), partial(settings, folder))
+
+
+def application(workspace: Workspace, read: Any) -> Starlette:
+    """The application.
+
+    Args:
+        workspace: whose models are served.
+        read: its settings as they are now.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[dict[str, Any]]:
+        elsewhere = engine.reached()
+        service = Service(
+            workspace, read=read, elsewhere={} if elsewhere is None else {engine.VENDOR: elsewhere}
+        )
+        async with service:
+            yield {"service": service, "hot": hot_routes(service)}
+
+    made = Starlette(routes=routes(), lifespan=lifespan)
+    made.add_exception_handler(BaimoError, refused)
+    made.add_exception_handler(404, _nothing)
+    made.add_exception_handler(405, _nothing)
+    made.add_exception_handler(Exception, refused)
+    return made
+
+
+def routes() -> Sequence[BaseRoute]:
+    """Every cold route."""
+    return [
+        Route("/", _about),
+        Route("/healthz", _alive),
+        Route("/readyz", _ready),
+        Route("/v1/models", _models),
+        Route("/v1/models/{name:path}", _model),
+    ]
+
+
+async def _about(_: Request) -> Response:
+    return json_response({"name": "baimo", "version": baimo.__version__, "api": "/v1", "health": "/healthz"})
+
+
+async def _alive(_: Request) -> Response:
+    return json_response({"status": "ok", "version": baimo.__version__, "pid": os.getpid()})
+
+
+async def _ready(request: Request) -> Response:
+    trouble = service_of(request).trouble()
+    status = 503 if trouble else 200
+    return json_response({"status": "not ready" if trouble else "ready", "trouble": trouble}, status)
+
+
+async def _models(request: Request) -> Response:
+    service = service_of(request)
+    key, _ = caller(request)
+    models, routes = service.offered(key)
+    return Response(models_body(models, routes), media_type="application/json")
+
+
+async def _model(request: Request) -> Response:
+    service, name = service_of(request), str(request.path_params["name"])
+    key, _ = caller(request)
+    models, routes = service.offered(key)
+    if name in routes:
+        return json_response(route_row(name, routes[name]))
+    found = next((model for model in models if model.name == name), None)
+    if found is None:
+        raise NotFound("serve.no_model", name=name)
+    return json_response(model_row(found))
+
+
+async def _nothing(request: Request, _: Exception) -> Response:
+    path = request.url.path
+    try:
+        caller(request)  # what there is and is not is told to those who have a key
+    except BaimoError as error:
+        return await refused(request, error)
+    if path.startswith("/v1/"):
+        return await refused(request, NotSupported("serve.not_offered", method=request.method, path=path))
+    return await refused(request, NotFound("serve.no_page", path=path))

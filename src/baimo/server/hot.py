@@ -1,0 +1,80 @@
+"""The hot routes: from an exchange to a call of the gateway, with nothing in between but the key."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from baimo.core.tenant import Key, Tenant
+from baimo.errors import BaimoError
+from baimo.gateway.call import Call, Reply
+from baimo.gateway.surface import Surface
+from baimo.server.credentials import credential
+from baimo.server.exchange import Exchange
+from baimo.server.lanes import Handler, Lanes
+from baimo.server.surfaces.responses import Responses
+from baimo.server.surfaces.responses_memory import Remembering, begun
+from baimo.server.surfaces.table import surfaces
+from baimo.workspace.serving import Service
+
+JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+
+
+def hot_routes(service: Service) -> Lanes:
+    """The model APIs' POST operations, for `Lane`."""
+    routes = {(b"POST", path.encode()): _handler(service, surface) for path, surface in surfaces().items()}
+    routes[b"POST", b"/v1/responses"] = _remembering(service, Responses())
+    return Lanes(routes, service.settings.serve)
+
+
+def _handler(service: Service, surface: Surface) -> Handler:
+    async def answer(exchange: Exchange) -> None:
+        try:
+            key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
+        except BaimoError as error:
+            _refuse(exchange, surface, error)
+            return
+        await service.gateway.serve(_call(exchange, surface, key, tenant, exchange.body, exchange))
+
+    return answer
+
+
+def _remembering(service: Service, surface: Surface) -> Handler:
+    """Responses: what was said before is put in front, and what is said now is kept."""
+
+    async def answer(exchange: Exchange) -> None:
+        memory = service.responses
+        try:
+            key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
+            turn = await begun(exchange.body, memory, tenant=tenant.id, key=key.public)
+        except BaimoError as error:
+            _refuse(exchange, surface, error)
+            return
+        if not turn.kept:
+            await service.gateway.serve(_call(exchange, surface, key, tenant, turn.body, exchange))
+            return
+        reply = Remembering(exchange, turn, memory)
+        await service.gateway.serve(_call(exchange, surface, key, tenant, turn.body, reply))
+        await reply.settled()
+
+    return answer
+
+
+def _call(exchange: Exchange, surface: Surface, key: Key, tenant: Tenant, body: bytes, reply: Reply) -> Call:
+    return Call(
+        surface=surface,
+        body=body,
+        headers=exchange.headers,
+        key=key,
+        tenant=tenant,
+        reply=reply,
+        began=monotonic(),
+        request_id=exchange.request_id,
+    )
+
+
+def _refuse(exchange: Exchange, surface: Surface, error: BaimoError) -> None:
+    headers = [JSON]
+    if error.http_status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    body = surface.refusal(error, request_id=exchange.request_id)
+    exchange.whole(error.http_status, headers, body)

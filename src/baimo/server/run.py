@@ -1,0 +1,144 @@
+"""`baimo serve`: the socket, the first key, and the processes that answer.
+
+Prevents the failure where a newcomer has a server and no idea how to call it: what is printed works when it is pasted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from typing import Any, NamedTuple
+
+from baimo.core.tenant import Key
+from baimo.errors import ConfigError
+from baimo.server.options import ServeOptions
+from baimo.settings import ServeSettings
+from baimo.text import text
+from baimo.workspace.workspace import Workspace
+
+APP = "baimo.server.app:app"
+"""Made anew in every worker process."""
+EMBEDDED = "local/smollm2-135m-instruct"
+"""The model that answers when nothing is configured."""
+
+
+class Opening(NamedTuple):
+    """What a newcomer needs to call the endpoint."""
+
+    address: str
+    """Base address, `http://127.0.0.1:8000`."""
+    secret: str | None
+    """The first key, shown this once; None = there are keys already."""
+    model: str
+    """A name to ask for; empty = none is configured."""
+
+
+def flags_of(options: ServeOptions) -> dict[str, Any]:
+    """The settings that the command line sets."""
+    given = {
+        "host": options.host,
+        "port": options.port,
+        "workers": options.workers,
+        "default_model": options.model or None,
+    }
+    return {f"serve.{name}": value for name, value in given.items() if value is not None}
+
+
+def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
+    """Listen until a signal stops it; returns the exit code.
+
+    Args:
+        workspace: whose settings and models are served.
+        flags: the settings that workers must have besides file and environment.
+        told: given the `Opening` once the port is bound.
+
+    Raises:
+        ConfigError: the address cannot be listened on, or the TLS files cannot be read.
+        StoreError: the workspace cannot be opened.
+    """
+    import uvicorn
+    from uvicorn.supervisors.multiprocess import Multiprocess
+
+    from baimo.server.lane import Lane
+
+    settings = workspace.settings.serve
+    listening = listener(settings)
+    opening = Opening(_address(settings, listening), _first_key(workspace), offered(workspace))
+    for name, value in flags.items():
+        # workers are processes of their own: they read the same file, and the flags as variables
+        os.environ[f"BAIMO_{name.replace('.', '_', 1).upper()}"] = str(value)
+    workspace.close()
+    config = uvicorn.Config(
+        APP,
+        factory=True,
+        http=Lane,
+        loop="uvloop" if _has_uvloop() else "asyncio",
+        ws="none",
+        workers=settings.workers,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+    )
+    told(opening)
+    if settings.workers > 1:
+        Multiprocess(config, [listening]).run()
+        return 0
+    server = uvicorn.Server(config)
+    server.run([listening])
+    return 0 if server.started else 4
+
+
+def listener(settings: ServeSettings) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        ConfigError: the address is taken, not this machine's, or needs more rights.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            "serve.cannot_listen", host=settings.host, port=settings.port, problem=error.strerror or error
+        ) from error
+    bound.set_inheritable(True)
+    return bound
+
+
+def offered(workspace: Workspace) -> str:
+    """A name that answers: the default model, else the first route, else the embedded model."""
+    settings = workspace.settings
+    return settings.serve.default_model or next(iter(settings.routes), EMBEDDED)
+
+
+def snippets(opening: Opening, secret: str) -> str:
+    """A curl line and a Python program that work when they are pasted."""
+    return text("serve.snippets", address=opening.address, secret=secret, model=opening.model)
+
+
+def _address(settings: ServeSettings, listening: socket.socket) -> str:
+    port = listening.getsockname()[1]
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    host = everywhere.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
+    return f"{'https' if settings.tls_certificate else 'http'}://{host}:{port}"
+
+
+def _first_key(workspace: Workspace) -> str | None:
+    if workspace.accounts.any_key():
+        return None
+    rights = Key(public="", digest="", label=text("serve.first_key"), role="admin")
+    return workspace.accounts.create_key(rights).credential.written()
+
+
+def _has_uvloop() -> bool:
+    return importlib.util.find_spec("uvloop") is not None  # not on Windows, not on PyPy

@@ -1,0 +1,201 @@
+"""How `serve` is wired: one process's gateway with its books, keys and connections.
+
+Prevents the failure where a mended baimo.toml needs a restart, and a broken one stops a server that was running: it is
+read again when it changes, and a file that cannot be used leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from baimo.config import config_file
+from baimo.core.call import Provider
+from baimo.core.model import Model
+from baimo.core.tenant import Key
+from baimo.errors import BaimoError
+from baimo.gateway.assembly import Outside, assembled
+from baimo.gateway.gateway import Gateway
+from baimo.gateway.keyring import Keyring
+from baimo.gateway.observe import Observer, Silent
+from baimo.gateway.routing import models_of
+from baimo.models.catalogue import Catalogue
+from baimo.providers.pace import SystemClock
+from baimo.providers.pool import Providers
+from baimo.providers.wire.pool import Pools
+from baimo.settings import ProviderSettings, Settings
+from baimo.store.books import Books
+from baimo.store.responses import Responses
+from baimo.store.secret import workspace_secret
+from baimo.text import text
+from baimo.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from baimo.pii.mask import Masker
+
+LOOK_S = 1.0
+"""How often the configuration file is looked at."""
+log = logging.getLogger("baimo.serve")
+
+
+class Service:
+    """What answers calls in this process. Belongs to one event loop; use it as an asynchronous context manager.
+
+    Args:
+        workspace: its settings hold until its file changes.
+        elsewhere: providers that are reached otherwise than the settings say, by name.
+        observer: is told of every call.
+        read: the workspace's settings as they are now.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        elsewhere: Mapping[str, ProviderSettings] | None = None,
+        observer: Observer | None = None,
+        read: Callable[[], Settings],
+    ) -> None:
+        self.workspace = workspace
+        self.observer: Observer = observer or Silent()
+        self._elsewhere = dict(elsewhere or {})
+        self._read = read
+        self._following: list[asyncio.Task[None]] = []
+        self._stale: list[Providers] = []
+
+    async def __aenter__(self) -> Service:
+        workspace = self.workspace
+        self.settings = self._placed(workspace.settings)
+        database = workspace.store.database
+        self.books = Books(
+            database,
+            workspace.path / "journal",
+            self.settings.ledger,
+            SystemClock(),
+            currency=self.settings.money.currency,
+        )
+        self.keyring = Keyring(workspace.accounts, wall=time.time)
+        self.pools = Pools(self.settings.serve)
+        self.responses = Responses(database)
+        self._secret = workspace_secret(database)
+        self._providers: Providers = self._fresh_providers(self.settings)
+        self.catalogue = Catalogue.load(self.settings)
+        self.parts = assembled(self.settings, self._outside())
+        self.gateway = Gateway(self.parts)
+        await self.books.start()
+        self._following = [
+            asyncio.create_task(self.keyring.watch(), name="baimo-keys"),
+            asyncio.create_task(self._follow_settings(), name="baimo-settings"),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.gateway.stopping = True
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        for providers in (*self._stale, self._providers):
+            await providers.__aexit__(None, None, None)
+        await self.pools.aclose()
+        await self.books.stop()
+        self.workspace.close()
+
+    def adopt(self, settings: Settings) -> None:
+        """Go on under other settings; calls in flight end under the old ones.
+
+        Raises:
+            BaimoError: they cannot be used; nothing has changed.
+        """
+        placed = self._placed(settings)
+        before = self.settings, self.catalogue, self._providers
+        self.settings, self.catalogue = placed, Catalogue.load(placed)
+        if placed.providers != before[0].providers:
+            self._providers = self._fresh_providers(placed)
+        try:
+            parts = assembled(placed, self._outside())
+        except BaseException:
+            self.settings, self.catalogue, self._providers = before
+            raise
+        if self._providers is not before[2]:
+            self._stale.append(before[2])
+        self.parts = parts
+        self.gateway.adopt(parts)
+
+    def offered(self, key: Key) -> tuple[list[Model], dict[str, list[Model]]]:
+        """The models that a key may ask for, and the routes with the models behind them."""
+        models: list[Model] = []
+        routes: dict[str, list[Model]] = {}
+        for name, node in self.parts.router.offered(key):
+            if isinstance(node, Model):
+                models.append(node)
+            else:
+                routes[name] = list(models_of(node))
+        return models, routes
+
+    def trouble(self) -> list[str]:
+        """Why calls should go to another process for now; empty = they are welcome here."""
+        found = [str(problem) for problem in (self.books.health().problem, self.keyring.trouble) if problem]
+        return [*found, text("serve.stopping")] if self.gateway.stopping else found
+
+    def provider(self, vendor: str) -> Provider:
+        """The way to a vendor's models."""
+        return self._providers.provider(vendor)
+
+    def _outside(self) -> Outside:
+        kinds = frozenset(self.settings.policy.pii_kinds) or None
+
+        def masker() -> Masker:
+            from baimo.pii.mask import Masker  # its tables are loaded where something is masked
+
+            return Masker(kinds)
+
+        return Outside(
+            names=self.catalogue,
+            books=self.books,
+            pool=self.pools,
+            provider=self.provider,
+            secret=self._secret,
+            masker=masker,
+            observer=self.observer,
+        )
+
+    def _placed(self, settings: Settings) -> Settings:
+        return msgspec.structs.replace(settings, providers=settings.providers | self._elsewhere)
+
+    def _fresh_providers(self, settings: Settings) -> Providers:
+        catalogue = Catalogue.load(settings)
+        # the gateway decides about a second attempt: it knows the deadline and what may have been executed
+        once = {name: msgspec.structs.replace(one, retries=0) for name, one in settings.providers.items()}
+        return Providers(catalogue.vendor, once, self.workspace.weights)
+
+    async def _follow_settings(self) -> None:
+        path = config_file(self.workspace.folder)
+        seen = _state(path)
+        while True:
+            await asyncio.sleep(LOOK_S)
+            path = config_file(self.workspace.folder)
+            now = _state(path)
+            if now == seen:
+                continue
+            seen = now
+            try:
+                self.adopt(self._read())
+            except BaimoError as error:
+                log.error(text("serve.settings_refused", problem=error, hint=error.hint))
+            else:
+                log.info(text("serve.settings_adopted", path=path))
+
+
+def _state(path: Any) -> object:
+    if path is None:
+        return None
+    with suppress(OSError):
+        found = path.stat()
+        return str(path), found.st_mtime_ns, found.st_size
+    return str(path)
