@@ -25,7 +25,7 @@ from baimo.server.surfaces.messages_answer import MessageEvents, first, message
 from baimo.server.surfaces.sse import LineWatch, encoded
 from baimo.server.surfaces.usage import Count, object_in
 
-_ATTACHED = (b'"image"', b'"document"', b'"file"', b"\\u00")
+_ATTACHED = (b'"image"', b'"document"', b"\\u00")
 """One of these is in every body with an attachment; the last stands for a name written with escapes."""
 _UNSIGNED = re.compile(rb'"signature"\s*:\s*""')
 
@@ -171,7 +171,7 @@ class MessagesWatch(LineWatch):
 
     def __init__(self) -> None:
         super().__init__(
-            marks=(b"message_", b'"error"'),
+            marks=(b"message_", b"error"),
             opener=b'"content_block_delta"',
             overhead=len(
                 b"event: content_block_delta\ndata: "

@@ -162,7 +162,7 @@ class ResponsesWatch(LineWatch):
     """Implements `Watch`. Only events that hold a whole response speak of usage or errors; the last one counts."""
 
     def __init__(self) -> None:
-        super().__init__(marks=(b'"usage"', b'"error"'), opener=b'.delta",', overhead=210)
+        super().__init__(marks=(b"usage", b"error"), opener=b'.delta",', overhead=210)
         self._last = Seen(None, complete=False)
 
     def read(self, data: bytes) -> None:

@@ -52,17 +52,9 @@ class LineWatch:
         """The piece, unchanged."""
         self._bytes += len(piece)
         self._pieces += piece.count(self._opener)
-        end = piece.rfind(b"\n") + 1
-        if end == 0:
-            self._hold(piece)
-            return piece
-        lines = piece[:end]
-        if self._held:
-            lines = b"".join((*self._held, lines))
-            self._held.clear()
-        self._held_bytes = 0
-        if end < len(piece):
-            self._hold(piece[end:])
+        lines = piece
+        if self._held or not piece.endswith(b"\n"):
+            lines = self._completed(piece)
         for mark in self._marks:
             if mark in lines:
                 self._read(lines)
@@ -89,12 +81,21 @@ class LineWatch:
         """About how many bytes of answer came."""
         return max(0, self._bytes - self._pieces * self._overhead) if self._pieces else 0
 
-    def _hold(self, piece: bytes) -> None:
-        self._held_bytes += len(piece)
+    def _completed(self, piece: bytes) -> bytes:
+        """The lines that end in this piece; the rest is held until its end comes."""
+        end = piece.rfind(b"\n") + 1
+        rest = piece[end:]
+        lines = b""
+        if end:
+            lines = b"".join((*self._held, piece[:end]))
+            self._held.clear()
+            self._held_bytes = 0
+        self._held_bytes += len(rest)
         if self._held_bytes > LONGEST_LINE:
             self._held.clear()  # what still comes of this line will not begin with "data:" and is left alone
-            return
-        self._held.append(piece)
+        elif rest:
+            self._held.append(rest)
+        return lines
 
     def _read(self, lines: bytes) -> None:
         for line in lines.splitlines():
