@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cli.bad_input import Bad, of
+from tests.cli.bad_input import Bad, of, of_bytes
 from tests.cli.runner import baimo
 
 
@@ -133,5 +133,84 @@ ACCOUNTS = {
         code=2,
         names=("acme",),
         hints=("--yes",),
+    ),
+}
+
+ROW = "2026-11-06,Claude Haiku 4.5,Default,k,message,x,output,lots,,token,,\n"
+HEAD = (
+    "usage_date_utc,model,workspace,api_key,usage_type,context_window,token_type,cost_usd,list_price_usd,"
+    "cost_type,inference_geo,speed\n"
+)
+
+LEDGER = {
+    "a Record that there is not": Bad(
+        arrange=of("ledger", "show", "rec_x"), code=2, names=("rec_x",), hints=("baimo ledger show",)
+    ),
+    "a group that there is not": Bad(
+        arrange=of("ledger", "sum", "--by", "modl"), code=2, names=("modl",), hints=("model", "tag:NAME")
+    ),
+    "a time that is none": Bad(
+        arrange=of("ledger", "sum", "--since", "lately"), code=2, names=("lately",), hints=("90d",)
+    ),
+    "Records of an unknown tenant": Bad(
+        arrange=of("ledger", "show", "--tenant", "acme"), code=2, names=("acme",)
+    ),
+    "Records of an unknown key": Bad(
+        arrange=of("ledger", "show", "--key", "nobody"), code=2, names=("nobody",)
+    ),
+    "a tag to filter by without a value": Bad(
+        arrange=of("ledger", "show", "--tag", "team"), code=2, names=("team",)
+    ),
+    "a form that there is not": Bad(
+        arrange=of("ledger", "export", "--format", "xlsx"), code=2, names=("--format", "xlsx", "csv")
+    ),
+    "Parquet on standard output": Bad(
+        arrange=of("ledger", "export", "--format", "parquet"), code=2, hints=("--output",)
+    ),
+    "an export where nothing can be written": Bad(
+        arrange=of("ledger", "export", "--output", "/proc/no/ledger.csv"),
+        code=2,
+        names=("/proc/no/ledger.csv",),
+    ),
+    "an anchor that is none": Bad(
+        arrange=of("ledger", "verify", "--anchor", "12:abc"), code=2, names=("12:abc",), hints=("64",)
+    ),
+    "nothing said of what is old": Bad(
+        arrange=of("ledger", "prune", "--yes"), code=2, hints=("--before 365d", "ledger.records_days")
+    ),
+    "pruning that nobody confirms": Bad(
+        arrange=of("ledger", "prune", "--before", "2020-01-01"),
+        code=2,
+        names=("2020-01-01",),
+        hints=("--yes",),
+    ),
+    "nothing said of what is to be forgotten": Bad(
+        arrange=of("ledger", "forget", "--yes"), code=2, hints=("--tenant", "--before", "--record")
+    ),
+    "forgetting that nobody confirms": Bad(
+        arrange=of("ledger", "forget", "--before", "30d"), code=2, names=("30d",), hints=("--yes",)
+    ),
+    "a statement that is not there": Bad(
+        arrange=of("ledger", "reconcile", "gone.csv"), code=2, names=("gone.csv",)
+    ),
+    "no statement": Bad(arrange=of("ledger", "reconcile"), code=2, names=("FILE",), hints=("--help",)),
+    "a statement of another kind": Bad(
+        arrange=of_bytes("x.csv", b"a,b\n1,2\n", "ledger", "reconcile", "x.csv"),
+        code=2,
+        names=("x.csv:1", "a, b"),
+        hints=("openai-usage-json",),
+    ),
+    "a statement with a cell that is no number": Bad(
+        arrange=of_bytes("x.csv", (HEAD + ROW).encode(), "ledger", "reconcile", "x.csv"),
+        code=2,
+        names=("x.csv:2", "cost_usd", "lots"),
+    ),
+    "a statement in another encoding": Bad(
+        arrange=of_bytes("x.csv", HEAD.encode() + "研究\n".encode("gbk"), "ledger", "reconcile", "x.csv"),
+        code=2,
+        names=("x.csv:2",),
+    ),
+    "a tolerance that is none": Bad(
+        arrange=of("ledger", "reconcile", "x.csv", "--tolerance", "-1"), code=2, names=("--tolerance -1",)
     ),
 }

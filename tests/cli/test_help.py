@@ -21,6 +21,8 @@ COMMANDS = [
     "",
     "compare",
     *("keys", "keys change", "keys create", "keys list", "keys revoke", "keys rotate", "keys show"),
+    *("ledger", "ledger export", "ledger forget", "ledger prune", "ledger reconcile", "ledger show"),
+    *("ledger sum", "ledger verify"),
     "models",
     "models list",
     "models pull",
@@ -80,7 +82,7 @@ def test_every_command_explains_itself_in_the_readers_language(command: str, lan
 
 def test_the_pages_cover_every_command_that_there_is() -> None:
     _, root = pages("en")[""]
-    for group in ("keys", "models", "runs", "tasks", "tenants"):
+    for group in ("keys", "ledger", "models", "runs", "tasks", "tenants"):
         listed = pages("en")[group][1].partition("Commands:\n")[2]
         names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
         assert {f"{group} {name}" for name in names} == {

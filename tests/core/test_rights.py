@@ -134,6 +134,7 @@ def test_a_misspelt_surface_is_answered_with_the_nearest() -> None:
 
 def test_a_key_may_be_stricter_than_its_tenant_but_not_laxer() -> None:
     assert checked_key(replace(KEY, data_class="confidential"), TENANT).data_class == "confidential"
+    assert checked_key(replace(KEY, data_class="public"), Tenant(id="")).data_class == "public"
     with pytest.raises(UsageError, match="its tenant is confidential"):
         checked_key(replace(KEY, data_class="internal"), replace(TENANT, data_class="confidential"))
 

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -23,7 +23,6 @@ from baimo.store.audit import Actor
 from baimo.store.engine import Database
 
 SALT_BYTES = 16
-_CHUNK = 500
 
 
 class Sealed(NamedTuple):
@@ -143,19 +142,6 @@ class Contents:
                 old = table.c.at_ms < now_ms - kept_days * DAY_MS
                 gone += int(connection.execute(delete(table).where(whose, old)).rowcount)
         return gone
-
-    def damaged(self) -> Iterator[str]:
-        """Records whose kept content is not what the ledger's hash says."""
-        table, records = tables.contents, tables.records
-        query = (
-            select(table.c.record, table.c.content, records.c.content_hash)
-            .join(records, records.c.id == table.c.record, isouter=True)
-            .execution_options(yield_per=_CHUNK)
-        )
-        with self._database.reading() as connection:
-            for record, content, hash in connection.execute(query):
-                if hashlib.sha256(bytes(content or b"")).hexdigest() != hash:
-                    yield str(record)
 
     def _overwriting(self, connection: Connection) -> None:
         """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""

@@ -95,8 +95,8 @@ def write_parquet(records: Iterable[Record], path: Path) -> int:
         MissingExtra: pyarrow is not installed.
         UsageError: the file cannot be written.
     """
-    arrow = require("pyarrow", "parquet", "ledger_cli.purpose_parquet")
-    parquet = require("pyarrow.parquet", "parquet", "ledger_cli.purpose_parquet")
+    arrow = require("pyarrow", "parquet", "bookkeeping.purpose_parquet")
+    parquet = require("pyarrow.parquet", "parquet", "bookkeeping.purpose_parquet")
     kinds = {_TEXT: arrow.string(), _WHOLE: arrow.int64(), _REAL: arrow.float64(), _TRUTH: arrow.bool_()}
     schema = arrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     count = 0

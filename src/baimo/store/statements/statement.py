@@ -121,9 +121,20 @@ def _rows(path: Path) -> Iterator[Cells]:
                     raise UsageError("statements.bad_row", **facts)
                 yield Cells(path, str(number), dict(zip(names, cells, strict=True)))
     except UnicodeDecodeError:
-        raise UsageError("statements.not_utf8", path=path, line=number + 1) from None
+        raise UsageError("statements.not_utf8", path=path, line=_undecodable(path)) from None
     except csv.Error as error:
         raise UsageError("statements.not_csv", path=path, line=number + 1, problem=error) from None
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is no UTF-8; text is decoded in blocks, so that the reader does not know."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _json(path: Path) -> Statement:
