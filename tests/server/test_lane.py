@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 from collections.abc import Callable, Coroutine
@@ -416,7 +417,8 @@ def test_only_trusted_proxies_may_say_whom_they_speak_for(run: Run) -> None:
     "wire",
     [
         post(b'{"model": "m"}'),
-        b"POST /hot HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=y\r\n wo\r\n0\r\nt: 1\r\n\r\n",
+        b"POST /hot HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n3;x=y\r\n wo\r\n0\r\nt: 1\r\n\r\n",
     ],
 )
 def test_every_split_of_a_request_is_the_same_request(run: Run, wire: bytes) -> None:
@@ -457,7 +459,7 @@ def test_any_requests_in_any_pieces_are_answered_in_order(
     async def main() -> list[bytes]:
         async with house({HOT: echo}) as at:
             client = await at.client()
-            for begin, end in zip(edges, edges[1:], strict=False):
+            for begin, end in itertools.pairwise(edges):
                 client.send(wire[begin:end])
                 await asyncio.sleep(0)
             answers = [(await client.answer()).body for _ in bodies]

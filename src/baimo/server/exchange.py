@@ -103,7 +103,7 @@ class Exchange:
         """The client's address; empty = a Unix socket."""
         self.request_id = request_id
         self.began = began
-        """Seconds of the event loop's clock at which the head was complete."""
+        """Monotonic seconds when the head was complete."""
         self.keep_alive = keep_alive
         self.chunked = chunked
         """Whether the client understands chunks (HTTP/1.1)."""

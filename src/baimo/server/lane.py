@@ -1,10 +1,10 @@
 """One client connection: HTTP/1.1 from the bytes to a handler, without a framework between.
 
 uvicorn runs it in place of its own protocol (`http=Lane`) and keeps signals, workers, TLS and drain. Hot routes become
-an `Exchange` and a driven coroutine; everything else becomes an ASGI call (`cold.py`). Prevents the failures of a server
-that trusts clients: requests that two parsers would cut differently (llhttp refuses them; nothing is lenient here),
-heads and bodies that never end, readers that never read, and the connection that stays open behind an answer that
-refused it.
+an `Exchange` and a driven coroutine; everything else becomes an ASGI call (`cold.py`). Prevents the failures of a
+server that trusts clients: requests that two parsers would cut differently (llhttp refuses them; nothing is lenient
+here), heads and bodies that never end, readers that never read, and the connection that stays open behind an answer
+that refused it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import httptools
@@ -345,7 +346,7 @@ class Lane(asyncio.Protocol):
             headers=fields,
             peer=self._client(fields),
             request_id=lanes.request_id(fields.get(b"x-request-id")),
-            began=self._loop.time(),
+            began=monotonic(),
             keep_alive=keep_alive,
             chunked=modern,
         )
