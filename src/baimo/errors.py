@@ -28,7 +28,8 @@
     │  └─ Overloaded               503: too much at once, or stopping; try again
     └─ RequirementNotMet      6    `--require` was not met by the verdict
 
-Other exit codes: 0 done; 1 from `baimo tasks check` when something must be mended; 130 after Ctrl-C.
+Other exit codes: 0 done; 1 from `baimo tasks check` when something must be mended, from `baimo ledger verify`
+and `reconcile` when something differs; 130 after Ctrl-C.
 
 `str(error)` says what is wrong and where; `error.hint` says what to do next. Both come from the message catalogue.
 """

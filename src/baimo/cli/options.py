@@ -33,9 +33,10 @@ def options_of(kind: type[Any], verb: str) -> Callable[[_Command], _Command]:
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, verb: str) -> Callable[[_Command], _Command]:
     if field.default is dataclasses.MISSING:
+        metavar = field.metadata.get("metavar", field.name.upper())
         if field.metadata.get("required"):
-            return click.argument(field.name, metavar=field.name.upper())
-        return click.argument(field.name, metavar=field.name.upper(), required=False, default="")
+            return click.argument(field.name, metavar=metavar)
+        return click.argument(field.name, metavar=metavar, required=False, default="")
     flag = f"--{field.name.replace('_', '-')}"
     words = text(f"options.{verb}_{field.name}")
     if hint is bool:

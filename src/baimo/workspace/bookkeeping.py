@@ -124,8 +124,8 @@ class Bookkeeping:
             statement(Path(options.file)),
             vendors=options.vendor,
             tolerance=tolerance,
-            key=options.api_key,
-            project=options.project,
+            key=options.api_key or "",
+            project=options.project or "",
         )
 
     # deleting

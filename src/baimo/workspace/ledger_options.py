@@ -41,7 +41,7 @@ class LedgerOptions:
 class ShowOptions(LedgerOptions):
     """`baimo ledger show`: the newest Records, or everything about one."""
 
-    record: str
+    record: str = field(metadata={"metavar": "[RECORD]"})
     """Record.id; empty = the newest ones."""
     limit: int = 20
     """Most Records."""
@@ -77,7 +77,7 @@ class ReconcileOptions:
     """Names before the slash of the models that this provider bills; () = openai or anthropic."""
     tolerance: str = "0.01"
     """Difference of money that does not matter for a day and model."""
-    api_key: str = ""
+    api_key: str | None = None
     """Only what was booked on this key of the provider."""
-    project: str = ""
+    project: str | None = None
     """Only what was booked on this project or workspace of the provider."""
