@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -208,6 +209,19 @@ def test_events_come_in_the_order_that_the_api_promises() -> None:
         (2, "tool_use"),
         (3, "tool_use"),
     ]
+
+
+def test_the_async_client_and_the_beta_client_understand_the_same_answers() -> None:
+    async def run(address: str) -> Any:
+        async with anthropic.AsyncAnthropic(base_url=address, api_key="k") as client:
+            async with client.messages.stream(**ASKED) as events:
+                texts = [text async for text in events.text_stream]
+            return texts, await client.beta.messages.create(**ASKED, betas=["context-1m-2025-08-07"])
+
+    with listening(Endpoint(Messages(), lambda _: SAID)) as address:
+        texts, message = asyncio.run(run(address))
+    assert texts == ["It is ", "sunny 晴."]
+    assert [block.type for block in message.content] == ["thinking", "text"]
 
 
 def test_a_model_that_breaks_off_raises_in_the_client() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -256,6 +257,18 @@ def test_events_come_in_the_order_that_the_api_promises() -> None:
     done = [event for event in events if event.type == "response.output_item.done"]
     assert [event.output_index for event in added] == [event.output_index for event in done] == [0, 1, 2, 3]
     assert [event.item.id for event in added] == [event.item.id for event in done]
+
+
+def test_the_async_client_understands_the_same_answers() -> None:
+    async def run(address: str) -> str:
+        async with (
+            openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="k") as client,
+            client.responses.stream(**ASKED) as events,
+        ):
+            return (await events.get_final_response()).output_text
+
+    with listening(Endpoint(Responses(), lambda _: SAID)) as address:
+        assert asyncio.run(run(address)) == "It is 晴."
 
 
 def test_a_model_that_breaks_off_fails_the_response() -> None:

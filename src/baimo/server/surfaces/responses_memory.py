@@ -254,9 +254,9 @@ class Remembering:
         return self._reply.drained()
 
     async def settled(self) -> None:
-        """The turn is kept and everything was handed on."""
+        """The turn is kept and everything was handed on; who is cancelled while waiting does not stop it."""
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)
 
     async def _whole(
         self, kept: KeptResponse, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
