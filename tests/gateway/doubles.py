@@ -77,6 +77,7 @@ class MemoryBooks:
         for one in charged:
             assert one.amount <= reserved[one.bucket], (one, reserved)
             self.used[one.bucket] += one.amount
+        entry.at_ms = self.now_ms()
         self.records.append(entry)
 
     def now_ms(self) -> int:

@@ -163,9 +163,11 @@ def test_patterns_say_what_a_key_may_use() -> None:
 
 
 def test_keys_made_by_the_accounts_are_accepted(tmp_path: Path) -> None:
-    accounts = Accounts(Database(f"sqlite:///{tmp_path / 'x.db'}"))
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    accounts = Accounts(database)
     keys = Keyring(accounts, wall=lambda: NOW)
     minted = accounts.create_key(Key(public="", digest="", label="mine"))
     assert keys.refresh()
     found, tenant = keys.authenticate(minted.credential.written().encode(), "127.0.0.1")
     assert (found.label, tenant.id) == ("mine", "")
+    database.close()

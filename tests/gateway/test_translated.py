@@ -14,7 +14,17 @@ from baimo.errors import BadReply, Unreachable
 from baimo.gateway.translated import summed
 from baimo.pii.mask import Masker
 from baimo.server.surfaces.messages import Messages
-from tests.gateway.doubles import House, Script, ScriptedProvider, answer, asking, completion, deltas, key
+from tests.gateway.doubles import (
+    House,
+    Script,
+    ScriptedProvider,
+    answer,
+    asking,
+    completion,
+    deltas,
+    key,
+    stream,
+)
 
 SECRET = "wang.fang@example.com"
 MASKED = Tenant(id="t", pii="mask")
@@ -171,26 +181,25 @@ def tokens(model: Any, text: str) -> int:
     return len(text)
 
 
-@pytest.mark.parametrize(
-    ("way", "tokens_out"), [("passed whole", 5), ("passed stream", 5), ("told whole", 5), ("told stream", 5)]
-)
-def test_usage_that_is_missing_is_counted_and_marked_where_there_is_a_tokenizer(
-    way: str, tokens_out: int
-) -> None:
-    from tests.gateway.doubles import stream
-
+@pytest.mark.parametrize("way", ["passed whole", "passed stream", "told whole", "told stream"])
+def test_usage_that_is_missing_is_counted_and_marked_where_there_is_a_tokenizer(way: str) -> None:
     passed, streamed = way.startswith("passed"), way.endswith("stream")
     whole = msgspec.json.encode({"choices": [{"message": {"role": "assistant", "content": "hello"}}]})
     told: Any = [Delta(text="hello"), Delta(finish_reason="stop")] if streamed else completion(usage=Usage())
     house = House(
-        stream("", "hello", usage=False) if streamed else Script(body=whole),
+        stream(*["hello"] * 400, usage=False) if streamed else Script(body=whole),
         providers={"home": ScriptedProvider(told)},
         count_tokens=tokens,
     )
     house.ask(asking("acme/one" if passed else "home/small", stream=streamed))
     record = house.record
-    assert (record.tokens_in, record.tokens_out, record.estimated) == (2, tokens_out, True)
-    assert record.cost_micros == 2 + 2 * tokens_out
+    assert (record.tokens_in, record.estimated) == (2, True)
+    assert record.tokens_out is not None
+    if passed and streamed:  # the text is gone: its length is known roughly
+        assert 1700 <= record.tokens_out <= 2000
+    else:
+        assert record.tokens_out == 5
+    assert record.cost_micros == 2 + 2 * record.tokens_out
 
 
 def test_usage_that_is_missing_stays_unknown_where_there_is_no_tokenizer() -> None:

@@ -51,13 +51,22 @@ class Shelf(Protocol):
 class Cache:
     """The answers of all tenants, each for itself."""
 
-    def __init__(self, shelf: Shelf | None, *, ttl_s: float, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        shelf: Shelf | None,
+        *,
+        ttl_s: float,
+        wall_ms: Callable[[], int],
+        memory_bytes: int = IN_MEMORY_BYTES,
+    ) -> None:
         """
         Args:
             shelf: the store; None = in memory only.
             ttl_s: age after which an answer is not used.
             wall_ms: milliseconds since 1970.
+            memory_bytes: of answers kept in memory in front of the store.
         """
+        self._memory_bytes = memory_bytes
         self._shelf = shelf
         self._ttl_ms = int(ttl_s * 1000)
         self._wall_ms = wall_ms
@@ -109,6 +118,6 @@ class Cache:
         old = self._near.pop(place, None)
         self._near_bytes += len(kept.body) - (0 if old is None else len(old.body))
         self._near[place] = kept
-        while self._near_bytes > IN_MEMORY_BYTES:
+        while self._near_bytes > self._memory_bytes:
             _, gone = self._near.popitem(last=False)
             self._near_bytes -= len(gone.body)

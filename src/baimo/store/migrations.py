@@ -115,6 +115,16 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "0003_cache",
+        (
+            # answers that tenants have paid for, to be given again to the same request
+            """CREATE TABLE cache (
+                tenant TEXT NOT NULL, hash TEXT NOT NULL, at_ms BIGINT NOT NULL, data {blob} NOT NULL,
+                PRIMARY KEY (tenant, hash))""",
+            "CREATE INDEX cache_at ON cache (at_ms)",
+        ),
+    ),
+    (
         "0004_responses",
         (
             # turns of conversations that clients continue by id; all turns of one expire together

@@ -192,6 +192,14 @@ contents = Table(
     Column("content", LargeBinary, nullable=True),
 )
 
+cache = Table(
+    "cache",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "hash")),
+    Column("at_ms", BigInteger),
+    Column("data", LargeBinary),
+)
+
 responses = Table(
     "responses",
     metadata,
