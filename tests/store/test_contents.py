@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Table, insert, select
 
 from baimo.core.record import Record
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
-from baimo.store.contents import Contents, Kept, opened, put, sealed
+from baimo.store.contents import KEPT, Contents, Kept, opened, put, sealed
 from baimo.store.engine import Database
 from baimo.store.ledger import Ledger
 from baimo.store.store import Store
@@ -73,6 +75,41 @@ def test_forgetting_a_tenant_leaves_the_others_and_every_record(database: Databa
         "boss",
         {"deleted": 2},
     )
+
+
+def test_a_forgotten_tenant_is_gone_from_every_table_that_holds_what_it_said(database: Database) -> None:
+    holding = [
+        table
+        for table in tables.metadata.sorted_tables
+        if "tenant" in table.c and table.name not in KEPT | {"contents"}
+    ]
+    for tenant in ("acme", "other"):
+        keep(database, f"rec_{tenant}", tenant, b"content")
+        with database.writing() as connection:
+            for table in reversed(holding):  # items refer to their response
+                connection.execute(insert(table).values(filled(table, tenant)))
+    gone = Contents(database).forget_tenant("acme", Actor("", "boss"))
+    assert gone == {"contents": 1, **{table.name: 1 for table in holding}}
+    with database.reading() as connection:
+        for table in (*holding, tables.contents):
+            assert connection.execute(select(table.c.tenant)).scalars().all() == ["other"]
+    assert {record.tenant for record in Store(database).records()} == {"acme", "other"}
+    assert Ledger(database).verify().ok
+    act = audit.acts(database)[0]
+    assert (act.act, act.subject, act.key, act.facts) == ("tenant.forget", "acme", "boss", {"deleted": gone})
+
+
+def filled(table: Table, tenant: str) -> dict[str, Any]:
+    """A row with something in every column."""
+    some = {"TEXT": "x", "BIGINT": 1, "BLOB": b"x", "DOUBLE": 1.0}
+    row = {column.name: some[str(column.type).split()[0]] for column in table.columns}
+    return {**row, "tenant": tenant}
+
+
+def test_what_stays_of_a_tenant_says_nothing_of_what_was_said() -> None:
+    assert set(tables.metadata.tables) >= KEPT
+    for name in KEPT:
+        assert not {"content", "request", "response", "data"} & set(tables.metadata.tables[name].c.keys())
 
 
 def test_contents_are_forgotten_by_age_and_one_by_one(database: Database) -> None:

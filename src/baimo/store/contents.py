@@ -23,6 +23,9 @@ from baimo.store.audit import Actor
 from baimo.store.engine import Database
 
 SALT_BYTES = 16
+KEPT = frozenset({"records", "totals", "totals_pruned", "tenants", "keys", "audit"})
+"""Tables that name a tenant and stay when it is forgotten: they hold what was paid, and who may, but nothing that was
+said. Every other table with a column `tenant` is emptied, so that a new one cannot be overlooked."""
 
 
 class Sealed(NamedTuple):
@@ -120,6 +123,28 @@ class Contents:
             facts = {"deleted": gone, "before_ms": before_ms, "record": record}
             said = {name: value for name, value in facts.items() if value is not None}
             audit.enter(connection, by, "contents.forget", tenant or "", said, self._now_ms())
+        self._emptied_log()
+        return gone
+
+    def forget_tenant(self, tenant: str, by: Actor = Actor()) -> dict[str, int]:
+        """Delete everything that a tenant's calls said and were answered: contents, kept responses, cached answers.
+
+        Args:
+            tenant: its id.
+            by: who acts.
+
+        Returns:
+            What was deleted: table → rows.
+        """
+        with self._database.writing() as connection:
+            self._overwriting(connection)
+            gone = {
+                table.name: int(connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount)
+                for table in tables.metadata.sorted_tables
+                if "tenant" in table.c and table.name not in KEPT
+            }
+            facts = {"deleted": gone}
+            audit.enter(connection, by, "tenant.forget", tenant, facts, self._now_ms())
         self._emptied_log()
         return gone
 

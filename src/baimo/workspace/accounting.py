@@ -70,16 +70,16 @@ class Accounting:
         return self._accounts.change_tenant(tenant_id(name), {"disabled": disabled})
 
     def forget_tenant(self, name: str) -> dict[str, int]:
-        """Delete everything that was kept of a tenant's prompts and answers; Records stay.
+        """Delete everything that a tenant's calls said and were answered; Records stay.
 
         Returns:
-            What was deleted: kind → number.
+            What was deleted: table → rows.
 
         Raises:
             NotFound: there is no such tenant.
         """
         id = self._accounts.tenant(tenant_id(name)).id
-        return {"contents": Contents(self._workspace.store.database).forget(tenant=id)}
+        return Contents(self._workspace.store.database).forget_tenant(id)
 
     # keys
 
