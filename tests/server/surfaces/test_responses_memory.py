@@ -17,7 +17,7 @@ from baimo.core.call import Delta, Request, Usage
 from baimo.core.message import Message, ToolCall
 from baimo.errors import BaimoError, CallRefused, NotFound, StoreError
 from baimo.gateway.call import Reply
-from baimo.server.surfaces import responses_memory
+from baimo.server.surfaces import responses_kept
 from baimo.server.surfaces.responses import Responses
 from baimo.server.surfaces.responses_memory import Remembering, Turn, begun
 from baimo.store.engine import Database
@@ -88,11 +88,11 @@ class App:
 
     def _read(self, method: str, tenant: str, parts: list[str], query: dict[str, Any]) -> bytes:
         if method == "DELETE":
-            return responses_memory.deleted(self.memory, tenant=tenant, id=parts[0])
+            return responses_kept.deleted(self.memory, tenant=tenant, id=parts[0])
         if len(parts) > 1:
             query["limit"] = int(query.get("limit", 20))
-            return responses_memory.input_items(self.memory, tenant=tenant, id=parts[0], **query)
-        return responses_memory.retrieved(self.memory, tenant=tenant, id=parts[0])
+            return responses_kept.input_items(self.memory, tenant=tenant, id=parts[0], **query)
+        return responses_kept.retrieved(self.memory, tenant=tenant, id=parts[0])
 
     async def _call(self, body: bytes, tenant: str, client: Client) -> None:
         turn = await begun(body, self.memory, tenant=tenant, key="ab12")
@@ -352,7 +352,7 @@ def test_an_id_that_is_not_kept_is_said_so_in_a_message_of_the_right_kind(memory
         turn_of({"input": "x", "previous_response_id": "resp_none"}, memory)
     assert caught.value.http_status == 400
     with pytest.raises(NotFound):
-        responses_memory.retrieved(memory, tenant="acme", id="resp_none")
+        responses_kept.retrieved(memory, tenant="acme", id="resp_none")
 
 
 # the order of keeping and telling

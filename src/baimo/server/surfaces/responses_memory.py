@@ -13,15 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from baimo.errors import CallRefused, NotFound
+from baimo.errors import CallRefused
 from baimo.gateway.call import Reply
 from baimo.gateway.surface import Seen
 from baimo.server.surfaces import wirejson
-from baimo.server.surfaces.messages_answer import own_id
 from baimo.server.surfaces.responses import user_item
 from baimo.server.surfaces.responses_answer import PREVIOUS
 from baimo.server.surfaces.sse import LineWatch
@@ -29,8 +28,6 @@ from baimo.store.responses import DAYS, KeptResponse
 
 log = logging.getLogger(__name__)
 _ENDS = ("response.completed", "response.incomplete")
-_LIMIT = 100
-"""Most items on one page of a list."""
 
 
 class ResponseMemory(Protocol):
@@ -64,7 +61,7 @@ class _Head(msgspec.Struct):
 
 
 _head = msgspec.json.Decoder(_Head).decode
-_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decoded_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MEMBERS = frozenset({"model", "input", "store", "stream", "previous_response_id", PREVIOUS})
 
 
@@ -147,7 +144,7 @@ async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -
             )
         conversation = turns[0].id
         for turn in turns:
-            earlier += (*_items(turn.given), *filter(None, _said(turn).values()))
+            earlier += (*decoded_items(turn.given), *filter(None, _said(turn).values()))
     whole = body
     if before is not None or changed:
         members = wirejson.opened(body, _MEMBERS)
@@ -306,93 +303,6 @@ class _Last(LineWatch):
 class _Event(msgspec.Struct):
     type: str = ""
     response: msgspec.Raw = msgspec.Raw(b"")
-
-
-# the routes beside POST /v1/responses
-
-
-def retrieved(memory: ResponseMemory, *, tenant: str, id: str) -> bytes:
-    """The body of `GET /v1/responses/{id}`.
-
-    Raises:
-        NotFound: it is not kept for this tenant.
-    """
-    return _found(memory, tenant, id).response
-
-
-def deleted(memory: ResponseMemory, *, tenant: str, id: str) -> bytes:
-    """The body of `DELETE /v1/responses/{id}`, which forgets it.
-
-    Raises:
-        NotFound: it is not kept for this tenant.
-    """
-    if not memory.delete(tenant, id):
-        raise NotFound("responses.unknown", id=id, days=DAYS)
-    return wirejson.written({"id": id, "object": "response", "deleted": True})
-
-
-def input_items(
-    memory: ResponseMemory,
-    *,
-    tenant: str,
-    id: str,
-    limit: int = 20,
-    order: Literal["asc", "desc"] = "desc",
-    after: str = "",
-) -> bytes:
-    """The body of `GET /v1/responses/{id}/input_items`: what this turn's request brought.
-
-    Args:
-        memory: where turns are kept.
-        tenant: who asks.
-        id: of the response.
-        limit: most items of a page, 1 to 100.
-        order: asc = as they were sent.
-        after: id of the last item of the page before.
-
-    Raises:
-        NotFound: it is not kept for this tenant.
-        CallRefused: `limit` or `after` is wrong.
-    """
-    if not 1 <= limit <= _LIMIT:
-        raise CallRefused("surfaces.wrong_type", field="limit", expected=f"1 … {_LIMIT}", got=limit)
-    rows = [_shown(item, id, number) for number, item in enumerate(_items(_found(memory, tenant, id).given))]
-    if order == "desc":
-        rows.reverse()
-    if after:
-        place = next((number for number, row in enumerate(rows) if row["id"] == after), None)
-        if place is None:
-            raise CallRefused("surfaces.wrong_type", field="after", expected="id", got=after)
-        rows = rows[place + 1 :]
-    page = rows[:limit]
-    body = {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(rows) > limit,
-    }
-    return wirejson.written(body)
-
-
-def _found(memory: ResponseMemory, tenant: str, id: str) -> KeptResponse:
-    kept = memory.get(tenant, id)
-    if kept is None:
-        raise NotFound("responses.unknown", id=id, days=DAYS)
-    return kept
-
-
-def _shown(item: msgspec.Raw, id: str, number: int) -> dict[str, Any]:
-    """An item as lists show it: with an id, a type, and its text as a part."""
-    row: dict[str, Any] = msgspec.json.decode(item)
-    said = {name: value for name, value in row.items() if value is not None}
-    shown = {"id": f"{own_id('item', id)}_{number}", "type": "message", "status": "completed", **said}
-    if isinstance(row.get("content"), str):
-        part: dict[str, Any] = {"type": "input_text", "text": row["content"]}
-        if row.get("role") == "assistant":
-            part |= {"type": "output_text", "annotations": []}
-        shown["content"] = [part]
-    return shown
 
 
 def _said(turn: KeptResponse) -> dict[str, msgspec.Raw | None]:
