@@ -119,15 +119,16 @@ def test_any_bytes_are_refused_and_nothing_breaks(surface: Surface, body: bytes)
     )
 )
 def test_no_stream_breaks_its_watch(surface: Surface, pieces: list[bytes]) -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "m",
         "messages": [],
-        "prompt": "p",
         "input": "i",
         "query": "q",
         "documents": [],
         "max_tokens": 1,
     }
+    if surface.name != "responses":
+        body["prompt"] = "p"
     form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
     peek = surface.peek(form if surface.name == "transcriptions" else json.dumps(body).encode(), HEADERS)
     watch = surface.watch(peek)

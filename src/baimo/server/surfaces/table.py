@@ -16,9 +16,11 @@ PATHS: Mapping[str, str] = {
     "/v1/audio/transcriptions": "baimo.server.surfaces.transcriptions:Transcriptions",
     "/v1/audio/speech": "baimo.server.surfaces.speech:Speech",
     "/v1/images/generations": "baimo.server.surfaces.images:Images",
+    "/v1/responses": "baimo.server.surfaces.responses:Responses",
     "/v1/messages": "baimo.server.surfaces.messages:Messages",
+    "/v1/messages/count_tokens": "baimo.server.surfaces.count_tokens:CountTokens",
 }
-"""POST operations. Those that also keep something (responses) or count here (count_tokens) are wired by the server."""
+"""POST operations. What the server adds to some (memory of responses, counting here) is in their own files."""
 
 
 def surfaces() -> dict[str, Surface]:
