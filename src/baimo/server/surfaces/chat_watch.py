@@ -26,6 +26,7 @@ LONGEST_EVENT = 1024 * 1024
 _RECENT = 8  # blocks that are kept and events that are read: finish reason, usage, [DONE], a comment or two
 _KEPT = 4096  # bytes of a block that are kept: a thousand streams must not hold a thousand socket buffers
 _MARK = b'_tokens"'
+_BLANK_LF = re.compile(rb"(\n\n+)")
 _BLANK = re.compile(rb"((?:\r\n|\n|\r(?!\n)){2,})")
 
 
@@ -142,7 +143,9 @@ class ChatWatch:
 
     def _without_usage(self, block: bytes) -> bytes:
         """`block` without the chunks that hold usage and nothing else, if they are to be dropped; notes the counts."""
-        parts = _BLANK.split(block)  # event, blank line, event, blank line …
+        # a pattern that begins with one fixed byte is fifty times as fast as one that must be tried at every byte
+        blank = _BLANK if b"\r" in block else _BLANK_LF
+        parts = blank.split(block)  # event, blank line, event, blank line …
         for place in range(0, len(parts), 2):
             if _MARK not in parts[place]:
                 continue
