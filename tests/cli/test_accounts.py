@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,29 @@ def test_rights_and_limits_are_kept_as_they_were_said(folder: Path) -> None:
     made = baimo("keys", "create", *rights.split(), *limits.split(), "--tag", "team=a", "--json").data
     assert presented(made.pop("credential")) is not None
     shown = baimo("keys", "show", made["key"]).data
+    assert set(shown.pop("spent")) == set(made["limits"])
     assert shown == made
     assert shown["limits"] == ["cost=20/month", "requests=60/minute", "tokens=100000/day", "concurrency=8"]
     assert (shown["models"], shown["surfaces"]) == (["deepseek/*"], ["chat", "messages"])
     assert (shown["networks"], shown["tags"]) == (["10.0.0.0/8"], {"team": "a"})
     assert (shown["role"], shown["tenant"], shown["standing"]) == ("engineer", "owner", "valid")
+
+
+def test_a_key_and_its_tenant_are_shown_with_what_is_used_of_their_limits(folder: Path) -> None:
+    baimo("tenants", "create", "acme", "--limit", "tokens=1000")
+    key = baimo("keys", "create", "--tenant", "acme", "--limit", "cost=20", "--json").data["key"]
+    with closing(sqlite3.connect(folder / ".baimo" / "baimo.db")) as database, database:
+        database.execute("INSERT INTO meters (bucket, used) VALUES (?, 3250000)", (f"key:{key}:cost:total:",))
+        database.execute("INSERT INTO meters (bucket, used) VALUES ('tenant:acme:tokens:total:', 7)")
+        for holder in ("a", "b"):
+            row = (f"key:{key}:cost:total:", holder, 250_000)
+            database.execute("INSERT INTO leases (bucket, holder, amount) VALUES (?, ?, ?)", row)
+    shown = baimo("keys", "show", key).data["spent"]
+    assert shown == {"cost=20": {"used": "3.25", "held": "0.5", "until": None}}
+    shown = baimo("tenants", "show", "acme").data["spent"]
+    assert shown == {"tokens=1000": {"used": "7", "held": "0", "until": None}}
+    after = baimo("keys", "rotate", key, "--json").data["key"]
+    assert baimo("keys", "show", after).data["spent"]["cost=20"]["used"] == "3.25"  # no new budget
 
 
 def test_a_change_replaces_what_is_said_and_clears_what_is_named(folder: Path, lang: str) -> None:

@@ -61,7 +61,8 @@ def show(flags: dict[str, Any], key: str) -> None:
     from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
-        show_json(key_row(workspace.accounts.key(key)))
+        found = workspace.accounts.key(key)
+        show_json({**key_row(found), "spent": workspace.accounting.spent(found)})
 
 
 @keys.command("change", help=text("cli.keys_change"))

@@ -73,7 +73,8 @@ def show(flags: dict[str, Any], tenant: str) -> None:
     with Workspace(flags=flags) as workspace:
         found = workspace.accounting.tenant(tenant)
         keys = [key_row(key) for key in workspace.accounting.keys(tenant)]
-    show_json({**tenant_row(found), "keys": keys})
+        spent = workspace.accounting.spent(found)
+    show_json({**tenant_row(found), "spent": spent, "keys": keys})
 
 
 @tenants.command("change", help=text("cli.tenants_change"))

@@ -47,21 +47,25 @@ def limit(source: str) -> Limit:
         raise UsageError("accounts.bad_limit", value=source)
     counts, window = cast("Counted", found[1]), cast("Window", found[3] or "total")
     try:
-        amount = Decimal(found[2].replace("_", "")) * (MICROS if counts == "cost" else 1)
-        whole = int(amount)
+        exact = Decimal(found[2].replace("_", "")) * (MICROS if counts == "cost" else 1)
+        whole = int(exact)
     except (InvalidOperation, ValueError, OverflowError):
         raise UsageError("accounts.bad_limit", value=source) from None
-    if whole != amount:
+    if whole != exact:
         raise UsageError("accounts.limit_too_fine", value=source)
     return checked_limits([Limit(counts=counts, amount=whole, window=window)])[0]
 
 
 def shown(limit: Limit) -> str:
     """A limit as `limit` reads it."""
-    amount = f"{Decimal(limit.amount) / MICROS:f}" if limit.counts == "cost" else str(limit.amount)
-    if "." in amount:
-        amount = amount.rstrip("0").rstrip(".")
-    return f"{limit.counts}={amount}" + ("" if limit.window == "total" else f"/{limit.window}")
+    window = "" if limit.window == "total" else f"/{limit.window}"
+    return f"{limit.counts}={amount(limit.counts, limit.amount)}{window}"
+
+
+def amount(counts: Counted, number: int) -> str:
+    """An amount of what a limit counts, as people write it: money in units, not micro-units."""
+    written = f"{Decimal(number) / MICROS:f}" if counts == "cost" else str(number)
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def checked_limits(limits: Sequence[Limit]) -> tuple[Limit, ...]:

@@ -14,6 +14,7 @@ from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import UsageError
 from baimo.store.accounts import Minted
 from baimo.store.contents import Contents
+from baimo.store.spent import spent
 from baimo.workspace.account_options import KeyChanges, KeyOptions, NewKey, TenantChanges, TenantOptions
 
 if TYPE_CHECKING:
@@ -125,6 +126,20 @@ class Accounting:
         if grace_ms is None:
             raise UsageError("accounts.bad_moment", value=grace)
         return self._accounts.rotate(key, grace_ms)
+
+    def spent(self, whose: Key | Tenant) -> dict[str, dict[str, Any]]:
+        """Limit, as it is written → what is used and set aside of it in its present window, as JSON-ready data."""
+        scope, name = ("key", whose.meter) if isinstance(whose, Key) else ("tenant", whose.id)
+        now_ms = time.time_ns() // 1_000_000
+        found = spent(self._workspace.store.database, scope, name, whose.limits, now_ms)
+        return {
+            rights.shown(one.limit): {
+                "used": rights.amount(one.limit.counts, one.used),
+                "held": rights.amount(one.limit.counts, one.held),
+                "until": None if one.limit.window == "total" else shown(one.ends_ms),
+            }
+            for one in found
+        }
 
     def unmatched(self, patterns: Iterable[str]) -> list[str]:
         """Patterns that fit no model, alias or route that there is now: allowed, but mostly misspelt."""

@@ -1,0 +1,48 @@
+"""How much of a limit is used in the window that runs now, as the database knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+
+from baimo.core.tenant import Limit
+from baimo.store import tables
+from baimo.store.buckets import bucket_of, window_end_ms
+from baimo.store.engine import Database
+
+
+class Spent(NamedTuple):
+    """One limit in its present window. Amounts as in `Limit.amount`."""
+
+    limit: Limit
+    used: int
+    """By calls that have ended."""
+    held: int
+    """Set aside by running gateways for calls under way and next."""
+    ends_ms: int
+    """First millisecond after the window; far away for total."""
+
+
+def spent(database: Database, scope: str, name: str, limits: Sequence[Limit], now_ms: int) -> list[Spent]:
+    """The use of some limits; 0 where no call has come near one in this window.
+
+    Args:
+        database: where the meters are.
+        scope: key, tenant, model or route.
+        name: Key.meter, Tenant.id, the model's or the route's name.
+        limits: its limits.
+        now_ms: wall clock.
+    """
+    buckets = [bucket_of(scope, name, limit, now_ms) for limit in limits]
+    meters, leases = tables.meters, tables.leases
+    held_by = select(leases.c.bucket, func.sum(leases.c.amount)).where(leases.c.bucket.in_(buckets))
+    with database.reading() as connection:
+        found = connection.execute(select(meters.c.bucket, meters.c.used).where(meters.c.bucket.in_(buckets)))
+        used = {str(row[0]): int(row[1]) for row in found}
+        held = {str(row[0]): int(row[1]) for row in connection.execute(held_by.group_by(leases.c.bucket))}
+    return [
+        Spent(limit, used.get(bucket, 0), held.get(bucket, 0), window_end_ms(limit.window, now_ms))
+        for limit, bucket in zip(limits, buckets, strict=True)
+    ]
