@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -414,3 +415,49 @@ def test_a_refused_key_is_quoted_without_the_key() -> None:
 def test_something_else_than_a_message_is_a_bad_reply() -> None:
     with pytest.raises(BadReply):
         run(Scripted(says(json.dumps({"choices": []}))), retries=0)
+
+
+TOOL = Tool(name="w", parameters={"type": "object"})
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected", "left_out"),
+    [
+        ({"reasoning_effort": "low"}, {"output_config": {"effort": "low"}}, []),
+        ({"reasoning_effort": "minimal"}, {}, ["reasoning_effort"]),
+        (
+            {"parallel_tool_calls": False},
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+            [],
+        ),
+        ({"parallel_tool_calls": True}, {}, []),
+        ({"user": "u"}, {"metadata": {"user_id": "u"}}, []),
+        ({"user": "u", "safety_identifier": "s"}, {"metadata": {"user_id": "s"}}, []),
+        ({"metadata": {"user_id": "m", "a": "b"}, "user": "u"}, {"metadata": {"user_id": "m"}}, []),
+        ({"metadata": {"a": "b"}, "store": True, "logit_bias": {}}, {}, ["logit_bias", "metadata", "store"]),
+        ({"top_k": 5, "thinking": {"type": "adaptive"}}, {"top_k": 5, "thinking": {"type": "adaptive"}}, []),
+    ],
+)
+def test_fields_of_openais_chat_are_said_in_anthropics_words_or_left_out(
+    extra: dict[str, Any], expected: dict[str, Any], left_out: list[str]
+) -> None:
+    request = asked(tools=(TOOL,))
+    outgoing = built().outgoing(dataclasses.replace(request, extra=extra), frozenset(), stream=False)
+    plainly = body(request)
+    assert {name: value for name, value in outgoing.body.items() if name not in plainly} == expected
+    assert sorted(outgoing.adapted) == left_out
+
+
+def test_effort_and_a_schema_share_one_field() -> None:
+    request = dataclasses.replace(
+        asked(), response_format=JsonFormat(schema=SCHEMA), extra={"reasoning_effort": "max"}
+    )
+    config = body(request)["output_config"]
+    assert config["effort"] == "max" and config["format"]["type"] == "json_schema"
+
+
+def test_a_client_that_wants_no_tool_is_not_told_how_many_at_once() -> None:
+    request = dataclasses.replace(
+        asked(tools=(TOOL,)), tool_choice="none", extra={"parallel_tool_calls": False}
+    )
+    assert body(request)["tool_choice"] == {"type": "none"}

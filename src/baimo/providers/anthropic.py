@@ -16,6 +16,7 @@ from baimo.core.call import Completion, JsonFormat, Request
 from baimo.core.ids import plain
 from baimo.core.message import Message, Part, ToolCall
 from baimo.errors import RequestRefused
+from baimo.providers.anthropic_extra import add_extra
 from baimo.providers.anthropic_reply import EventReader, completion
 from baimo.providers.faults import Place
 from baimo.providers.openai import schema_wish
@@ -52,7 +53,7 @@ class AnthropicProvider(ServerProvider):
             body["system"] = "\n\n".join(system)
         if stream:
             body["stream"] = True
-        body.update(sent_extra(request))
+        add_extra(body, sent_extra(request), adapted)
         path = "messages" if self.base.path.endswith("/v1") else "v1/messages"
         return Outgoing(path, body, tuple(adapted), quirks, json_tool=json_tool)
 
