@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from baimo.errors import CallRefused
@@ -37,7 +37,7 @@ leaves = (
 trees: Any = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
-    max_leaves=25,
+    max_leaves=8,
 )
 turns = st.lists(
     st.fixed_dictionaries(
@@ -71,6 +71,7 @@ def tried(surface: Surface, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda one: one.name)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(bodies)
 @example(
     {
