@@ -17,11 +17,12 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "p99_ms": ("c=32 p99, ms", "{:.1f}"),
     "chunks_per_s": ("stream chunks/s, c=32", "{:,.0f}"),
     "memory_mb": ("memory after load, MB", "{:.0f}"),
-    "cpu_us": ("CPU per request, µs", "{:.0f}"),
+    "cpu_us": ("CPU per request, µs", "{:,.0f}"),
+    "stream_cpu_us": ("CPU per stream, µs", "{:,.0f}"),
 }
 """Figure → heading and format, in the order of the table."""
 
-RATIOS = ("requests_per_s", "chunks_per_s", "p99_ms", "added_p50_ms")
+RATIOS = ("requests_per_s", "chunks_per_s", "p99_ms", "added_p50_ms", "cpu_us", "stream_cpu_us")
 """What is compared with a peer."""
 
 Round = Mapping[str, float | None]

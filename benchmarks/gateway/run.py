@@ -103,6 +103,7 @@ def measured(bench: Bench, target: Target, seconds: float) -> dict[str, Any]:
         "chunks_per_s": stream["chunks_per_s"] or None,
         "memory_mb": round(target.process.memory_bytes() / 1e6, 1) if target.process else None,
         "cpu_us": many["cpu_us"],
+        "stream_cpu_us": stream["cpu_us"],
         "faults": faults({"c=1": alone, "c=32": many, "stream": stream}),
     }
 

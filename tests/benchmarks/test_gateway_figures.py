@@ -47,7 +47,7 @@ def test_ratios_name_only_peers_that_were_measured_and_never_the_mock_itself() -
 def test_the_table_shows_a_dash_where_there_is_no_figure() -> None:
     lines = table({"baimo": [{"requests_per_s": 20000.0, "p99_ms": None}]}).splitlines()
     assert len(lines) == 3
-    assert lines[2] == "| baimo | – | 20,000 | – | – | – | – |"
+    assert lines[2] == "| baimo | – | 20,000 | – | – | – | – | – |"
 
 
 @given(st.floats(-100, 100), st.floats(-1e6, 1e6), st.sets(st.integers(0, 10**6), min_size=2, max_size=30))
