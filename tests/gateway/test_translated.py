@@ -129,6 +129,28 @@ def test_several_answers_are_several_calls_with_one_record() -> None:
     assert {request.repeat for request in provider.asked} == {0, 1, 2}
 
 
+def test_several_answers_may_be_streamed_at_once() -> None:
+    provider = ScriptedProvider(deltas("a1", "a2"), deltas("b1", "b2"))
+    house = House(providers={"home": provider})
+    reply = house.ask(asking("home/small", n=2, stream=True))
+    texts = {0: "", 1: ""}
+    for event in reply.body.split(b"\n\n"):
+        if event.startswith(b"data: {"):
+            for choice in msgspec.json.decode(event[6:])["choices"]:
+                texts[choice["index"]] += choice["delta"].get("content") or ""
+    assert set(texts.values()) == {"a1a2", "b1b2"}
+    record = house.record
+    assert (record.status, record.tokens_in, record.tokens_out, record.attempts) == ("ok", 20, 10, 2)
+
+
+def test_when_one_of_several_streams_breaks_off_all_end() -> None:
+    fault = BadReply("wire.truncated", host="h")
+    house = House(providers={"home": ScriptedProvider(deltas("a1"), [Delta(text="b1"), fault])})
+    reply = house.ask(asking("home/small", n=2, stream=True))
+    assert reply.aborted
+    assert (house.record.status, house.record.unsure) == ("wire.truncated", 1)
+
+
 def test_when_one_of_several_answers_fails_the_call_fails() -> None:
     provider = ScriptedProvider(
         completion("a"), BadReply("providers.server_error", host="h", model="m", status=500, detail="x")

@@ -34,6 +34,11 @@ class Flow(Protocol):
     @property
     def headers(self) -> Headers: ...
 
+    @property
+    def calls(self) -> int:
+        """How many calls it is the sum of."""
+        ...
+
     async def pour(self, reply: Reply, *, hold: bool, keep: list[bytes] | None) -> bytes:
         """Write the stream to the client as it comes.
 

@@ -91,9 +91,8 @@ class Gateway:
                     await self._from_cache(call, grant)
                 else:
                     await self._answer(call, grant)
-            except (
-                BaimoError
-            ) as error:  # StoreError of durable(): the Record may not be on disk, so no answer leaves
+            except BaimoError as error:
+                # StoreError of durable(): the Record may not be on disk, so no answer leaves
                 self._error(call, grant, error)
             except BaseException as error:
                 self._broken(call, grant, error)
@@ -231,7 +230,7 @@ class Gateway:
         seen = flow.seen()
         shown = b"".join(grant.kept or ())
         self._keep_content(call, grant, shown)
-        parts.settler.answered(call, grant, seen, GONE if reply.gone else flow.status)
+        parts.settler.answered(call, grant, seen, GONE if reply.gone else flow.status, calls=flow.calls)
         if self._durable:
             await parts.books.durable()
         if last:

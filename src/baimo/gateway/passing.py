@@ -141,6 +141,7 @@ class Passing:
 class Passed:
     """A passed-through stream that has begun."""
 
+    calls = 1
     __slots__ = ("_exchange", "_first", "_id", "_peek", "_pieces", "_surface", "_watch", "headers", "status")
 
     def __init__(

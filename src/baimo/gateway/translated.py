@@ -7,13 +7,13 @@ where a stream's pieces split it), and a client of one API that is answered in t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from baimo.core.call import Completion, Delta, Provider, Request, Usage
 from baimo.core.message import Message
-from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, Unreachable, UsageError
+from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, Unreachable
 from baimo.gateway.answers import Headers, Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, may_be_executed
@@ -21,6 +21,10 @@ from baimo.gateway.surface import Events, Seen
 
 JSON: Headers = [(b"content-type", b"application/json")]
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+Numbered = AsyncGenerator[tuple[int, Delta], None]
+"""Deltas, each with the number of the answer that it belongs to."""
 
 
 class Unmasking(Protocol):
@@ -127,13 +131,14 @@ class Translated:
     async def _stream(
         self, call: Call, grant: Grant, provider: Provider, request: Request, masker: Masker | None
     ) -> Told:
-        if grant.peek.answers > 1:
-            raise UsageError("gateway.many_streamed", model=grant.terms.model.name)
-        deltas = provider.stream(request)
+        count = grant.peek.answers
+        asked = [provider.stream(replace(request, repeat=repeat)) for repeat in range(count)]
+        grant.entry.attempts += count - 1
+        deltas = numbered(asked[0]) if count == 1 else together(asked)
         try:
             first = await anext(deltas, None)
         except BaseException:
-            await _closed(deltas)
+            await deltas.aclose()
             raise
         if first is None:
             raise BadReply("gateway.broke_off", model=grant.terms.model.name)
@@ -142,30 +147,30 @@ class Translated:
 
 
 class Told:
-    """A translated stream that has begun."""
+    """A translated stream, or several at once, that has begun."""
 
     status = 200
     headers = EVENTS
 
     def __init__(
         self,
-        deltas: AsyncIterator[Delta],
-        first: Delta,
+        deltas: Numbered,
+        first: tuple[int, Delta],
         events: Events,
         masker: Masker | None,
         grant: Grant,
         now: Callable[[], float],
     ) -> None:
+        self.calls = grant.peek.answers
         self._deltas = deltas
-        self._next: Delta | None = first
+        self._next: tuple[int, Delta] | None = first
         self._events = events
         self._masker = masker
-        self._text = None if masker is None else masker.unmasking()
-        self._reasoning = None if masker is None else masker.unmasking()
+        self._restored: dict[int, tuple[Unmasking, Unmasking]] = {}
         self._grant = grant
         self._now = now
-        self._usage: Usage | None = None
-        self._finish = ""
+        self._usages: list[Usage] = []
+        self._finished: dict[int, str] = {}
         self._size = 0
 
     async def pour(self, reply: Reply, *, hold: bool, keep: list[bytes] | None) -> bytes:
@@ -174,7 +179,8 @@ class Told:
         try:
             async with asyncio.timeout(max(0.0, self._grant.deadline - self._now())):
                 while self._next is not None:
-                    piece = self._events.delta(self._shown(self._next))
+                    number, delta = self._next
+                    piece = self._events.delta(self._shown(number, delta), number)
                     if piece:
                         reply.write(piece)
                         if keeper is not None:
@@ -185,22 +191,25 @@ class Told:
                     self._next = await anext(self._deltas, None)
         except TimeoutError:
             raise _too_late(self._grant) from None
-        if not self._finish:
+        if len(self._finished) < self.calls:
             raise BadReply("gateway.broke_off", model=self._grant.terms.model.name)
         end = self._events.end()
         if keeper is not None:
             keeper.add(end)
         return end
 
-    def _shown(self, delta: Delta) -> Delta:
+    def _shown(self, number: int, delta: Delta) -> Delta:
         self._size += len(delta.text.encode()) + len(delta.reasoning.encode())
         if delta.usage is not None:
-            self._usage = delta.usage
+            self._usages.append(delta.usage)
         if delta.finish_reason is not None:
-            self._finish = delta.finish_reason
-        masker, text, reasoning = self._masker, self._text, self._reasoning
-        if masker is None or text is None or reasoning is None:
+            self._finished[number] = delta.finish_reason
+        masker = self._masker
+        if masker is None:
             return delta
+        if number not in self._restored:
+            self._restored[number] = (masker.unmasking(), masker.unmasking())
+        text, reasoning = self._restored[number]
         shown = text.feed(delta.text) if delta.text else ""
         thought = reasoning.feed(delta.reasoning) if delta.reasoning else ""
         if delta.finish_reason is not None:
@@ -214,7 +223,10 @@ class Told:
 
     def seen(self) -> Seen:
         """What the stream has said about itself so far."""
-        return Seen(self._usage, "", self._finish, bool(self._finish), self._size)
+        complete = len(self._finished) == self.calls
+        usage = summed(self._usages) if len(self._usages) == self.calls else None
+        finish = self._finished[min(self._finished)] if complete else ""
+        return Seen(usage, "", finish, complete, self._size)
 
     def failed(self, error: BaimoError) -> bytes:
         """An error event."""
@@ -222,7 +234,47 @@ class Told:
 
     async def aclose(self) -> None:
         """Stop the provider's stream."""
-        await _closed(self._deltas)
+        await self._deltas.aclose()
+
+
+async def numbered(deltas: AsyncIterator[Delta]) -> Numbered:
+    """The deltas of the only stream."""
+    try:
+        async for delta in deltas:
+            yield 0, delta
+    finally:
+        await _closed(deltas)
+
+
+async def together(streams: Sequence[AsyncIterator[Delta]]) -> Numbered:
+    """The deltas of all streams as they come, each with the number of its stream."""
+    queue: asyncio.Queue[tuple[int, Delta] | BaseException | None] = asyncio.Queue(maxsize=64)
+
+    async def fill(number: int, deltas: AsyncIterator[Delta]) -> None:
+        try:
+            async for delta in deltas:
+                await queue.put((number, delta))
+            await queue.put(None)
+        except Exception as error:
+            await queue.put(error)
+        finally:
+            await _closed(deltas)
+
+    filling = [asyncio.create_task(fill(number, deltas)) for number, deltas in enumerate(streams)]
+    try:
+        left = len(streams)
+        while left:
+            item = await queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield item
+    finally:
+        for task in filling:
+            task.cancel()
+        await asyncio.gather(*filling, return_exceptions=True)
 
 
 def masked(request: Request, masker: Masker) -> Request:
