@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -24,6 +24,7 @@ Format = Literal["csv", "jsonl", "parquet"]
 BATCH = 10_000
 """Lines that are held at once for Parquet."""
 
+_PICO = MICROS * MICROS
 _TEXT, _WHOLE, _REAL, _TRUTH = "text", "whole", "real", "truth"
 COLUMNS: dict[str, str] = {
     **dict.fromkeys(("id", "at", "began"), _TEXT),
@@ -42,31 +43,40 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("run", "request_hash", "config_hash", "conversation", "content_hash", "tags"), _TEXT),
 }
 """Name → kind of every column. `cost` is exact, in units of `currency`; it was reckoned with the price columns."""
+_MADE = ("at", "began", "cost", "tags")
 _USAGE = {
     *("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning", "estimated")
 }
+_READ = [name for name in COLUMNS if name not in _MADE]
+_fields = attrgetter(*(f"usage.{name}" if name in _USAGE else name for name in _READ))
+_ORDER = [(*_MADE, *_READ).index(name) for name in COLUMNS]
+_NAMES = [place for place, (name, kind) in enumerate(COLUMNS.items()) if kind == _TEXT and name != "cost"]
+
+
+def values(record: Record) -> list[Any]:
+    """The cells of a Record in the order of `COLUMNS`; unknown is None."""
+    cells = (
+        shown(record.at_ms),
+        None if record.began_ms is None else shown(record.began_ms),
+        cost_text(record.cost_micros, record.cost_rest),
+        json.dumps(dict(record.tags), ensure_ascii=False, sort_keys=True) if record.tags else "{}",
+        *_fields(record),
+    )
+    return [cells[place] for place in _ORDER]
 
 
 def row(record: Record) -> dict[str, Any]:
-    """A Record as one flat row; unknown is None."""
-    made = {
-        "at": shown(record.at_ms),
-        "began": None if record.began_ms is None else shown(record.began_ms),
-        "cost": cost_text(record.cost_micros, record.cost_rest),
-        "tags": json.dumps(dict(record.tags), ensure_ascii=False, sort_keys=True),
-    }
-    return {
-        name: made[name] if name in made else getattr(record.usage if name in _USAGE else record, name)
-        for name in COLUMNS
-    }
+    """A Record as one flat row."""
+    return dict(zip(COLUMNS, values(record), strict=True))
 
 
 def cost_text(micros: int | None, rest: int | None) -> str | None:
     """An exact amount in units of its currency, as decimal text without zeros at its end; None = unknown."""
     if micros is None:
         return None
-    exact = f"{(Decimal(micros) * MICROS + (rest or 0)).scaleb(-12):f}"
-    return exact.rstrip("0").rstrip(".") if "." in exact else exact
+    exact = micros * MICROS + (rest or 0)
+    whole, part = divmod(abs(exact), _PICO)
+    return ("-" if exact < 0 else "") + (f"{whole}.{part:012}".rstrip("0") if part else str(whole))
 
 
 def write_csv(records: Iterable[Record], out: TextIO) -> int:
@@ -75,7 +85,7 @@ def write_csv(records: Iterable[Record], out: TextIO) -> int:
     table.writerow(COLUMNS)
     count = 0
     for count, record in enumerate(records, 1):  # noqa: B007
-        table.writerow([_cell(name, value) for name, value in row(record).items()])
+        table.writerow(_for_spreadsheets(values(record)))
     return count
 
 
@@ -83,8 +93,7 @@ def write_jsonl(records: Iterable[Record], out: TextIO) -> int:
     """Write one JSON object per Record; `tags` is an object; returns their number."""
     count = 0
     for count, record in enumerate(records, 1):  # noqa: B007
-        values = {**row(record), "tags": dict(record.tags)}
-        out.write(json.dumps(values, ensure_ascii=False) + "\n")
+        out.write(json.dumps({**row(record), "tags": dict(record.tags)}, ensure_ascii=False) + "\n")
     return count
 
 
@@ -122,8 +131,10 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-def _cell(name: str, value: Any) -> Any:
+def _for_spreadsheets(cells: list[Any]) -> list[Any]:
     """Text that a spreadsheet would run is told to be text: OWASP, "CSV Injection"."""
-    if COLUMNS[name] == _TEXT and isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return value if name == "cost" else f"'{value}"
-    return value
+    for place in _NAMES:
+        value = cells[place]
+        if value and value[0] in "=+-@\t\r":
+            cells[place] = f"'{value}"
+    return cells
