@@ -22,6 +22,7 @@ class Line(Protocol):
 
     draining: bool
     """It closes after this answer."""
+    loop: asyncio.AbstractEventLoop
     tasks: set[Any]
     """What must end before the process does."""
 
@@ -32,6 +33,10 @@ class Line(Protocol):
     def body_limit(self) -> int: ...
 
     def write(self, data: bytes) -> None: ...
+
+    def push(self) -> None:
+        """Everything that was written goes to the socket now: only then is it known whether the client keeps up."""
+        ...
 
     def abort(self) -> None: ...
 
@@ -181,7 +186,7 @@ class Exchange:
 
     def begin(self) -> None:
         """Run the handler."""
-        driver = self._driver = start(self._handler(self), self._handled)
+        driver = self._driver = start(self._handler(self), self._handled, self._lane.loop)
         if not driver.done():
             self._lane.tasks.add(driver)
 
@@ -220,6 +225,7 @@ class Exchange:
         self._out_bytes += len(framed)
         if self._out_bytes > FLUSH_ABOVE:
             self.flush()
+            self._lane.push()
 
     def _end(self) -> None:
         self._ended = True

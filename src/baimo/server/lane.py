@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import httptools
 
+from baimo.providers.wire.outbox import outbox
 from baimo.providers.wire.parked import Parked
 from baimo.server.cold import Cold
 from baimo.server.exchange import Exchange
@@ -68,7 +69,7 @@ class Lane(asyncio.Protocol):
         "_headers",
         "_incoming",
         "_lanes",
-        "_loop",
+        "_outbox",
         "_parser",
         "_peer",
         "_pumping",
@@ -83,6 +84,7 @@ class Lane(asyncio.Protocol):
         "_unread",
         "_url",
         "draining",
+        "loop",
         "tasks",
     )
 
@@ -98,7 +100,8 @@ class Lane(asyncio.Protocol):
         self._config = config
         self._server_state = server_state
         self._state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
+        self.loop = _loop or asyncio.get_running_loop()
+        self._outbox = outbox(self.loop)
         self.tasks: set[Any] = server_state.tasks
         self.draining = False
         self._parser: Any = None
@@ -128,15 +131,19 @@ class Lane(asyncio.Protocol):
         return self._lanes.limits.body_bytes
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        self._outbox.write(self._transport, data)
+
+    def push(self) -> None:
+        self._outbox.flush()
 
     def abort(self) -> None:
         self._reading = DEAF
+        self._outbox.flush()
         self._current = None  # whoever breaks the connection knows; only others are told that it is lost
         self._transport.abort()
 
     def flush_soon(self, exchange: Exchange) -> None:
-        self._lanes.flush_soon(exchange)
+        self._outbox.later(exchange.flush)
 
     def drained(self) -> Awaitable[None] | None:
         """None while the client keeps up."""
@@ -196,7 +203,7 @@ class Lane(asyncio.Protocol):
         connections.add(self)
         self._lanes.watch(connections)
         limits = self._lanes.limits
-        self._due = self._loop.time() + limits.header_s
+        self._due = self.loop.time() + limits.header_s
         if len(connections) > limits.connections:
             self.refuse(503, "lane.too_many_connections", limit=limits.connections)
 
@@ -220,7 +227,7 @@ class Lane(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._behind = []
         self._stalled = (
-            self._loop.time() + self._lanes.limits.write_s,
+            self.loop.time() + self._lanes.limits.write_s,
             self._transport.get_write_buffer_size(),
         )
 
@@ -336,7 +343,7 @@ class Lane(asyncio.Protocol):
             self._queue.append(self._incoming)
             return
         if expects is not None and self._current is None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._incoming = Exchange(
             self,
             handler,
@@ -415,7 +422,7 @@ class Lane(asyncio.Protocol):
             self._due = self._lanes.now + self._lanes.tick_s + self._lanes.limits.idle_s
 
     def _say_no(self, refused: Refused) -> None:
-        self._transport.write(refusal(refused.status, refused.key, self.standing, **refused.facts))
+        self.write(refusal(refused.status, refused.key, self.standing, **refused.facts))
         self._server_state.total_requests += 1
         self._linger()
 
@@ -428,10 +435,11 @@ class Lane(asyncio.Protocol):
     def _linger(self) -> None:
         """Close without a reset, which would take the answer from a client that is still sending (RFC 9112, 9.6)."""
         self._reading = DEAF
-        self._due = self._loop.time() + self._lanes.limits.linger_s
+        self._due = self.loop.time() + self._lanes.limits.linger_s
         if not self._unread:
             self._unread = True
             self._transport.resume_reading()
+        self._outbox.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
@@ -439,7 +447,8 @@ class Lane(asyncio.Protocol):
 
     def _close(self) -> None:
         self._reading = DEAF
-        self._due = self._loop.time() + self._lanes.limits.write_s  # for what is still to be written
+        self._due = self.loop.time() + self._lanes.limits.write_s  # for what is still to be written
+        self._outbox.flush()
         self._transport.close()
 
     def _first(self) -> Any:

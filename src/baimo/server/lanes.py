@@ -79,8 +79,6 @@ class Lanes:
         """The event loop's clock at the last tick; as exact as time-outs need to be."""
         self.standing = b""
         """Date and Server lines."""
-        self.flushing: list[Exchange] = []
-        """Streams with pieces that leave at the end of this pass of the event loop."""
         self._connections: set[Any] = set()
         self._trusted = [_network(entry) for entry in settings.trusted_proxies]
         self._timer: asyncio.TimerHandle | None = None
@@ -117,17 +115,6 @@ class Lanes:
             if not self.trusted(address):
                 break
         return peer
-
-    def flush_soon(self, exchange: Exchange) -> None:
-        """Send what it has when everything that came with this pass of the event loop was looked at."""
-        if not self.flushing:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self.flushing.append(exchange)
-
-    def _flush(self) -> None:
-        flushing, self.flushing = self.flushing, []
-        for exchange in flushing:
-            exchange.flush()
 
     def watch(self, connections: set[Any]) -> None:
         """A connection was made: the clock must run."""

@@ -118,9 +118,10 @@ def test_head_204_304_and_interim_answers_end_where_they_end(run: Run) -> None:
             assert await asked(pools, at) == b""
             assert await asked(pools, at) == b""
             assert server.connections == 1
-        async with upstream(
-            serving(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + answer(b"final"))
-        ) as server, client() as pools:
+        async with (
+            upstream(serving(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + answer(b"final"))) as server,
+            client() as pools,
+        ):
             reply = await pools.send(origin(server.url), b"GET", b"/")
             assert reply.headers == {b"content-length": b"5"} and await reply.whole(10) == b"final"
 

@@ -16,6 +16,7 @@ import httptools
 from baimo.errors import BadReply, ProviderError, Unreachable
 from baimo.providers.wire.answer import Answer
 from baimo.providers.wire.origin import Origin
+from baimo.providers.wire.outbox import outbox
 
 LARGEST_HEAD = 256 * 1024
 """Most bytes of an answer's head, 1xx answers included."""
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_keep_s",
         "_limit",
         "_loop",
+        "_outbox",
         "_parser",
         "_pieces",
         "_surplus",
@@ -75,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._limit = limit_bytes
         self._loop = asyncio.get_running_loop()
+        self._outbox = outbox(self._loop)
         self._answer: Answer | None = None
         self._pieces: list[bytes] = []
         # the parser calls this for each chunk of a stream: no Python frame for it
@@ -109,8 +112,9 @@ class Connection(asyncio.Protocol):
         self._deadline = deadline
         self._due = self._loop.time() + self.origin.stages.first_byte_s
         if len(body) < JOIN_BELOW:
-            self._transport.write(head + body)
+            self._outbox.write(self._transport, head + body)
         else:
+            self._outbox.flush()
             self._transport.writelines((head, body))
         return answer
 
