@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import re
 
 import pytest
 
-from baimo.text import has, language, room, text
+from baimo.text import has, language, room, speak, text
 from tests.catalogue import FAMILIES, ROOMS, is_used, messages, placeholders, told, uses
 
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -132,3 +133,16 @@ BROKEN_SYNTAX = re.compile(
 def test_chinese_is_punctuated_as_chinese_and_what_is_to_be_typed_is_not() -> None:
     assert {key: one for key, one in messages("zh").items() if HALF_WIDTH.search(one)} == {}
     assert {key: one for key, one in messages("zh").items() if BROKEN_SYNTAX.search(one)} == {}
+
+
+def test_one_task_may_speak_another_language_than_the_rest() -> None:
+    async def spoken(locale: str) -> str:
+        speak(locale)
+        await asyncio.sleep(0)
+        return language()
+
+    async def both() -> list[str]:
+        return list(await asyncio.gather(spoken("zh"), spoken("")))
+
+    assert asyncio.run(both()) == ["zh", "en"]
+    assert language() == "en"

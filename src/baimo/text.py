@@ -9,14 +9,23 @@ from __future__ import annotations
 import functools
 import os
 import tomllib
+from contextvars import ContextVar
 
 LANGUAGES = ("en", "zh")
 # every command reads this file first: pathlib and importlib.resources would cost more than all the rest
 _FOLDER = f"{os.path.dirname(__file__)}/locales"  # noqa: PTH120
+_reader: ContextVar[str] = ContextVar("reader", default="")
+
+
+def speak(locale: str) -> None:
+    """From here on in this context (every task has its own) the reader's language is `locale`; empty = as before."""
+    _reader.set(locale)
 
 
 def language() -> str:
-    """The reader's language: BAIMO_LANG, else the POSIX locale variables, else English."""
+    """The reader's language: as `speak` said, else BAIMO_LANG, else the POSIX locale variables, else English."""
+    if spoken := _reader.get():
+        return spoken
     for variable in ("BAIMO_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(variable, "").lower()
         if value:

@@ -31,6 +31,7 @@ _TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LIMIT = re.compile(r"([a-z]+)=([^/]+)(?:/([a-z]+))?")
 _LARGEST = 10**15
+_MOST_DAYS = 36_525
 _CLASSES: tuple[DataClass, ...] = get_args(DataClass)
 
 
@@ -100,7 +101,7 @@ def checked_tenant(tenant: Tenant) -> Tenant:
     _choice("data_class", tenant.data_class, _CLASSES)
     _choice("pii", tenant.pii, ("off", "mask"))
     _choice("cache", tenant.cache, ("off", "on", "read", "write"))
-    if tenant.contents_days is not None and tenant.contents_days < 1:
+    if tenant.contents_days is not None and not 1 <= tenant.contents_days <= _MOST_DAYS:
         raise UsageError("accounts.bad_days", value=tenant.contents_days)
     checked_limits(tenant.limits)
     return tenant

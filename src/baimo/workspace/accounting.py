@@ -13,6 +13,7 @@ from baimo.core.moments import DAY_MS, distance_ms, moment_ms, shown
 from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import UsageError
 from baimo.store.accounts import Minted
+from baimo.store.audit import Actor
 from baimo.store.contents import Contents
 from baimo.store.spent import spent
 from baimo.workspace.account_options import KeyChanges, KeyOptions, NewKey, TenantChanges, TenantOptions
@@ -25,7 +26,7 @@ GRACE_MS = DAY_MS
 
 
 class Accounting:
-    """The keys and tenants of one workspace. Acts in the name of the command line."""
+    """The keys and tenants of one workspace. Whoever acts is named in the audit: `by`, else the command line."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -41,16 +42,16 @@ class Accounting:
         """
         return self._accounts.tenant(tenant_id(name))
 
-    def create_tenant(self, options: TenantOptions) -> Tenant:
+    def create_tenant(self, options: TenantOptions, by: Actor = Actor()) -> Tenant:
         """Keep a new tenant.
 
         Raises:
             UsageError: a field cannot hold its value.
             Conflict: there is one with this name.
         """
-        return self._accounts.create_tenant(Tenant(id=tenant_id(options.id), **_tenant_fields(options)))
+        return self._accounts.create_tenant(Tenant(id=tenant_id(options.id), **_tenant_fields(options)), by)
 
-    def change_tenant(self, options: TenantChanges) -> Tenant:
+    def change_tenant(self, options: TenantChanges, by: Actor = Actor()) -> Tenant:
         """Change what is said, take away what is cleared.
 
         Raises:
@@ -59,18 +60,18 @@ class Accounting:
         """
         cleared = {"limits": (), "contents_days": None}
         changes = {name: cleared[name] for name in _plural(options.clear)} | _tenant_fields(options)
-        return self._accounts.change_tenant(tenant_id(options.id), changes)
+        return self._accounts.change_tenant(tenant_id(options.id), changes, by)
 
-    def disable_tenant(self, name: str, *, disabled: bool = True) -> Tenant:
+    def disable_tenant(self, name: str, *, disabled: bool = True, by: Actor = Actor()) -> Tenant:
         """Refuse all keys of a tenant from now on, or accept them again.
 
         Raises:
             NotFound: there is none.
             Conflict: it is the owner's.
         """
-        return self._accounts.change_tenant(tenant_id(name), {"disabled": disabled})
+        return self._accounts.change_tenant(tenant_id(name), {"disabled": disabled}, by)
 
-    def forget_tenant(self, name: str) -> dict[str, int]:
+    def forget_tenant(self, name: str, by: Actor = Actor()) -> dict[str, int]:
         """Delete everything that a tenant's calls said and were answered; Records stay.
 
         Returns:
@@ -80,7 +81,7 @@ class Accounting:
             NotFound: there is no such tenant.
         """
         id = self._accounts.tenant(tenant_id(name)).id
-        return Contents(self._workspace.store.database).forget_tenant(id)
+        return Contents(self._workspace.store.database).forget_tenant(id, by)
 
     # keys
 
@@ -93,16 +94,16 @@ class Accounting:
         found = self._accounts.keys(None if tenant is None else tenant_id(tenant))
         return found if all else [key for key in found if standing(key) in ("valid", "replaced")]
 
-    def create_key(self, options: NewKey) -> Minted:
+    def create_key(self, options: NewKey, by: Actor = Actor()) -> Minted:
         """Make a key; its credential exists only in what is returned.
 
         Raises:
             NotFound: there is no such tenant.
             UsageError: a field cannot hold its value.
         """
-        return self._accounts.create_key(Key(tenant=tenant_id(options.tenant), **_key_fields(options)))
+        return self._accounts.create_key(Key(tenant=tenant_id(options.tenant), **_key_fields(options)), by)
 
-    def change_key(self, options: KeyChanges) -> Key:
+    def change_key(self, options: KeyChanges, by: Actor = Actor()) -> Key:
         """Change what is said, take away what is cleared.
 
         Raises:
@@ -112,9 +113,9 @@ class Accounting:
         """
         empty = Key()
         cleared = {name: getattr(empty, name) for name in _plural(options.clear)}
-        return self._accounts.change_key(options.key, cleared | _key_fields(options))
+        return self._accounts.change_key(options.key, cleared | _key_fields(options), by)
 
-    def rotate(self, key: str, grace: str | None = None) -> Minted:
+    def rotate(self, key: str, grace: str | None = None, by: Actor = Actor()) -> Minted:
         """Replace a key by one with the same rights; the old one stays valid for `grace` (`7d`, `0h`; None = a day).
 
         Raises:
@@ -125,7 +126,7 @@ class Accounting:
         grace_ms = GRACE_MS if grace is None else distance_ms(grace)
         if grace_ms is None:
             raise UsageError("accounts.bad_moment", value=grace)
-        return self._accounts.rotate(key, grace_ms)
+        return self._accounts.rotate(key, grace_ms, by)
 
     def spent(self, whose: Key | Tenant) -> dict[str, dict[str, Any]]:
         """Limit, as it is written → what is used and set aside of it in its present window, as JSON-ready data."""
