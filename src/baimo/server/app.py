@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 import baimo
 from baimo.config import settings
 from baimo.errors import BaimoError, NotFound, NotSupported
-from baimo.server import engine
+from baimo.server import engine, responses_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
 from baimo.server.surfaces.models import model_row, models_body, route_row
@@ -71,6 +71,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/readyz", _ready),
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),
+        *responses_routes.routes(),
     ]
 
 
