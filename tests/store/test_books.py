@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import text
 
 from baimo.core.record import INTERRUPTED, Charge, Entry
@@ -453,8 +454,12 @@ class Held:
 class Money(RuleBasedStateMachine):
     """Processes reserve, open, settle, release, crash and restart in any order; limits and Records always agree."""
 
-    reserved = Bundle("reserved")
-    opened = Bundle("opened")
+    limits = (
+        Limit(counts="cost", amount=1_000_000, window="month"),
+        Limit(counts="tokens", amount=60_000, window="day"),
+        CALLS,
+        AT_ONCE,
+    )
 
     def address(self) -> str:
         return f"sqlite:///{self.folder / 'baimo.db'}"
@@ -464,85 +469,103 @@ class Money(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="bm-money-"))
         self.database = Database(self.address())
         self.slots = [Slot(), Slot(), Slot()]
+        self.reserved: list[Held] = []
+        self.under_way: list[Held] = []
         self.entries: dict[str, str] = {}
-        """By id: open, closed, or crashed while open."""
+        """By id: open or closed."""
         self.numbers = itertools.count()
 
-    @rule(slot=st.integers(0, 2))
-    def start(self, slot: int) -> None:
-        if self.slots[slot].books is None:
-            self.slots[slot].books = books(self.database, self.folder, self.slots[slot].clock)
-
     @rule(
-        target=reserved,
         slot=st.integers(0, 2),
-        money=st.integers(1, 60_000),
-        tokens=st.integers(1, 3_000),
+        money=st.sampled_from((20_000, 300_000, 90_000, 700, 1)),
+        tokens=st.sampled_from((500, 3_000, 1)),
         wait=st.booleans(),
+        opens=st.booleans(),
     )
-    def reserve(self, slot: int, money: int, tokens: int, wait: bool) -> Held | None:
+    def reserve(self, slot: int, money: int, tokens: int, wait: bool, opens: bool) -> None:
         mine = self.slots[slot].books
         if mine is None:
-            return None
-        charges = (charge(BUDGET, money), charge(TOKENS, tokens), charge(CALLS, 1), charge(AT_ONCE, 1))
+            mine = self.slots[slot].books = books(self.database, self.folder, self.slots[slot].clock)
+        amounts = (money, tokens, 1, 1)
+        charges = tuple(charge(limit, amount) for limit, amount in zip(self.limits, amounts, strict=True))
         if not mine.reserve(charges):
-            others = (
-                tuple(each.books for each in self.slots if each.books not in (None, mine)) if wait else ()
-            )
+            others = tuple(each.books for each in self.slots if wait and each.books not in (None, mine))
             try:
                 obtained(mine, charges, others, wait_s=4.0 if wait else 0.0)  # type: ignore[arg-type]
             except (BudgetExceeded, LimitReached):
-                return None
-        return Held(self.slots[slot], mine, charges)
+                return
+        held = Held(self.slots[slot], mine, charges)
+        if opens:
+            self._open(held)
+        else:
+            self.reserved.append(held)
 
-    @rule(held=consumes(reserved))
-    def release(self, held: Held | None) -> None:
-        if held is not None and held.slot.books is held.owner:
+    @precondition(lambda self: self.reserved)
+    @rule(which=st.integers(0, 99), opens=st.booleans())
+    def open_or_release(self, which: int, opens: bool) -> None:
+        held = self.reserved.pop(which % len(self.reserved))
+        if opens:
+            self._open(held)
+        else:
             held.owner.release(held.charges)
 
-    @rule(target=opened, held=consumes(reserved))
-    def open(self, held: Held | None) -> Held | None:
-        if held is None or held.slot.books is not held.owner:
-            return None
-        call = entry(f"rec_{next(self.numbers):06d}", reserved=held.charges)
-        held.owner.open(call)
-        self.entries[call.id] = "open"
-        return Held(held.slot, held.owner, held.charges, call)
-
-    @rule(held=consumes(opened), share=st.floats(0, 1))
-    def settle(self, held: Held | None, share: float) -> None:
-        if held is None or held.call is None or held.slot.books is not held.owner:
-            return
+    @precondition(lambda self: self.under_way)
+    @rule(which=st.integers(0, 99), share=st.sampled_from((1.0, 0.9, 0.3, 0.0)), flush=st.booleans())
+    def settle(self, which: int, share: float, flush: bool) -> None:
+        held = self.under_way.pop(which % len(self.under_way))
+        assert held.call is not None
         call = ended(held.call, tokens_in=int(held.charges[1].amount * share), tokens_out=0)
         call.charged_micros = int(held.charges[0].amount * share)
         held.owner.close(call, charged(call, held.charges))
         self.entries[call.id] = "closed"
+        if flush:
+            held.owner.flush()
 
-    @rule(slot=st.integers(0, 2))
-    def flush(self, slot: int) -> None:
+    @rule(slot=st.integers(0, 2), how=st.sampled_from(("flush", "crash", "stop")))
+    def process(self, slot: int, how: str) -> None:
         mine = self.slots[slot].books
-        if mine is not None:
+        if mine is None:
+            return
+        if how == "flush":
             mine.flush()
-
-    @rule(slot=st.integers(0, 2))
-    def crash(self, slot: int) -> None:
-        mine, self.slots[slot].books = self.slots[slot].books, None
-        if mine is not None:
+            return
+        self.slots[slot].books = None
+        self.reserved = [held for held in self.reserved if held.owner is not mine]
+        self.under_way = [held for held in self.under_way if held.owner is not mine]
+        if how == "crash":
             crash(mine)
-
-    @rule(slot=st.integers(0, 2))
-    def stop(self, slot: int) -> None:
-        mine, self.slots[slot].books = self.slots[slot].books, None
-        if mine is not None:
+        else:
             mine.leave()
+
+    def _open(self, held: Held) -> None:
+        held.call = entry(f"rec_{next(self.numbers):06d}", reserved=held.charges)
+        held.owner.open(held.call)
+        self.entries[held.call.id] = "open"
+        self.under_way.append(held)
 
     @invariant()
     def no_limit_is_exceeded(self) -> None:
         if not hasattr(self, "database"):
             return
-        limits = {charge(each, 0).bucket: each.amount for each in (BUDGET, TOKENS, CALLS, AT_ONCE)}
+        limits = {charge(each, 0).bucket: each.amount for each in self.limits}
         for bucket, (use, held) in used(self.database).items():
             assert use + held <= limits[bucket], bucket
+
+    @invariant()
+    def nothing_stays_reserved_that_no_call_has(self) -> None:
+        for slot in getattr(self, "slots", ()):
+            if slot.books is None:
+                continue
+            taken: Counter[str] = Counter()
+            for held in (*self.reserved, *self.under_way):
+                if held.owner is slot.books:
+                    taken.update({bucket: amount for bucket, _, amount in held.charges})
+            for _, call in slot.books._queue:
+                assert call is not None
+                taken.update({bucket: amount for bucket, _, amount in call.charged})
+            assert {
+                bucket: lease.taken for bucket, lease in slot.books._meters.leases.items() if lease.taken
+            } == {bucket: amount for bucket, amount in taken.items() if amount}
 
     def teardown(self) -> None:
         if not hasattr(self, "database"):
@@ -566,4 +589,4 @@ class Money(RuleBasedStateMachine):
 
 
 TestMoney = Money.TestCase
-TestMoney.settings = settings(max_examples=25, stateful_step_count=30)
+TestMoney.settings = settings(max_examples=40, stateful_step_count=40)
