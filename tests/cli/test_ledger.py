@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from baimo.core.call import Usage
@@ -27,6 +28,9 @@ from tests.store.exports import FIRST, Call
 
 DAY_MS = 86_400_000
 AT = FIRST * 1000
+
+
+CONTENT = {"surface": "chat", "request": b'{"model": "x"}', "answer": b"data: {}\n\n", "cut": False}
 
 
 def record(number: int, **changes: Any) -> Record:
@@ -48,7 +52,7 @@ def record(number: int, **changes: Any) -> Record:
 def kept(folder: Path) -> Path:
     """A workspace whose ledger holds six Records of two tenants, one with its content."""
     assert baimo("tenants", "create", "acme").code == 0
-    content = sealed(b'{"prompt": "secret plan"}')
+    content = sealed(msgspec.msgpack.encode(CONTENT))
     with closing(Store(Database(str(folder / ".baimo" / "baimo.db")))) as store:
         for one in (
             record(1),
@@ -117,7 +121,8 @@ def test_one_record_is_shown_with_its_place_and_on_request_its_content(kept: Pat
     assert (shown["seq"], shown["tags"], shown["cost"]) == (2, {"team": "a"}, "0.25")
     assert len(shown["chain"]) == 64
     assert "content" not in shown
-    assert baimo("ledger", "show", "rec_2", "--content").data["content"] == '{"prompt": "secret plan"}'
+    content = baimo("ledger", "show", "rec_2", "--content").data["content"]
+    assert content == {"surface": "chat", "request": {"model": "x"}, "answer": "data: {}\n\n", "cut": False}
     assert baimo("ledger", "show", "rec_1", "--content").data["content"] is None
 
 

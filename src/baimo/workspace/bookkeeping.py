@@ -8,6 +8,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from baimo.core import rights
 from baimo.core.ids import plain
 from baimo.core.moments import DAY_MS, moment_ms, shown
@@ -75,10 +77,13 @@ class Bookkeeping:
             raise NotFound("bookkeeping.no_record", id=id)
         return line
 
-    def content(self, id: str) -> str | None:
-        """The prompt and answer kept with a Record, as text; None when none are."""
+    def content(self, id: str) -> dict[str, Any] | None:
+        """The prompt and answer kept with a Record: surface, request, answer, cut; None when none are."""
         found = self._contents.content(id)
-        return None if found is None else found.decode("utf-8", "replace")
+        if found is None:
+            return None
+        kept = msgspec.msgpack.decode(found, type=dict[str, Any])
+        return {name: _readable(value) if isinstance(value, bytes) else value for name, value in kept.items()}
 
     def sums(self, options: SumOptions) -> list[Spend]:
         """Sums by group and currency.
@@ -225,6 +230,14 @@ def sum_row(by: Sequence[str], spend: Spend) -> dict[str, Any]:
     figures.pop("group")
     cost = cost_text(figures.pop("cost_micros"), figures.pop("cost_rest"))
     return {"group": dict(zip(by, spend.group, strict=True)), **figures, "cost": cost}
+
+
+def _readable(body: bytes) -> Any:
+    """JSON as data; anything else, such as a stream of events or a body that was cut, as text."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return body.decode("utf-8", "replace")
 
 
 def _now_ms() -> int:
