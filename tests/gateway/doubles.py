@@ -114,6 +114,10 @@ class Script:
     """Before the head, seconds."""
 
 
+Scripted = Script | list[Script] | Callable[[Any], Script]
+"""Always the same, one after the other, or by the request's body."""
+
+
 class ScriptedExchange:
     """Fits `passing.Exchange`."""
 
@@ -143,7 +147,11 @@ class ScriptedExchange:
 class ScriptedPool:
     """Fits `passing.Pool`: answers by the model's name in the body, else by what comes next."""
 
-    def __init__(self, *scripts: Script, by_model: Mapping[str, Script | list[Script]] | None = None) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        by_model: Mapping[str, Scripted] | None = None,
+    ) -> None:
         self.scripts = list(scripts)
         self.by_model = dict(by_model or {})
         self.sent: list[tuple[bytes, bytes, dict[str, Any]]] = []
@@ -164,6 +172,8 @@ class ScriptedPool:
         script = self.by_model.get(row["model"]) if self.by_model else None
         if isinstance(script, list):
             script = script.pop(0)
+        elif callable(script):
+            script = script(row)
         if script is None:
             script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         await asyncio.sleep(script.waits)
@@ -323,7 +333,7 @@ class House:
     def __init__(
         self,
         *scripts: Script,
-        by_model: Mapping[str, Script | list[Script]] | None = None,
+        by_model: Mapping[str, Scripted] | None = None,
         providers: Mapping[str, Provider] | None = None,
         more_models: Sequence[Model] = (),
         books: Any = None,

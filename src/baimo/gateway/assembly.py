@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from baimo.core.call import Provider
-from baimo.errors import BaimoError
+from baimo.errors import BaimoError, ConfigError
 from baimo.gateway.attempts import Attempts, Ways
 from baimo.gateway.breaker import Breaker
 from baimo.gateway.cache import Cache, Shelf
@@ -18,8 +18,10 @@ from baimo.gateway.gateway import Parts
 from baimo.gateway.observe import Observer, Silent
 from baimo.gateway.passing import Passing, Pool
 from baimo.gateway.routing import Names, Router
+from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import Books, Settler
 from baimo.gateway.strategies import Latencies, Signals
+from baimo.gateway.surface import Surface
 from baimo.gateway.terms import TermsBook
 from baimo.gateway.translated import Masker, Translated
 from baimo.gateway.upstream import Upstream
@@ -42,6 +44,8 @@ class Outside(NamedTuple):
     """Makes one for each call whose personal data must be replaced."""
     shelf: Shelf | None = None
     """Where cached answers are kept; None = in memory only."""
+    embeddings: Surface | None = None
+    """OpenAI's embeddings, for the semantic cache; None = there is no such cache."""
     count_tokens: CountTokens | None = None
     """A model's own tokenizer, where there is one."""
     observer: Observer = Silent()
@@ -122,5 +126,20 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         outside.books,
         outside.observer,
         outside.secret,
+        _semantic(settings, outside),
         now,
+    )
+
+
+def _semantic(settings: Settings, outside: Outside) -> Semantic | None:
+    policy = settings.policy
+    if not policy.semantic_cache or outside.embeddings is None:
+        return None
+    if not policy.semantic_model:
+        raise ConfigError("gateway.no_semantic_model")
+    return Semantic(
+        model=policy.semantic_model,
+        threshold=policy.semantic_cache,
+        surface=outside.embeddings,
+        now=outside.now,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ from baimo.core.ids import canonical
 from baimo.errors import StoreError
 from baimo.gateway.answers import Headers
 from baimo.gateway.call import Call
+from baimo.gateway.semantic import Question
 from baimo.gateway.surface import Peek
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024
@@ -36,6 +37,23 @@ class Kept(NamedTuple):
     model_used: str
     at_ms: int
     """When; milliseconds since 1970."""
+
+
+class LookedUp(NamedTuple):
+    """What the cache had for a call."""
+
+    kept: Kept | None = None
+    """The answer."""
+    key: str = ""
+    """Under which a new answer goes there; empty = it does not."""
+    question: Question | None = None
+    vector: Sequence[float] | None = None
+    """The question's, to be remembered with the answer."""
+    how: bytes = b""
+    """For the client: why this is the answer."""
+
+
+NOT_LOOKED_UP = LookedUp()
 
 
 class Shelf(Protocol):

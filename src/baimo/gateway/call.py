@@ -13,7 +13,7 @@ from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.surface import Peek, Surface
 
 if TYPE_CHECKING:
-    from baimo.gateway.cache import Kept
+    from baimo.gateway.cache import LookedUp
     from baimo.gateway.terms import Terms
 
 
@@ -97,6 +97,8 @@ class Grant:
     """The most that the attempt may take."""
     deadline: float
     """Monotonic seconds after which it is given up."""
+    looked_up: LookedUp
+    """What the cache had, and where the answer goes."""
     reserved: tuple[Charge, ...] = ()
     """Every limit that applies, with the most that the call may take of it."""
     lost: Bound = NOTHING
@@ -109,10 +111,6 @@ class Grant:
     """Waited for models."""
     closed: bool = False
     """Its Record is closed."""
-    cache_key: str = ""
-    """Under which its answer goes into the cache; empty = it does not."""
-    cached: Kept | None = None
-    """What the cache answers."""
     overhead_s: float = 0.0
     """Seconds that the gateway itself took until the answer's head."""
     kept: list[bytes] | None = None

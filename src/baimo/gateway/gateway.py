@@ -19,7 +19,7 @@ from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ConfigError
 from baimo.gateway.answers import Flow, Headers, Whole
 from baimo.gateway.attempts import Attempts
 from baimo.gateway.bound import NOTHING
-from baimo.gateway.cache import Cache, Kept
+from baimo.gateway.cache import NOT_LOOKED_UP, Cache, Kept, LookedUp
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.failures import AttemptFailed
 from baimo.gateway.heads import head
@@ -27,6 +27,7 @@ from baimo.gateway.ids import RecordIds
 from baimo.gateway.observe import Observer
 from baimo.gateway.policy import cache_modes
 from baimo.gateway.routing import Router
+from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import TermsBook
@@ -52,6 +53,8 @@ class Parts(NamedTuple):
     observer: Observer
     secret: bytes
     """Key of the hashes of requests and conversations, so that nobody can guess texts from them; at most 64 bytes."""
+    semantic: Semantic | None = None
+    """None = only the same question is answered from the cache."""
     now: Callable[[], float] = time.monotonic
 
 
@@ -114,9 +117,10 @@ class Gateway:
         conversation = self._hash(peek.opening) if peek.opening else ""
         choice, data = parts.router.choice(peek, call.surface, key, tenant, headers, conversation)
         terms = parts.terms.of(key, tenant, choice.model, choice.route)
-        kept, cache_key = None, ""
+        found = NOT_LOOKED_UP
         if self._cache_open or tenant.cache != "off":
-            kept, cache_key = await self._looked_up(call, peek)
+            found = await self._looked_up(call, peek)
+        kept = found.kept
         bound = NOTHING if kept is not None else terms.bound(peek, surface)
         now_ms, asked_at = books.now_ms(), parts.now()
         reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
@@ -153,9 +157,8 @@ class Gateway:
             reserved=reserved,
             began=call.began,
             queue_s=queue_s,
-            cache_key=cache_key,
-            kept=[] if cache_key or tenant.keep_contents else None,
-            cached=kept,
+            looked_up=found,
+            kept=[] if found.key or tenant.keep_contents else None,
         )
         try:
             books.open(entry)
@@ -165,14 +168,24 @@ class Gateway:
         parts.observer.admitted(call, grant)
         return grant
 
-    async def _looked_up(self, call: Call, peek: Peek) -> tuple[Kept | None, str]:
-        """An answer from the tenant's cache; and under which key a new one goes there, empty = it does not."""
-        reads, writes = cache_modes(self._parts.settings.policy, call.tenant, call.headers)
-        if not (reads or writes):
-            return None, ""
-        key = self._parts.cache.key(call, peek)
-        kept = await self._parts.cache.get(call.tenant.id, key) if reads and key else None
-        return kept, key if writes and kept is None else ""
+    async def _looked_up(self, call: Call, peek: Peek) -> LookedUp:
+        """What the tenant's cache has, and where a new answer goes."""
+        parts, tenant = self._parts, call.tenant.id
+        reads, writes = cache_modes(parts.settings.policy, call.tenant, call.headers)
+        key = parts.cache.key(call, peek) if reads or writes else ""
+        if not key:
+            return NOT_LOOKED_UP
+        kept = await parts.cache.get(tenant, key) if reads else None
+        if kept is not None:
+            return LookedUp(kept, how=b"hit")
+        question, vector = None, None
+        if parts.semantic is not None and (question := parts.semantic.question(call, peek)) is not None:
+            vector = await parts.semantic.vector(self.serve, call, question.text)
+            hit = parts.semantic.nearest(tenant, question, vector) if reads and vector is not None else None
+            kept = await parts.cache.get(tenant, hit.key) if hit is not None else None
+            if hit is not None and kept is not None:
+                return LookedUp(kept, how=b"similar; cosine=%.4f" % hit.similarity)
+        return LookedUp(None, key if writes else "", question, vector)
 
     # answer
 
@@ -239,8 +252,8 @@ class Gateway:
         await self._cached(call, grant, flow.headers, shown, seen.model)
 
     async def _from_cache(self, call: Call, grant: Grant) -> None:
-        parts, kept, reply = self._parts, grant.cached, call.reply
-        assert isinstance(kept, Kept)
+        parts, kept, reply = self._parts, grant.looked_up.kept, call.reply
+        assert kept is not None  # its route says so
         grant.entry.model = kept.model
         grant.entry.first_byte_ms = (parts.now() - grant.began) * 1000.0
         parts.settler.from_cache(call, grant, kept.model_used, GONE if reply.gone else 200)
@@ -248,7 +261,7 @@ class Gateway:
             await parts.books.durable()
         overhead_s = parts.now() - grant.began - grant.queue_s
         headers = head(grant, kept.headers, parts.books.remaining, overhead_s)
-        headers.append((b"x-baimo-cache", b"hit"))
+        headers.append((b"x-baimo-cache", grant.looked_up.how))
         if grant.peek.stream:
             reply.start(200, headers)
             reply.write(kept.body)
@@ -257,9 +270,12 @@ class Gateway:
             reply.whole(200, headers, kept.body)
 
     async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
-        if grant.cache_key and body:
+        _, key, question, vector, _ = grant.looked_up
+        if key and body:
             kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
-            await self._parts.cache.put(call.tenant.id, grant.cache_key, kept)
+            await self._parts.cache.put(call.tenant.id, key, kept)
+            if self._parts.semantic is not None and question is not None and vector is not None:
+                self._parts.semantic.remember(call.tenant.id, question, vector, key)
 
     # what went wrong
 
