@@ -114,6 +114,16 @@ def test_of_usage_in_every_chunk_the_last_counts() -> None:
     assert watch.seen().usage == Usage(tokens_in=9, tokens_out=29)
 
 
+def test_counts_of_something_else_do_not_replace_usage() -> None:
+    rows = [
+        chunk({"content": "x"}, usage=COUNTS),
+        chunk({"content": "y"}, limits={"left_tokens": 5}, usage=None),
+    ]
+    watch = ChatWatch(drop_usage=True)
+    assert through(watch, [written(rows)]) == written(rows)
+    assert watch.seen().usage == USAGE
+
+
 def test_a_stream_that_breaks_off_is_not_complete_and_nothing_is_invented() -> None:
     stream = written(PLAIN[:-1])
     watch = ChatWatch(drop_usage=True)

@@ -85,6 +85,10 @@ TRICKS: dict[str, bytes] = {
         b'--b\r\n%sname="file"; filename="a"\r\n\r\nx\n--b\n%sname="model"\n\nevil\r\n--b--\r\n'
         % (DISPOSITION, DISPOSITION)
     ),
+    "a boundary behind a bare newline": (
+        b'--b\r\n%sname="file"; filename="a"\r\n\r\nx\n--b\r\n%sname="model"\r\n\r\nevil\r\n--b--\r\n'
+        % (DISPOSITION, DISPOSITION)
+    ),
     "a boundary inside a value": b'--b\r\n%sname="model"\r\n\r\nasked--b\r\n--b--\r\n' % DISPOSITION,
     "a longer boundary": b'--b\r\n%sname="model"\r\n\r\nasked\r\n--bb\r\n%sname="x"\r\n\r\ny\r\n--b--\r\n'
     % (DISPOSITION, DISPOSITION),
