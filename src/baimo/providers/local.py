@@ -200,6 +200,14 @@ class LocalProvider:
                 elif spoken.text or spoken.calls:
                     yield Delta(text=spoken.text, tool_calls=spoken.calls)
 
+    async def load(self, model: str) -> None:
+        """Have a model ready before somebody waits for it.
+
+        Raises:
+            UnknownModel, PullError, ProviderError: as `complete` does.
+        """
+        await self._model(Request(model=model, messages=()))
+
     async def aclose(self) -> None:
         """See `Provider.aclose`; a model that another provider uses stays loaded."""
         self._closed = True

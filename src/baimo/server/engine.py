@@ -27,6 +27,7 @@ from baimo.core.call import Delta, Provider
 from baimo.core.call import Request as Question
 from baimo.errors import BaimoError, StoreError, Unauthenticated
 from baimo.gateway.surface import Peek, Surface
+from baimo.providers.local import LocalProvider
 from baimo.server.credentials import credential
 from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.completions import Completions
@@ -101,7 +102,7 @@ def application(provider: Provider, key: str) -> Starlette:
 
 async def _answered(surface: Surface, provider: Provider, body: bytes, peek: Peek) -> Response:
     question = surface.request(body, peek, model=peek.model)
-    name, created_s = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+    name, created_s = secrets.token_hex(12), int(time.time())
     repeats = [replace(question, repeat=number) for number in range(peek.answers)]
     if not peek.stream:
         completions = await asyncio.gather(*(provider.complete(one) for one in repeats))
@@ -174,12 +175,28 @@ def main(folder: str) -> None:
     with Workspace(folder) as workspace:
         settings = workspace.settings.providers.get(VENDOR, ProviderSettings())
         answering = provider(workspace.catalogue.vendor(VENDOR), settings, weights=workspace.weights)
-        config = uvicorn.Config(
-            application(answering, os.environ[KEY]), lifespan="off", log_config=None, access_log=False, port=0
-        )
+        made = application(answering, os.environ[KEY])
+        config = uvicorn.Config(made, lifespan="off", log_config=None, access_log=False, port=0)
         listening = config.bind_socket()
         print(listening.getsockname()[1], flush=True)
-        uvicorn.Server(config).run([listening])
+        server = uvicorn.Server(config)
+        vendor, _, model = workspace.settings.serve.default_model.partition("/")
+
+        async def run() -> None:
+            loading = asyncio.create_task(_loaded(answering, model)) if vendor == VENDOR else None
+            await server.serve([listening])
+            if loading is not None:
+                loading.cancel()
+            await answering.aclose()
+
+        asyncio.run(run())
+
+
+async def _loaded(provider: Provider, model: str) -> None:
+    """Have the default model ready; who asks for it is told what is wrong with it."""
+    if isinstance(provider, LocalProvider):
+        with contextlib.suppress(BaimoError):
+            await provider.load(model)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
 
     settings = workspace.settings.serve
     listening = listener(settings)
+    if not settings.default_model and not workspace.settings.routes and not workspace.settings.providers:
+        flags = {"serve.default_model": EMBEDDED, **flags}
+        workspace.weights(EMBEDDED.partition("/")[2])  # fetched now, not while somebody waits for an answer
     opening = Opening(_address(settings, listening), _first_key(workspace), offered(workspace))
     for name, value in flags.items():
         # workers are processes of their own: they read the same file, and the flags as variables
@@ -88,7 +91,10 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     )
     told(opening)
     if settings.workers > 1:
-        Multiprocess(config, [listening]).run()
+        from baimo.server import engine
+
+        with engine.running(str(workspace.folder)):
+            Multiprocess(config, [listening]).run()
         return 0
     server = uvicorn.Server(config)
     server.run([listening])

@@ -90,6 +90,7 @@ class Service:
         self.gateway = Gateway(self.parts)
         await self.books.start()
         self._following = [
+            asyncio.create_task(self._warm(), name="baimo-warm"),
             asyncio.create_task(self.keyring.watch(), name="baimo-keys"),
             asyncio.create_task(self._follow_settings(), name="baimo-settings"),
         ]
@@ -173,6 +174,19 @@ class Service:
         # the gateway decides about a second attempt: it knows the deadline and what may have been executed
         once = {name: msgspec.structs.replace(one, retries=0) for name, one in settings.providers.items()}
         return Providers(catalogue.vendor, once, self.workspace.weights)
+
+    async def _warm(self) -> None:
+        """Load the model that answers by default, where it runs in this process."""
+        vendor, _, upstream = self.settings.serve.default_model.partition("/")
+        if upstream and self.catalogue.vendor(vendor).protocol == "local":
+            from baimo.providers.local import LocalProvider
+
+            try:
+                provider = self.provider(vendor)
+                assert isinstance(provider, LocalProvider)
+                await provider.load(upstream)
+            except BaimoError as error:
+                log.warning(text("serve.not_warm", model=self.settings.serve.default_model, problem=error))
 
     async def _follow_settings(self) -> None:
         path = config_file(self.workspace.folder)
