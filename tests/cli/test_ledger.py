@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +17,13 @@ import pytest
 
 from baimo.core.call import Usage
 from baimo.core.record import Record
+from baimo.core.tenant import Tenant
+from baimo.store import audit
+from baimo.store.cached import Cached
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.engine import Database
 from baimo.store.store import Store
+from baimo.workspace.workspace import Workspace
 from tests.cli.bad_accounts import LEDGER
 from tests.cli.runner import baimo, has_chinese, process
 from tests.cli.tasks import config
@@ -220,6 +225,31 @@ def test_old_records_are_pruned_and_sums_and_proof_stay(kept: Path, lang: str) -
     assert baimo("ledger", "verify").code == 0
     config(kept, "[ledger]\nrecords_days = 36500\n")
     assert baimo("ledger", "prune", "--yes").code == 0
+
+
+def test_what_has_outlived_its_time_goes_without_being_named(folder: Path) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    content = sealed(b"content")
+    with Workspace() as workspace:
+        workspace.accounts.create_tenant(Tenant(id="acme", contents_days=1))
+        database, store, kept = workspace.store.database, workspace.store, list[Kept]()
+        for number, days in enumerate((5, 5, 0)):
+            at_ms = now_ms - days * DAY_MS
+            store.settle(record(number, at_ms=at_ms, tenant="acme", content_hash=content.hash))
+            kept.append(Kept(f"rec_{number}", "acme", at_ms, content.hash, content.stored))
+            Cached(database).put("acme", f"answer {number}", at_ms, b"answer")
+        with database.writing() as connection:
+            put(connection, kept)
+        assert workspace.bookkeeping.retain() == (0, 4)  # two contents, two answers
+        assert Cached(database).get("acme", "answer 2", 0) == b"answer"
+        assert audit.acts(database, limit=1)[0].facts == {"records": 0, "contents": 4}
+        assert workspace.bookkeeping.retain() == (0, 0)
+        assert len(audit.acts(database)) == 2  # nothing was done, so nothing is said
+    config(folder, "[ledger]\nrecords_days = 1\n")
+    with Workspace() as workspace:
+        assert workspace.bookkeeping.retain() == (2, 0)
+        assert workspace.bookkeeping.verify().ok
+    assert [row["id"] for row in baimo("ledger", "show", "--json").data] == ["rec_2"]
 
 
 def test_contents_are_forgotten_and_the_proof_stays(kept: Path, lang: str) -> None:

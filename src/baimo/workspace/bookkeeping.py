@@ -17,10 +17,12 @@ from baimo.core.record import Record
 from baimo.errors import NotFound, UsageError
 from baimo.store import audit
 from baimo.store.audit import Actor
+from baimo.store.cached import Cached
 from baimo.store.contents import Contents
 from baimo.store.export import cost_text
 from baimo.store.ledger import Filters, Ledger, Line, Spend
 from baimo.store.reconcile import Reconciliation, reconciled
+from baimo.store.responses import Responses
 from baimo.store.statements.statement import statement
 from baimo.store.verification import Findings
 from baimo.workspace.accounting import tenant_id
@@ -65,6 +67,24 @@ class Bookkeeping:
             UsageError, NotFound: a filter names what there is not.
         """
         return self._ledger.records(self._filters(options), limit=max(options.limit, 0))
+
+    def page(
+        self, options: LedgerOptions, *, limit: int, cursor: int | None = None, newest_first: bool = True
+    ) -> list[Line]:
+        """One page of Records.
+
+        Args:
+            options: which.
+            limit: most Records.
+            cursor: `seq` of the last one of the page before; None = from the beginning.
+            newest_first: downwards from the newest, else upwards from the oldest.
+
+        Raises:
+            UsageError, NotFound: a filter names what there is not.
+        """
+        return self._ledger.records(
+            self._filters(options), limit=limit, cursor=cursor, newest_first=newest_first
+        )
 
     def one(self, id: str) -> Line:
         """One Record with its place in the chain.
@@ -148,19 +168,26 @@ class Bookkeeping:
             raise UsageError("bookkeeping.prune_what")
         return _now_ms() - days * DAY_MS
 
-    def prune(self, before_ms: int, progress: Progress | None = None) -> Pruned:
-        """Delete Records settled before then, and contents that are older than their tenant wants them kept.
-
-        The chain goes on from a checkpoint, totals stay, `verify` holds.
-        """
-        gone = self._ledger.prune(before_ms, progress)
+    def prune(self, before_ms: int | None, progress: Progress | None = None) -> Pruned:
+        """Delete Records settled before then (None = no Record), and whatever has outlived its time: contents, kept
+        responses, cached answers. The chain goes on from a checkpoint, totals stay, `verify` holds."""
+        settings = self._workspace.settings
+        gone = 0 if before_ms is None else self._ledger.prune(before_ms, progress)
         tenants = self._workspace.accounts.tenants()
         days_of = {one.id: one.contents_days for one in tenants if one.contents_days is not None}
-        contents = self._contents.expire(self._workspace.settings.ledger.contents_days, days_of)
-        with self._database.writing() as connection:
-            facts = {"records": gone, "contents": contents, "before": shown(before_ms)}
-            audit.enter(connection, Actor(), "records.prune", "", facts, _now_ms())
+        contents = self._contents.expire(settings.ledger.contents_days, days_of)
+        contents += Responses(self._database).expire()
+        contents += Cached(self._database).expire(_now_ms() - round(settings.policy.cache_ttl_s * 1000))
+        if gone or contents:
+            facts: dict[str, Any] = {"records": gone, "contents": contents}
+            with self._database.writing() as connection:
+                audit.enter(connection, Actor(), "records.prune", "", facts, _now_ms())
         return Pruned(gone, contents)
+
+    def retain(self) -> Pruned:
+        """What a running gateway does once a day: delete what has outlived its time by the settings and tenants."""
+        days = self._workspace.settings.ledger.records_days
+        return self.prune(None if days is None else self.prunable_ms(None))
 
     def forgettable(self, tenant: str | None, before: str | None, record: str | None) -> dict[str, Any]:
         """What `forget` is to be given.
