@@ -53,9 +53,9 @@ class MemoryBooks:
     async def obtain(self, charges: Sequence[Charge], wait_s: float) -> None:
         await asyncio.sleep(0)
         if not self.reserve(charges):
-            first = charges[0]
-            kind = BudgetExceeded if ":cost:" in first.bucket else LimitReached
-            raise kind("gateway.full", limit=first.limit)
+            short = next(one for one in charges if self.remaining(one.bucket, one.limit) < one.amount)
+            kind = BudgetExceeded if ":cost:" in short.bucket else LimitReached
+            raise kind("gateway.full", limit=short.limit, bucket=short.bucket)
 
     def release(self, charges: Sequence[Charge]) -> None:
         for one in charges:

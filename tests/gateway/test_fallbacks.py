@@ -156,6 +156,25 @@ def test_limits_of_the_models_are_charged_to_the_one_that_answered() -> None:
     assert +house.books.used == {"model:bolt/three:requests:total:": 1, "model:bolt/three:cost:total:": 20}
 
 
+def test_a_model_whose_own_limit_is_used_up_is_passed_over_where_the_route_says_so() -> None:
+    config = {
+        "models": {"acme/one": {"limits": [{"counts": "requests", "amount": 1}]}},
+        "routes": {
+            "best": {"models": ["acme/one", "bolt/three"], "fallback_on": ["rate_limit"]},
+            "strict": {"models": ["acme/one", "bolt/three"], "fallback_on": ["error"]},
+        },
+    }
+    house = House(Script(body=answer()), key=key(Limit(counts="requests", amount=3)), config=config)
+    replies = [house.ask(asking(name)) for name in ("best", "best", "strict", "best", "best")]
+    assert [reply.status for reply in replies] == [200, 200, 429, 200, 429]  # the last by the key's own limit
+    assert [(one.model, one.route) for one in house.books.records] == [
+        ("acme/one", "fallback"),
+        ("bolt/three", "fallback:rate_limit"),
+        ("bolt/three", "fallback:rate_limit"),
+    ]
+    house.books.settled()
+
+
 def test_a_fallback_may_speak_another_wire_format() -> None:
     house = House(
         openai_error(500, "x"),

@@ -14,13 +14,21 @@ from typing import NamedTuple
 
 import msgspec
 
-from baimo.core.record import Entry
-from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ConfigError, Overloaded
+from baimo.core.record import Charge, Entry
+from baimo.errors import (
+    AuthenticationFailed,
+    BadReply,
+    BaimoError,
+    BudgetExceeded,
+    ConfigError,
+    LimitReached,
+    Overloaded,
+)
 from baimo.gateway.answers import Flow, Headers, Whole
 from baimo.gateway.attempts import Attempts
-from baimo.gateway.bound import NOTHING
+from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.cache import NOT_LOOKED_UP, Cache, Kept, LookedUp
-from baimo.gateway.call import Call, Grant
+from baimo.gateway.call import Call, Choice, Grant
 from baimo.gateway.failures import AttemptFailed
 from baimo.gateway.heads import head
 from baimo.gateway.ids import RecordIds
@@ -30,10 +38,11 @@ from baimo.gateway.routing import Router
 from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
 from baimo.gateway.surface import Peek
-from baimo.gateway.terms import TermsBook
+from baimo.gateway.terms import Terms, TermsBook
 from baimo.settings import Settings
 
 JSON: Headers = [(b"content-type", b"application/json")]
+RATE_LIMIT = "rate_limit"
 LONGEST_CONTENT = 1024 * 1024
 """Bytes of prompt and of answer that are kept with a Record, each."""
 
@@ -89,6 +98,9 @@ class Gateway:
             except BaimoError as error:
                 self._refuse(call, error)
                 return
+            except Exception:
+                self._refuse(call, BaimoError(FAULT, request=call.request_id))
+                raise
             try:
                 if grant.entry.route == "cache":
                     await self._from_cache(call, grant)
@@ -126,7 +138,10 @@ class Gateway:
         reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
         queue_s = 0.0
         if reserved and not books.reserve(reserved):
-            await books.obtain(reserved, parts.settings.serve.limit_wait_s)
+            if kept is None and choice.fallbacks and RATE_LIMIT in choice.fallback_on:
+                choice, terms, bound, reserved = await self._with_room(call, peek, choice, now_ms)
+            else:
+                await books.obtain(reserved, parts.settings.serve.limit_wait_s)
             queue_s = parts.now() - asked_at
         entry = Entry(
             id=self._ids.next(now_ms),
@@ -167,6 +182,34 @@ class Gateway:
             raise
         parts.observer.admitted(call, grant)
         return grant
+
+    async def _with_room(
+        self, call: Call, peek: Peek, choice: Choice, now_ms: int
+    ) -> tuple[Choice, Terms, Bound, tuple[Charge, ...]]:
+        """The first model of the choice whose own limits leave room; what it takes is reserved.
+
+        Raises:
+            LimitReached, BudgetExceeded: a limit of the caller, or the last model's, does not leave room.
+        """
+        parts, wait_s = self._parts, self._parts.settings.serve.limit_wait_s
+        models = (choice.model, *choice.fallbacks)
+        for place, model in enumerate(models):
+            terms = parts.terms.of(call.key, call.tenant, model, choice.route)
+            bound = terms.bound(peek, call.surface.name)
+            reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
+            last = place == len(models) - 1
+            try:
+                await parts.books.obtain(reserved, wait_s if last else 0.0)
+            except (LimitReached, BudgetExceeded) as error:
+                if last:
+                    raise
+                if str(error.facts.get("bucket")).startswith("model:"):
+                    continue
+                await parts.books.obtain(reserved, wait_s)
+            why = f"fallback:{RATE_LIMIT}" if place else choice.why
+            chosen = choice._replace(model=model, why=why, fallbacks=models[place + 1 :])
+            return chosen, terms, bound, reserved
+        raise AssertionError("the last model either has room or says why not")
 
     async def _looked_up(self, call: Call, peek: Peek) -> LookedUp:
         """What the tenant's cache has, and where a new answer goes."""
