@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, MutableMapping
+from collections.abc import Awaitable, MutableMapping, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from baimo.server.head import BODILESS, STATUS, lines, refusal
@@ -45,32 +45,34 @@ class Line(Protocol):
     def read(self, on: bool) -> None: ...
 
 
+class Asked(NamedTuple):
+    """A request's head."""
+
+    method: bytes
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    peer: str
+    """The client's address; empty = a Unix socket."""
+    request_id: str
+    keep_alive: bool
+    modern: bool
+    """HTTP/1.1."""
+    expects: bool
+    """The client waits for 100 before it sends the body."""
+    secure: bool
+
+
 class Cold:
     """One ASGI call (specification version 2.4): its scope, `receive` and `send`."""
 
-    def __init__(
-        self,
-        lane: Line,
-        *,
-        method: bytes,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        peer: str,
-        keep_alive: bool,
-        modern: bool,
-        expects: bool,
-        request_id: str,
-        config: Config,
-        state: dict[str, Any],
-        secure: bool,
-    ) -> None:
+    def __init__(self, lane: Line, asked: Asked, config: Config, state: dict[str, Any]) -> None:
         self._lane = lane
         self._app = config.loaded_app
-        self._head_only = method == b"HEAD"
-        self._keep_alive = keep_alive
-        self._modern = modern
-        self._expects = expects
-        self._request_id = request_id.encode("ascii")
+        self._head_only = asked.method == b"HEAD"
+        self._keep_alive = asked.keep_alive
+        self._modern = asked.modern
+        self._expects = asked.expects
+        self._request_id = asked.request_id.encode("ascii")
         self._pieces: list[bytes] = []
         self._waiting = self._size = 0
         self._complete = self._told = self._ended = False
@@ -80,20 +82,20 @@ class Cold:
         self._task: asyncio.Task[None] | None = None
         self.gone = False
         self.started = False
-        path, _, query = target.partition(b"?")
-        seen = [pair for pair in headers if pair[0] != b"x-request-id"]
+        path, _, query = asked.target.partition(b"?")
+        seen = [pair for pair in asked.headers if pair[0] != b"x-request-id"]
         self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
-            "http_version": "1.1" if modern else "1.0",
-            "method": method.decode("ascii"),
-            "scheme": "https" if secure else "http",
+            "http_version": "1.1" if asked.modern else "1.0",
+            "method": asked.method.decode("ascii"),
+            "scheme": "https" if asked.secure else "http",
             "path": config.root_path + unquote(path.decode("latin-1")),
             "raw_path": config.root_path.encode() + path,
             "query_string": query,
             "root_path": config.root_path,
             "headers": [*seen, (b"x-request-id", self._request_id)],
-            "client": (peer, 0) if peer else None,
+            "client": (asked.peer, 0) if asked.peer else None,
             "server": (config.host, config.port),
             "state": state.copy(),
         }

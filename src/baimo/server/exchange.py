@@ -79,7 +79,6 @@ class Exchange:
         self,
         lane: Line,
         handler: Callable[[Exchange], Coroutine[Any, Any, None]],
-        *,
         method: bytes,
         path: bytes,
         query: bytes,

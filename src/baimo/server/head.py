@@ -1,10 +1,11 @@
-"""Status lines and headers of answers, written so that no value can end a line early."""
+"""Heads: which of a request are served, and those of answers, in which no value can end a line early."""
 
 from __future__ import annotations
 
 import http
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from baimo.text import text
 
@@ -43,3 +44,67 @@ def refusal(status: int, key: str, standing: bytes, **facts: object) -> bytes:
         len(body),
         body,
     )
+
+
+class Refused(NamedTuple):
+    """Why a request is not served."""
+
+    status: int
+    key: str
+    limit: float = 0
+
+
+class Limits(Protocol):
+    """Of `lanes.Limits`, what a head is held against."""
+
+    @property
+    def body_bytes(self) -> int: ...
+
+    @property
+    def headers(self) -> int: ...
+
+
+def unacceptable(
+    method: bytes,
+    target: bytes,
+    headers: Pairs,
+    fields: Mapping[bytes, bytes],
+    modern: bool,
+    upgrade: bool,
+    limits: Limits,
+) -> Refused | None:
+    """What no handler should see although the parser let it through; None = nothing is wrong.
+
+    Args:
+        method: upper case.
+        target: as it was sent.
+        headers: all of them.
+        fields: the same by name.
+        modern: HTTP/1.1.
+        upgrade: the client wants another protocol, or a tunnel.
+        limits: what one client may take.
+    """
+    length = fields.get(b"content-length")
+    if upgrade:
+        return Refused(501, "lane.upgrade")
+    if modern and b"," in fields.get(b"host", b","):
+        return Refused(400, "lane.host")
+    if b"transfer-encoding" in fields and (fields[b"transfer-encoding"].lower() != b"chunked" or not modern):
+        return Refused(501, "lane.coding")
+    if length is not None and int(length) > limits.body_bytes:
+        return Refused(413, "lane.long_body", limits.body_bytes)
+    if len(headers) > limits.headers:
+        return Refused(431, "lane.many_headers", limits.headers)
+    if b"expect" in fields and fields[b"expect"].lower() != b"100-continue":
+        return Refused(417, "lane.expectation")
+    if target[:1] != b"/" and (method, target) != (b"OPTIONS", b"*"):
+        return Refused(400, "lane.target")
+    return None
+
+
+def joined(headers: Pairs) -> dict[bytes, bytes]:
+    """Headers by name, the values of a repeated one joined by a comma (RFC 9110, 5.3)."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields

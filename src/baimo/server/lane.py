@@ -13,15 +13,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 
 from baimo.providers.wire.outbox import outbox
 from baimo.providers.wire.parked import Parked
-from baimo.server.cold import Cold
+from baimo.server.cold import Asked, Cold
 from baimo.server.exchange import Exchange
-from baimo.server.head import refusal
+from baimo.server.head import Refused, joined, refusal, unacceptable
 from baimo.server.lanes import Handler, Lanes
 
 if TYPE_CHECKING:
@@ -32,14 +32,6 @@ NEVER = float("inf")
 RESTING, HEAD, BODY, DEAF = range(4)
 """What is being read: nothing, a request's head, its body; DEAF = whatever comes is thrown away."""
 _NONE: Mapping[bytes, Handler] = {}
-
-
-class Refused(NamedTuple):
-    """An answer to a request that cannot be served; takes its turn behind those before it."""
-
-    status: int
-    key: str
-    facts: dict[str, object]
 
 
 class Turn(Protocol):
@@ -178,7 +170,7 @@ class Lane(asyncio.Protocol):
         elif not self._pumping:
             self._pump()
 
-    def refuse(self, status: int, key: str, **facts: object) -> None:
+    def refuse(self, status: int, key: str, limit: float = 0) -> None:
         """Answer with an error when it is this request's turn, and end the connection."""
         self._reading = DEAF
         self._due = NEVER
@@ -191,7 +183,7 @@ class Lane(asyncio.Protocol):
             self._current = None
         elif incoming is not None and incoming in self._queue:
             self._queue.remove(incoming)
-        self._queue.append(Refused(status, key, facts))
+        self._queue.append(Refused(status, key, limit))
         if not self._pumping:
             self._pump()
 
@@ -258,9 +250,9 @@ class Lane(asyncio.Protocol):
         if self._reading == DEAF or self._transport.is_closing():
             self._transport.abort()
         elif self._reading == HEAD and (self._head_bytes or self._headers):
-            self.refuse(408, "lane.slow_head", seconds=self._lanes.limits.header_s)
+            self.refuse(408, "lane.slow_head", limit=self._lanes.limits.header_s)
         elif self._reading == BODY:
-            self.refuse(408, "lane.slow_body", seconds=self._lanes.limits.body_s)
+            self.refuse(408, "lane.slow_body", limit=self._lanes.limits.body_s)
         elif self._current is None:
             self._close()
 
@@ -316,46 +308,30 @@ class Lane(asyncio.Protocol):
         method: bytes = parser.get_method()
         fields = dict(headers)
         if len(fields) != len(headers):
-            fields = _joined(headers)
+            fields = joined(headers)
         keep_alive: bool = parser.should_keep_alive()
         # only who wants to keep a connection that would not be kept by default is asked for its version
         modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
-        expects = fields.get(b"expect")
-        path, _, query = target.partition(b"?")
-        if self._unacceptable(method, target, headers, fields, modern, expects):
+        trouble = unacceptable(method, target, headers, fields, modern, parser.should_upgrade(), lanes.limits)
+        if trouble is not None:
+            self.refuse(*trouble)
             return
+        expects = b"expect" in fields
+        path, _, query = target.partition(b"?")
+        peer = self._client(fields) if self._trusts else self._peer or ""
+        request_id = lanes.request_id(fields.get(b"x-request-id"))
         handler = lanes.hot.get(method, _NONE).get(path)
         if handler is None:
-            self._incoming = Cold(
-                self,
-                method=method,
-                target=target,
-                headers=headers,
-                peer=self._client(fields),
-                keep_alive=keep_alive,
-                modern=modern,
-                expects=expects is not None,
-                request_id=lanes.request_id(fields.get(b"x-request-id")),
-                config=self._config,
-                state=self._state,
-                secure=self._secure,
+            request = Asked(
+                method, target, headers, peer, request_id, keep_alive, modern, expects, self._secure
             )
+            self._incoming = Cold(self, request, self._config, self._state)
             self._queue.append(self._incoming)
             return
-        if expects is not None and self._current is None:
+        if expects and self._current is None:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._incoming = Exchange(
-            self,
-            handler,
-            method=method,
-            path=path,
-            query=query,
-            headers=fields,
-            peer=self._client(fields),
-            request_id=lanes.request_id(fields.get(b"x-request-id")),
-            began=monotonic(),
-            keep_alive=keep_alive,
-            chunked=modern,
+            self, handler, method, path, query, fields, peer, request_id, monotonic(), keep_alive, modern
         )
 
     def on_body(self, piece: bytes) -> None:
@@ -375,36 +351,6 @@ class Lane(asyncio.Protocol):
 
     # turns
 
-    def _unacceptable(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        fields: Mapping[bytes, bytes],
-        modern: bool,
-        expects: bytes | None,
-    ) -> bool:
-        """Refuse what no handler should see; True = refused."""
-        limits = self._lanes.limits
-        length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
-        if self._parser.should_upgrade():
-            self.refuse(501, "lane.upgrade")
-        elif modern and (b"host" not in fields or b"," in fields[b"host"]):
-            self.refuse(400, "lane.host")
-        elif coding is not None and (coding.lower() != b"chunked" or not modern):
-            self.refuse(501, "lane.coding")
-        elif length is not None and int(length) > limits.body_bytes:
-            self.refuse(413, "lane.long_body", limit=limits.body_bytes)
-        elif len(headers) > limits.headers:
-            self.refuse(431, "lane.many_headers", limit=limits.headers)
-        elif expects is not None and expects.lower() != b"100-continue":
-            self.refuse(417, "lane.expectation")
-        elif not target.startswith(b"/") and (method, target) != (b"OPTIONS", b"*"):
-            self.refuse(400, "lane.target")
-        else:
-            return False
-        return True
-
     def _pump(self) -> None:
         """Begin the next turn; as long as turns end at once, the one after it."""
         self._pumping = True
@@ -422,7 +368,7 @@ class Lane(asyncio.Protocol):
             self._due = self._lanes.now + self._lanes.tick_s + self._lanes.limits.idle_s
 
     def _say_no(self, refused: Refused) -> None:
-        self.write(refusal(refused.status, refused.key, self.standing, **refused.facts))
+        self.write(refusal(refused.status, refused.key, self.standing, limit=refused.limit))
         self._server_state.total_requests += 1
         self._linger()
 
@@ -462,12 +408,5 @@ class Lane(asyncio.Protocol):
 
     def _client(self, fields: Mapping[bytes, bytes]) -> str:
         peer = self._peer or ""
-        chain = fields.get(b"x-forwarded-for") if self._trusts else None
+        chain = fields.get(b"x-forwarded-for")
         return peer if chain is None else self._lanes.forwarded(peer, chain)
-
-
-def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        fields[name] = fields[name] + b", " + value if name in fields else value
-    return fields

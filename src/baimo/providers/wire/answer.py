@@ -39,17 +39,18 @@ class Answer:
         "_error",
         "_size",
         "_source",
-        "_turn",
         "complete",
         "headers",
         "high_water",
         "paused",
         "status",
+        "turn",
     )
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._turn: Parked[None] = Parked()
+        self.turn: Parked[None] = Parked()
+        """Set when there is news; `Pools.send` waits for the first."""
         self._arrived: list[bytes] = []
         self._size = 0
         self._error: ProviderError | None = None
@@ -78,22 +79,18 @@ class Answer:
 
     def wake(self) -> None:
         """There is news for whoever waits."""
-        self._turn.set(None)
+        self.turn.set(None)
 
-    async def head(self) -> None:
-        """Wait for status and headers.
+    def opened(self) -> Answer:
+        """Itself, with status and headers.
 
         Raises:
             Unreachable, BadReply: they will not come.
         """
-        try:
-            await self._turn  # woken first when there is a status, or none will come
-        except BaseException:
-            self.close()
-            raise
-        self._turn.clear()
+        self.turn.clear()
         if self._error is not None and not self.status:
             raise self._error
+        return self
 
     # the caller's side
 
@@ -156,7 +153,7 @@ class Answer:
             self._source.resume()
 
     async def _news(self) -> None:
-        turn = self._turn
+        turn = self.turn
         try:
             await turn
         except BaseException:  # whoever waited has gone: what comes now is for nobody

@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
     # one request
 
     def ask(self, head: bytes, body: bytes, *, head_only: bool, deadline: float) -> Answer:
-        """Send a request; wait for `Answer.head` next.
+        """Send a request; wait for `Answer.turn` next.
 
         Args:
             head: everything up to and including the empty line.

@@ -17,6 +17,9 @@ from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
+_UNSET: Any = object()
+_enter: Callable[[asyncio.AbstractEventLoop, Any], None] = asyncio._enter_task
+_leave: Callable[[asyncio.AbstractEventLoop, Any], None] = asyncio._leave_task
 OnDone = Callable[[Any, BaseException | None], None]
 """Called once with what the coroutine returned, or with what it raised."""
 
@@ -28,55 +31,53 @@ class Parked(Generic[Value]):
     "Extending asyncio" in the Python documentation).
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_error", "_set", "_value", "_waiter")
+    __slots__ = ("_asyncio_future_blocking", "_error", "_value", "_waiter")
 
     def __init__(self) -> None:
         self._asyncio_future_blocking = False
-        self._set = False
-        self._value: Any = None
+        self._value: Any = _UNSET
         self._error: BaseException | None = None
-        self._waiter: Driver | None = None
-        self._callback: tuple[Callable[[Any], object], Context | None] | None = None
+        self._waiter: Driver | tuple[Callable[[Any], object], Context | None] | None = None
+        """A driver, or a Task's callback and its context."""
 
     def done(self) -> bool:
         """The value is there, or will never come."""
-        return self._set
+        return self._value is not _UNSET
 
     @property
     def given(self) -> Value | None:
         """The value, if it was set."""
-        return self._value
+        return None if self._value is _UNSET else self._value
 
     def set(self, value: Value) -> None:
         """Resume the waiter with this value. The first of several wins."""
-        if not self._set:
+        if self._value is _UNSET:
             self._value = value
-            self._wake()
+            if self._waiter is not None:
+                self._wake()
 
     def fail(self, error: BaseException) -> None:
         """Raise `error` where this is awaited."""
-        if not self._set:
-            self._error = error
-            self._wake()
+        if self._value is _UNSET:
+            self._value, self._error = None, error
+            if self._waiter is not None:
+                self._wake()
 
     def clear(self) -> None:
         """Forget the value, to be awaited again."""
-        self._set = False
-        self._value = self._error = None
+        self._value, self._error = _UNSET, None
 
     def _wake(self) -> None:
-        self._set = True
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
+        waiter, self._waiter = self._waiter, None
+        if isinstance(waiter, Driver):
             waiter._parked = None  # pyright: ignore[reportPrivateUsage]  # from here on a cancel must not queue it again
             waiter.resume()
-        elif self._callback is not None:
-            (callback, context), self._callback = self._callback, None
+        elif waiter is not None:
+            callback, context = waiter
             asyncio.get_running_loop().call_soon(callback, self, context=context)
 
     def __await__(self) -> Generator[Parked[Value], None, Value]:
-        if not self._set:
+        if self._value is _UNSET:
             self._asyncio_future_blocking = True
             yield self
         if self._error is not None:
@@ -89,10 +90,10 @@ class Parked(Generic[Value]):
         return asyncio.get_running_loop()
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
-        if self._set:
-            asyncio.get_running_loop().call_soon(callback, self, context=context)
+        if self._value is _UNSET:
+            self._waiter = (callback, context)
         else:
-            self._callback = (callback, context)
+            asyncio.get_running_loop().call_soon(callback, self, context=context)
 
     def result(self) -> Any:
         if self._error is not None:
@@ -101,21 +102,28 @@ class Parked(Generic[Value]):
 
     def cancel(self, msg: object = None) -> bool:
         """Called when the Task that waits here is cancelled."""
-        if self._set:
+        if self._value is not _UNSET:
             return False
         self.fail(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
         return True
 
 
-class _Ready(threading.local):
-    """Drivers of this thread that can go on; the first resume on the stack runs them all."""
+class _Ready:
+    """Drivers of one thread that can go on; the first resume on the stack runs them all."""
+
+    __slots__ = ("queue", "running")
 
     def __init__(self) -> None:
         self.queue: deque[Driver] = deque()
         self.running = False
 
 
-_ready = _Ready()
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.ready = _Ready()
+
+
+_threads = _Threads()
 
 
 class Driver:
@@ -131,7 +139,7 @@ class Driver:
         "_loop",
         "_on_done",
         "_parked",
-        "_queue",
+        "_ready",
         "_task",
     )
 
@@ -142,7 +150,7 @@ class Driver:
         self._on_done = on_done
         self._loop = loop
         self._context = copy_context()
-        self._queue = _ready
+        self._ready = _threads.ready
         self._task: asyncio.Task[Any] | None = None
         self._parked: Parked[Any] | None = None
         self._finished = False
@@ -192,15 +200,16 @@ class Driver:
 
     def resume(self) -> None:
         """Go on now, or, inside another driver's step, as soon as that has paused."""
-        ready = self._queue
+        ready = self._ready
+        queue = ready.queue
         if ready.running:
-            ready.queue.append(self)
+            queue.append(self)
             return
         ready.running = True
         try:
             self._step()
-            while ready.queue:
-                ready.queue.popleft()._step()
+            while queue:
+                queue.popleft()._step()
         finally:
             ready.running = False
 
@@ -209,10 +218,13 @@ class Driver:
             return
         self._parked = None
         loop = self._loop
-        outer: Any = asyncio.current_task(loop)
-        if outer is not None:
-            asyncio._leave_task(loop, outer)
-        asyncio._enter_task(loop, self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        outer: Any = None
+        try:
+            _enter(loop, self)
+        except RuntimeError:  # a Task is running: rare, for bytes come when none is
+            outer = asyncio.current_task(loop)
+            _leave(loop, outer)
+            _enter(loop, self)
         try:
             if self._cancelled:
                 self._cancelled = False
@@ -230,15 +242,15 @@ class Driver:
                 self._become_task(waits)
             return
         finally:
-            asyncio._leave_task(loop, self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            _leave(loop, self)
             if outer is not None:
-                asyncio._enter_task(loop, outer)
+                _enter(loop, outer)
         self._finish(value, error)
 
     def _park(self, parked: Parked[Any]) -> None:
         parked._asyncio_future_blocking = False  # pyright: ignore[reportPrivateUsage]
         if self._cancelled:  # by itself, while it ran
-            self._queue.queue.append(self)
+            self._ready.queue.append(self)
         else:
             parked._waiter = self  # pyright: ignore[reportPrivateUsage]
             self._parked = parked

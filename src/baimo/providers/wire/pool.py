@@ -205,8 +205,12 @@ class Pools:
             head = b"%s%s\r\n" % (first, block)
         connection = (not pool.waiting and pool.rested()) or await pool.next(until)
         answer = connection.ask(head, body, head_only=method == b"HEAD", deadline=until)
-        await answer.head()
-        return answer
+        try:
+            await answer.turn  # woken first when there is a status, or none will come
+        except BaseException:
+            answer.close()
+            raise
+        return answer.opened()
 
     @property
     def connections(self) -> int:
