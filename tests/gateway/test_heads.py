@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baimo.core.ids import sortable_id
+from baimo.core.record import Entry
+from baimo.gateway.heads import cost
+from baimo.gateway.ids import RecordIds
+from tests.gateway.doubles import House, Script, answer, asking, stream
+
+
+@given(st.integers(0, 10**15), st.integers(-500_000, 500_000))
+def test_the_cost_in_the_header_is_exact(micros: int, rest: int) -> None:
+    exact = Decimal(micros * 1_000_000 + rest) / 10**12
+    if exact >= 0:
+        shown = cost(Entry(id="r", surface="s", cost_micros=micros, cost_rest=rest)).decode()
+        assert Decimal(shown) == exact
+        assert "e" not in shown.lower()
+
+
+def test_a_stream_says_what_is_known_at_its_head() -> None:
+    reply = House(stream("a")).ask(asking(stream=True))
+    assert reply.headers["x-baimo-model"] == "acme/one"
+    assert "x-baimo-cost" not in reply.headers
+
+
+def test_the_overhead_is_what_neither_model_nor_limits_took() -> None:
+    house = House(Script(body=answer(), waits=0.05))
+    house.ask()  # what is loaded once is not counted
+    assert float(house.ask().headers["x-baimo-overhead-ms"]) < 50
+    latency = house.books.records[1].latency_ms
+    assert latency is not None and latency >= 50
+
+
+@given(st.integers(0, 2**45))
+def test_ids_of_records_have_the_form_of_all_ids_and_sort_by_time(now_ms: int) -> None:
+    ids = RecordIds(1)
+    made = [ids.next(now_ms) for _ in range(50)]
+    assert len(set(made)) == 50
+    form = sortable_id("rec", now_ms, b"\0" * 7)
+    assert {(len(one), one[:14]) for one in made} == {(len(form), form[:14])}
+    assert ids.next(now_ms + 1) > max(made)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from baimo.core.model import Vendor
+from baimo.errors import AuthenticationFailed, ConfigError
+from baimo.gateway.upstream import KEY_AGE_S, Upstream
+from baimo.server.surfaces.chat import Chat
+from baimo.server.surfaces.messages import Messages
+from baimo.settings import ProviderSettings, ServeSettings
+from tests.gateway.doubles import House, Script, answer, asking, model
+
+CHAT, MESSAGES = Chat(), Messages()
+
+
+def upstream(
+    vendor: dict[str, Any], settings: dict[str, Any] | None = None, now: Any = lambda: 0.0
+) -> Upstream:
+    facts: dict[str, Any] = {
+        "name": "v",
+        "title": "V",
+        "protocol": "openai",
+        "base_url": "https://api.example.com/v1",
+    }
+    given = msgspec.convert(settings or {}, ProviderSettings)
+    return Upstream(Vendor(**{**facts, **vendor}), given, ServeSettings(), now=now)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "surface", "target"),
+    [
+        ({}, CHAT, b"/v1/chat/completions"),
+        ({"base_url": "https://api.example.com"}, CHAT, b"/chat/completions"),
+        (
+            {"base_url": "https://api.example.com/compatible-mode/v1/"},
+            CHAT,
+            b"/compatible-mode/v1/chat/completions",
+        ),
+        ({"protocol": "anthropic", "base_url": "https://api.example.com"}, MESSAGES, b"/v1/messages"),
+        ({"protocol": "anthropic", "base_url": "https://api.example.com/v1"}, MESSAGES, b"/v1/messages"),
+        (
+            {"protocol": "anthropic", "base_url": "https://api.example.com/anthropic"},
+            MESSAGES,
+            b"/anthropic/v1/messages",
+        ),
+        (
+            {"quirks": ("azure",), "base_url": "https://x.example.com/openai/v1"},
+            CHAT,
+            b"/openai/v1/chat/completions",
+        ),
+        (
+            {"quirks": ("azure",), "base_url": "https://x.example.com"},
+            CHAT,
+            b"/openai/deployments/m%2F1/chat/completions?api-version=2024-10-21",
+        ),
+    ],
+)
+def test_where_an_operation_is(vendor: dict[str, Any], surface: Any, target: bytes) -> None:
+    assert upstream(vendor).outbound(surface, model("v/m/1"), {}).target == target
+
+
+@pytest.mark.parametrize(
+    ("vendor", "line"),
+    [
+        ({}, b"authorization: Bearer secret\r\n"),
+        ({"quirks": ("azure",)}, b"api-key: secret\r\n"),
+        ({"protocol": "anthropic"}, b"x-api-key: secret\r\n"),
+        ({"protocol": "anthropic", "quirks": ("bearer",)}, b"authorization: Bearer secret\r\n"),
+    ],
+)
+def test_how_the_key_is_presented(
+    vendor: dict[str, Any], line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("V_KEY", "secret")
+    out = upstream({"key_variable": "V_KEY", **vendor}).outbound(CHAT, model("v/m"), {})
+    assert line in out.headers
+    assert out.place.quote("it said secret") == "it said ***"
+
+
+def test_a_key_that_changes_is_read_again(tmp_path: Path) -> None:
+    time = 0.0
+    place = tmp_path / "key"
+    place.write_text("old\n")
+    one = upstream({}, {"key": f"file:{place}"}, now=lambda: time)
+    assert b"Bearer old" in one.outbound(CHAT, model("v/m"), {}).headers
+    place.write_text("new\n")
+    time = KEY_AGE_S + 1
+    assert b"Bearer new" in one.outbound(CHAT, model("v/m"), {}).headers
+
+
+def test_whether_a_key_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("V_KEY", raising=False)
+    one = upstream({"key_variable": "V_KEY"})
+    assert not one.usable()
+    with pytest.raises(AuthenticationFailed):
+        one.outbound(CHAT, model("v/m"), {})
+    monkeypatch.setenv("V_KEY", "x")
+    assert one.usable() and upstream({}).usable()
+
+
+def test_a_key_that_would_break_the_request_is_not_sent(tmp_path: Path) -> None:
+    place = tmp_path / "key"
+    for text in ("one\ntwo", "ключ"):
+        place.write_text(text)
+        with pytest.raises(AuthenticationFailed) as caught:
+            upstream({}, {"key": f"file:{place}"}).outbound(CHAT, model("v/m"), {})
+        assert text.splitlines()[0] not in str(caught.value)
+
+
+def test_configured_headers_are_sent_and_win() -> None:
+    out = upstream({}, {"headers": {"X-Team": "blue", "User-Agent": "us"}}).outbound(CHAT, model("v/m"), {})
+    assert b"x-team: blue\r\n" in out.headers
+    assert out.headers.count(b"user-agent:") == 1
+
+
+def test_an_address_that_cannot_be_used_is_told() -> None:
+    with pytest.raises(ConfigError):
+        upstream({"base_url": None})
+
+
+# in a gateway
+
+
+def test_of_the_clients_headers_only_a_few_are_passed_on() -> None:
+    house = House(Script(body=answer()))
+    given = {
+        b"openai-beta": b"x=1",
+        b"idempotency-key": b"abc",
+        b"authorization": b"Bearer bm-client-secret",
+        b"cookie": b"a=b",
+        b"x-forwarded-for": b"1.2.3.4",
+        b"host": b"evil.example.com",
+    }
+    house.ask(headers=given)
+    house.ask()
+    (_, first, _), (_, second, _) = house.pool.sent
+    assert b"openai-beta: x=1" in first and b"idempotency-key: abc" in first
+    for absent in (b"bm-client-secret", b"cookie", b"forwarded", b"evil"):
+        assert absent not in first
+    assert b"openai-beta" not in second  # what one client sent is not kept for the next
+
+
+def test_a_header_that_would_smuggle_another_one_is_refused() -> None:
+    house = House(Script(body=answer()))
+    reply = house.ask(headers={b"openai-beta": b"x\r\nauthorization: Bearer mine"})
+    assert reply.status == 400
+    assert house.pool.sent == []
+    assert house.record.cost_micros == 0
+
+
+def test_only_the_name_of_the_model_changes_on_the_way() -> None:
+    house = House(Script(body=answer()))
+    body = asking("acme/one", x_vendor_field={"deep": [1, 2.50, "ü"]}, temperature=0.70)
+    house.ask(body)
+    assert house.pool.sent[0][2] == {**body, "model": "one"}
+
+
+def test_of_the_models_headers_only_a_few_are_handed_back() -> None:
+    headers = {
+        b"content-type": b"application/json; charset=utf-8",
+        b"openai-processing-ms": b"12",
+        b"openai-organization": b"our-company",
+        b"set-cookie": b"a=b",
+        b"x-ratelimit-limit-requests": b"10000",
+        b"content-encoding": b"identity",
+    }
+    reply = House(Script(body=answer(), headers=headers)).ask()
+    assert reply.headers["content-type"] == "application/json; charset=utf-8"
+    assert reply.headers["openai-processing-ms"] == "12"
+    for absent in ("openai-organization", "set-cookie", "x-ratelimit-limit-requests", "content-encoding"):
+        assert absent not in reply.headers
