@@ -35,6 +35,7 @@ FAMILIES = {
     "options.ledger_*": ("workspace/ledger_options.py",),
     "options.keys_*": ("workspace/account_options.py",),
     "options.tenants_*": ("workspace/account_options.py",),
+    "options.serve_*": ("server/options.py",),
     "report.*": ("evals/report",),
     "report.flag_*": ("evals",),
     "report.mark_*": ("evals",),

@@ -32,6 +32,7 @@ COMMANDS = [
     "models vendors",
     "report",
     "runs",
+    "serve",
     "runs list",
     "runs show",
     "tasks",

@@ -42,7 +42,7 @@ def flags_of(options: ServeOptions) -> dict[str, Any]:
         "workers": options.workers,
         "default_model": options.model or None,
     }
-    return {f"serve.{name}": value for name, value in given.items() if value is not None}
+    return {"serve." + name: value for name, value in given.items() if value is not None}
 
 
 def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
@@ -65,7 +65,7 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     settings = workspace.settings.serve
     listening = listener(settings)
     if not settings.default_model and not workspace.settings.routes and not workspace.settings.providers:
-        flags = {"serve.default_model": EMBEDDED, **flags}
+        flags = flags_of(ServeOptions(model=EMBEDDED)) | flags
         workspace.weights(EMBEDDED.partition("/")[2])  # fetched now, not while somebody waits for an answer
     opening = Opening(_address(settings, listening), _first_key(workspace), offered(workspace))
     for name, value in flags.items():
