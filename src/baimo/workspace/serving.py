@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from baimo.config import config_file
+from baimo.config import Origin, config_file, origins
 from baimo.core.call import Provider
 from baimo.core.model import Model
 from baimo.core.tenant import Key
@@ -127,6 +127,26 @@ class Service:
             self._stale.append(before[2])
         self.parts = parts
         self.gateway.adopt(parts)
+
+    def reread(self) -> None:
+        """Go on under the settings as they are written now.
+
+        Raises:
+            BaimoError: they cannot be used; nothing has changed.
+        """
+        self.adopt(self._read())
+
+    def origins(self) -> dict[str, Origin]:
+        """Dotted setting → where it comes from, as it is written now.
+
+        Raises:
+            ConfigError: what is written now cannot be read.
+        """
+        return origins(self.workspace.folder)
+
+    def usable(self, vendor: str) -> bool:
+        """Whether a vendor can be called from here: its address and key are known."""
+        return self.parts.usable(vendor)
 
     def offered(self, key: Key) -> tuple[list[Model], dict[str, list[Model]]]:
         """The models that a key may ask for, and the routes with the models behind them."""
