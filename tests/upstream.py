@@ -1,6 +1,7 @@
 """A model's server for tests: speaks OpenAI's and Anthropic's format, counts what it was asked, misbehaves on demand.
 
-The last user message says what happens; anything else is answered with "echo: <message>".
+The last user message says what happens, up to " #": what follows tells calls apart. Anything else is answered with
+"echo: <message>"; "say a b c", streamed, with these words.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Upstream:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """What was asked, newest last."""
     headers: list[dict[str, str]] = field(default_factory=list)
+    lines: list[list[str]] = field(default_factory=list)
+    """The last user messages that came over each connection, in order."""
     delay_s: float = 0.0
     """Before an answer, and between the pieces of a stream."""
 
@@ -76,6 +79,8 @@ def upstream(**facts: Any) -> Iterator[Upstream]:
 
 
 async def _connection(made: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    over: list[str] = []
+    made.lines.append(over)
     while line := await reader.readline():
         path = line.split()[1].decode()
         headers: dict[str, str] = {}
@@ -87,6 +92,7 @@ async def _connection(made: Upstream, reader: asyncio.StreamReader, writer: asyn
         made.asked[path] += 1
         made.bodies.append(row)
         made.headers.append(headers)
+        over.append(_wish(row))
         if made.delay_s:
             await asyncio.sleep(made.delay_s)
         if not await _answered(made, path, row, writer):
@@ -95,30 +101,35 @@ async def _connection(made: Upstream, reader: asyncio.StreamReader, writer: asyn
 
 async def _answered(made: Upstream, path: str, row: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
     """Answer one request; False = the connection is not to be used again."""
-    wish = _wish(row)
+    said = _wish(row)
+    wish = said.partition(" #")[0]
     if wish == "reset":
         writer.transport.abort()
         return False
     if wish == "stall":
         await asyncio.sleep(3600)
     if wish.startswith("status "):
-        status = int(wish.split()[1])
-        await _send(writer, json.dumps({"error": {"message": f"told to say {status}"}}).encode(), status)
+        status, *after = wish.split()[1:]
+        headers = f"retry-after: {after[0]}\r\n" if after else ""
+        body = json.dumps({"error": {"message": f"told to say {status}"}}).encode()
+        await _send(writer, body, int(status), headers)
         return True
     if wish == "lie short":  # more bytes than announced
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n"
-            + _whole(path, row, wish)
+            + _whole(path, row, said)
         )
         await writer.drain()
         return True
-    if wish in ("lie long", "half"):
-        body = _whole(path, row, wish)
+    if wish in ("lie long", "half", "half open"):
+        body = _whole(path, row, said)
         head = (
             f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body) + 100}\r\n\r\n"
         )
         writer.write(head.encode() + (body if wish == "lie long" else body[: len(body) // 2]))
         await writer.drain()
+        if wish == "half open":  # neither the rest nor an end
+            await asyncio.sleep(3600)
         return False
     if wish == "huge":
         piece = b"x" * (1 << 20)
@@ -130,25 +141,26 @@ async def _answered(made: Upstream, path: str, row: dict[str, Any], writer: asyn
             await writer.drain()
         return True
     if row.get("stream"):
-        await _stream(made, path, row, wish, writer)
+        await _stream(made, path, row, said, writer)
     else:
-        await _send(writer, _whole(path, row, wish))
+        await _send(writer, _whole(path, row, said))
     made.served[path] += 1
     return True
 
 
-async def _send(writer: asyncio.StreamWriter, body: bytes, status: int = 200) -> None:
-    head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+async def _send(writer: asyncio.StreamWriter, body: bytes, status: int = 200, headers: str = "") -> None:
+    framing = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    writer.write(f"HTTP/1.1 {status} X\r\n{headers}{framing}\r\n".encode() + body)
     await writer.drain()
 
 
 async def _stream(
-    made: Upstream, path: str, row: dict[str, Any], wish: str, writer: asyncio.StreamWriter
+    made: Upstream, path: str, row: dict[str, Any], said: str, writer: asyncio.StreamWriter
 ) -> None:
+    wish = said.partition(" #")[0]
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     number = 0
-    async for event in _events(path, row, wish):
+    async for event in _events(path, row, said):
         if wish.startswith("break ") and number == int(wish.split()[1]):
             writer.transport.abort()
             raise ConnectionResetError
@@ -201,7 +213,8 @@ def _whole(path: str, row: dict[str, Any], wish: str) -> bytes:
     return json.dumps({**facts, "choices": [choice], "usage": usage}).encode()
 
 
-async def _events(path: str, row: dict[str, Any], wish: str) -> AsyncIterator[str]:
+async def _events(path: str, row: dict[str, Any], said: str) -> AsyncIterator[str]:
+    words = [f"{word} " for word in said.split()[1:]] if said.startswith("say ") else WORDS
     if path.endswith("/messages"):
         facts = {
             "id": "msg_1",
@@ -220,7 +233,7 @@ async def _events(path: str, row: dict[str, Any], wish: str) -> AsyncIterator[st
         yield _named(
             {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
         )
-        for word in WORDS:
+        for word in words:
             yield _named(
                 {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
             )
@@ -232,13 +245,13 @@ async def _events(path: str, row: dict[str, Any], wish: str) -> AsyncIterator[st
     chat = path.endswith("/chat/completions")
     facts = {"id": "chatcmpl-1", "created": 1, "model": row.get("model")}
     facts["object"] = "chat.completion.chunk" if chat else "text_completion"
-    for word in WORDS:
+    for word in words:
         choice: dict[str, Any] = {"index": 0, "finish_reason": None, "logprobs": None}
         choice |= {"delta": {"role": "assistant", "content": word}} if chat else {"text": word}
         yield f"data: {json.dumps({**facts, 'choices': [choice]})}\n\n"
     choice = {"index": 0, "finish_reason": "stop", **({"delta": {}} if chat else {"text": ""})}
     yield f"data: {json.dumps({**facts, 'choices': [choice]})}\n\n"
-    if (row.get("stream_options") or {}).get("include_usage") and wish != "no usage":
+    if (row.get("stream_options") or {}).get("include_usage") and said != "no usage":
         usage = {
             "prompt_tokens": TOKENS_IN,
             "completion_tokens": TOKENS_OUT,
