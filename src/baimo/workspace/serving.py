@@ -31,6 +31,7 @@ from baimo.providers.pool import Providers
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ProviderSettings, Settings
 from baimo.store.books import Books
+from baimo.store.cached import Cached
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
 from baimo.text import text
@@ -183,6 +184,7 @@ class Service:
             provider=self.provider,
             secret=self._secret,
             masker=masker,
+            shelf=Cached(self.workspace.store.database),
             observer=self.observer,
         )
 
