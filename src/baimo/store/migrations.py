@@ -145,6 +145,23 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "0005_workspace_secret",
         ("CREATE TABLE secrets (name TEXT PRIMARY KEY, value {blob} NOT NULL)",),
     ),
+    (
+        "0006_files_batches",
+        (
+            # what clients upload and what is written for them; the contents lie in a folder
+            """CREATE TABLE files (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL,
+                bytes BIGINT NOT NULL, sha256 TEXT NOT NULL, created_ms BIGINT NOT NULL, expires_ms BIGINT,
+                PRIMARY KEY (tenant, id))""",
+            "CREATE INDEX files_expires ON files (expires_ms) WHERE expires_ms IS NOT NULL",
+            # `holder` names the process that answers a batch; the others leave it alone as long as that one lives
+            """CREATE TABLE batches (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, surface TEXT NOT NULL, status TEXT NOT NULL,
+                holder TEXT NOT NULL, batch TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            """CREATE INDEX batches_active ON batches (id)
+                WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')""",
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

@@ -216,6 +216,24 @@ response_items = Table(
     Column("response", Text),
 )
 
+files = Table(
+    "files",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("key", "name", "purpose")),
+    Column("bytes", BigInteger),
+    Column("sha256", Text),
+    Column("created_ms", BigInteger),
+    Column("expires_ms", BigInteger, nullable=True),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("surface", "status", "holder", "batch")),
+)
+
 blobs = Table(
     "blobs",
     metadata,
