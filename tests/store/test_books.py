@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -15,7 +16,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 
 from baimo.core.record import INTERRUPTED, Charge, Entry
@@ -586,6 +594,20 @@ class Money(RuleBasedStateMachine):
         assert not any((self.folder / "journal").iterdir())
         self.database.close()
         shutil.rmtree(self.folder)
+
+
+@pytest.mark.postgres
+def test_money_agrees_on_postgresql_too(postgres_server: str) -> None:
+    psycopg = pytest.importorskip("psycopg")
+
+    class OnPostgres(Money):
+        def address(self) -> str:
+            name = f"m{uuid.uuid4().hex}"
+            with psycopg.connect(postgres_server, autocommit=True) as admin:
+                admin.execute(f"CREATE DATABASE {name}")
+            return postgres_server.rpartition("/")[0] + f"/{name}"
+
+    run_state_machine_as_test(OnPostgres, settings=settings(max_examples=6, stateful_step_count=25))
 
 
 TestMoney = Money.TestCase

@@ -328,7 +328,7 @@ def test_durable_returns_after_what_was_closed_before_is_on_disk(database: Datab
             mine.open(call)
             mine.close(ended(call))
         await asyncio.gather(*(mine.durable() for _ in calls))
-        synced.append(sum(segment.dirty for segment in mine._journal._segments))
+        synced.append(sum(segment.end - segment.synced for segment in mine._journal._segments))
         await mine.stop()
         with pytest.raises(StoreError):
             await mine.durable()

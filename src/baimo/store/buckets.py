@@ -102,7 +102,7 @@ def written(entry: Entry, charged: Sequence[Charge]) -> tuple[int, str]:
     mask = 0
     odd: list[tuple[str, int]] = []
     for name, _, amount in charged:
-        _, owner, counts, _, begins_ms, ends_ms, bit, field = parsed(name)
+        _, owner, counts, _, begins_ms, ends_ms, bit, field = _known.get(name) or _learnt(name)
         if not bit:
             continue
         if counts == "cost":
@@ -114,6 +114,16 @@ def written(entry: Entry, charged: Sequence[Charge]) -> tuple[int, str]:
         elif amount:
             odd.append((name, amount))
     return mask, json.dumps(odd, ensure_ascii=False, separators=(",", ":")) if odd else ""
+
+
+_known: dict[str, Bucket] = {}
+
+
+def _learnt(name: str) -> Bucket:
+    if len(_known) > 10_000:
+        _known.clear()
+    _known[name] = parsed(name)
+    return _known[name]
 
 
 def named(mask: int, owners: tuple[str, str, str, str], began_ms: int) -> Iterator[tuple[str, int]]:

@@ -46,42 +46,59 @@ def locked_head(connection: Connection) -> Head:
     return Head(int(row[0]), bytes(row[1]))
 
 
-def append(
-    connection: Connection,
-    rows: Sequence[Row],
-    lines: Sequence[bytes] | None = None,
-    head: Head | None = None,
-) -> Head:
-    """Add lines to the ledger and its totals inside the caller's transaction.
+class Appending:
+    """Lines on their way into the ledger, inside the caller's transaction: `add` them, then `end`."""
 
-    Args:
-        connection: in a writing transaction.
-        rows: columns of each line, as `lines.row_of` makes them.
-        lines: their canonical bytes, where they are known already.
-        head: the newest line, if the transaction holds its lock already.
+    def __init__(self, connection: Connection, head: Head | None = None) -> None:
+        """
+        Args:
+            connection: in a writing transaction.
+            head: the newest line, if the transaction holds its lock already.
+        """
+        self._connection = connection
+        self._head = head or locked_head(connection)
+        self._tally = Tally()
 
-    Returns:
-        The new head.
+    def add(self, rows: Sequence[Row], lines: Iterable[bytes]) -> None:
+        """Add lines.
+
+        Args:
+            rows: columns of each line, as `lines.row_of` makes them.
+            lines: their canonical bytes.
+
+        Raises:
+            StoreError: the database does not take them; the transaction must be given up.
+        """
+        seq, chain = self._head
+        chained: list[Row] = []
+        sha256 = hashlib.sha256
+        # `core.record.linked`, written out: a function call per line would cost as much as the hash
+        for row, line in zip(rows, lines, strict=True):
+            seq += 1
+            chain = sha256(chain + line).digest()
+            chained.append((seq, chain, *row))
+        if chained:
+            _insert(self._connection, chained)
+            self._tally.add(rows)
+        self._head = Head(seq, chain)
+
+    def end(self) -> Head:
+        """Bring totals and head up to date; returns the new head."""
+        if self._tally.sums:
+            self._tally.write(self._connection, "totals")
+            _move_head(self._connection, self._head)
+        return self._head
+
+
+def append(connection: Connection, rows: Sequence[Row]) -> Head:
+    """Add lines to the ledger and its totals inside the caller's transaction; returns the new head.
 
     Raises:
         StoreError: the database does not take them; the transaction must be given up.
     """
-    if not rows:
-        return head or locked_head(connection)
-    seq, chain = head or locked_head(connection)
-    chained: list[Row] = []
-    sha256 = hashlib.sha256
-    # `core.record.linked`, written out: a function call per line would cost as much as the hash
-    for row, line in zip(rows, lines if lines is not None else map(line_of, rows), strict=True):
-        seq += 1
-        chain = sha256(chain + line).digest()
-        chained.append((seq, chain, *row))
-    _insert(connection, chained)
-    tally = Tally()
-    tally.add(rows)
-    tally.write(connection, "totals")
-    _move_head(connection, Head(seq, chain))
-    return Head(seq, chain)
+    appending = Appending(connection)
+    appending.add(rows, map(line_of, rows))
+    return appending.end()
 
 
 def adopt(connection: Connection) -> None:

@@ -15,8 +15,7 @@ from baimo.store.lines import Row, clean, line_of, row_of
 
 _OPENED = (
     *("id", "surface", "model", "tenant", "key", "asked", "route", "began_ms", "run", "streamed", "currency"),
-    *("price_in", "price_out", "price_cached", "price_cache_write", "price_call", "charged_micros"),
-    *("charged_tokens", "queue_ms", "request_hash", "conversation", "config_hash", "tags"),
+    *("charged_micros", "charged_tokens", "request_hash", "conversation", "config_hash", "tags"),
 )
 _opening = attrgetter(*_OPENED)
 _LENGTHS = struct.Struct("<II")

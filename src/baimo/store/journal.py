@@ -31,6 +31,7 @@ FILE = struct.Struct("<8sQ")
 ENTRY = struct.Struct("<II")
 _FRAME = ENTRY.size
 _pack = ENTRY.pack
+_BYTE = [bytes((value,)) for value in range(256)]
 _SPARES = 2
 """Empty files that are kept for reuse."""
 _PINNED = 4
@@ -46,7 +47,7 @@ _data_sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 class Segment:
     """One mapped file."""
 
-    __slots__ = ("descriptor", "dirty", "end", "generation", "map", "path", "pending", "size")
+    __slots__ = ("descriptor", "end", "generation", "map", "path", "pending", "size", "synced")
 
     def __init__(self, path: Path, size: int, generation: int) -> None:
         """
@@ -74,7 +75,8 @@ class Segment:
         self.end = FILE.size
         self.pending = 0
         """Entries that are still needed: open ones, and ended ones that the database does not have yet."""
-        self.dirty = True
+        self.synced = 0
+        """How far it is on disk."""
 
     def put(self, data: bytes, length: int) -> Position:
         """Write an entry that is needed from now on. The caller holds the journal's lock and has seen that it fits."""
@@ -82,7 +84,6 @@ class Segment:
         end = self.end = start + _FRAME + length
         self.map[start:end] = _pack(length, crc32(data, self.generation & 0xFFFFFFFF)) + data
         self.pending += 1
-        self.dirty = True
         return self, start + _FRAME, length
 
     def close(self, *, remove: bool) -> None:
@@ -95,6 +96,7 @@ class Segment:
 
 Position = tuple[Segment, int, int]
 """Where an entry lies: file, offset, length. A plain tuple, because two are made for every call."""
+_NOTHING: tuple[Position | None, int] = (None, 0)
 
 
 class Journal:
@@ -112,19 +114,18 @@ class Journal:
         self.folder = folder
         self._bytes = segment_bytes
         self._longest = segment_bytes // 16
-        self._slack = self._longest
-        """Room that may be lost where an entry does not fit at the end of a file: once for each of them."""
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
         self._number = 0
         self._hold: int | None = _own(folder)
         self._open: dict[str, tuple[Position, int]] = {}
         """Where each open entry is, and the room that is promised to its ending."""
-        self._promised = 0
         self._spares: list[Segment] = []
         self._current = self._made(segment_bytes)
         self._segments = [self._current]
-        self._room = segment_bytes - FILE.size
+        # at the end of each file, room for one entry may be lost
+        self._room = segment_bytes - FILE.size - self._longest
+        """Bytes that are neither written nor promised."""
 
     def opened(self, id: str, payload: bytes) -> None:
         """Enter a beginning; entered again, it replaces what was said before.
@@ -133,24 +134,24 @@ class Journal:
             StoreError: no room for it and its ending, because the disk is full.
         """
         name = id.encode()
-        data = b"%b%c%b%b" % (OPEN, len(name), name, payload)
+        data = OPEN + _BYTE[len(name)] + name + payload
         length = len(data)
         promise = 2 * length + _CLOSING_BYTES
         if promise > self._longest:
             raise StoreError("ledger.entry_too_long", id=id, length=length)
+        need = length + _FRAME + promise
         with self._lock:
-            if self._room - self._promised - self._slack < length + _FRAME + promise:
+            if self._room < need:
                 self._grow()
             segment = self._current
             if segment.size - segment.end < length + _FRAME:
                 segment = self._next()
-            self._room -= length + _FRAME
-            before = self._open.get(id)
-            if before is not None:
-                before[0][0].pending -= 1
-                self._promised -= before[1]
+            self._room -= need
+            if id in self._open:
+                before, promised = self._open[id]
+                before[0].pending -= 1
+                self._room += promised
             self._open[id] = (segment.put(data, length), promise)
-            self._promised += promise
 
     def closed(self, id: str, payload: bytes, content: bytes = b"") -> tuple[Position, bool]:
         """Enter an ending. Its room was reserved when it was opened.
@@ -167,15 +168,13 @@ class Journal:
             StoreError: it is longer than twice its beginning, or was never opened, and the disk is full.
         """
         name = id.encode()
-        data = b"%b%c%b%b" % (CLOSED, len(name), name, payload)
+        data = CLOSED + _BYTE[len(name)] + name + payload
         length = len(data)
         with self._lock:
-            before = self._open.pop(id, None)
-            promise = 0
+            before, promise = self._open.pop(id, _NOTHING)
             if before is not None:
-                before[0][0].pending -= 1
-                promise = before[1]
-                self._promised -= promise
+                before[0].pending -= 1
+                self._room += promise
             if content:
                 with suppress(StoreError):
                     return self._placed(data + content), True
@@ -184,9 +183,9 @@ class Journal:
                     return self._placed(data), not content
                 except StoreError:
                     if before is not None:  # it stays open: better interrupted than lost
-                        self._open[id] = before
-                        before[0][0].pending += 1
-                        self._promised += promise
+                        self._open[id] = before, promise
+                        before[0].pending += 1
+                        self._room -= promise
                     raise
             segment = self._current
             if segment.size - segment.end < length + _FRAME:
@@ -273,7 +272,7 @@ class Journal:
             segment = self._made(FILE.size + _FRAME + length)  # alone, so that it takes nobody's room
             self._segments.append(segment)
             return segment.put(data, length)
-        if self._room - self._promised - self._slack < length + _FRAME:
+        if self._room < length + _FRAME:
             self._grow()
         segment = self._current
         if segment.size - segment.end < length + _FRAME:
@@ -285,9 +284,9 @@ class Journal:
         """Go on in an empty file."""
         if not self._spares:
             self._grow()
-        self._room -= self._current.size - self._current.end
+        # what is lost here was set aside when the file was added
+        self._room += self._longest - (self._current.size - self._current.end)
         self._current = self._spares.pop(0)
-        self._slack -= self._longest
         self._segments.append(self._current)
         return self._current
 
@@ -296,8 +295,7 @@ class Journal:
 
     def _add(self, segment: Segment) -> None:
         self._spares.append(segment)
-        self._slack += self._longest
-        self._room += segment.size - segment.end
+        self._room += segment.size - segment.end - self._longest
 
     def _made(self, size: int) -> Segment:
         self._number += 1
@@ -317,15 +315,13 @@ class Journal:
 
     def _sync(self) -> None:
         with self._lock:
-            dirty = [segment for segment in self._segments if segment.dirty]
-            for segment in dirty:
-                segment.dirty = False
-        for segment in dirty:
+            dirty = [(segment, segment.end) for segment in self._segments if segment.synced < segment.end]
+        for segment, end in dirty:
             try:
                 _data_sync(segment.descriptor)
             except OSError as error:
-                segment.dirty = True
                 raise trouble(segment.path, error) from error
+            segment.synced = end
 
 
 def _own(folder: Path) -> int:

@@ -7,6 +7,7 @@ deleted lines summed up to, and what limits they had used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
