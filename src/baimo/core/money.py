@@ -7,9 +7,9 @@ Unknown is None, and None stays None through every sum.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from baimo.core.call import Usage
 
@@ -87,6 +87,22 @@ class Price:
     """Where the price was read (an address or 'local')."""
     as_of: str = ""
     """ISO date on which it was read."""
+
+    def scaled(self, factor: Decimal) -> Price:
+        """The same price times `factor`; what is not known stays so."""
+
+        def times(amount: Decimal | None) -> Decimal | None:
+            return None if amount is None else amount * factor
+
+        def each(names: tuple[str, ...], of: Price | Tier) -> dict[str, Any]:
+            return {name: times(getattr(of, name)) for name in names}
+
+        common = ("input_per_million", "output_per_million", "cached_per_million")
+        return replace(
+            self,
+            **each((*common, "cache_write_per_million", "per_call"), self),
+            tiers=tuple(replace(tier, **each(common, tier)) for tier in self.tiers),
+        )
 
     def rates(self, tokens_in: int) -> Rates | None:
         """The rates of a call with a prompt of `tokens_in` tokens; None when one that matters is not known."""

@@ -175,7 +175,9 @@ class Attempts:
             model = left.pop(0)
             if not self.ways.breaker(model.name).ready():
                 continue
-            terms = self.ways.terms.of(call.key, call.tenant, model, grant.choice.route)
+            terms = self.ways.terms.of(
+                call.key, call.tenant, model, grant.choice.route, batch=bool(call.batch)
+            )
             if await self.reserved(call, grant, terms):
                 grant.entry.model = model.name
                 grant.entry.route = f"fallback:{failure.kind}"

@@ -66,6 +66,8 @@ class Call:
     """Monotonic seconds when its head was complete."""
     request_id: str
     """x-request-id, given or made; safe to print."""
+    batch: str = ""
+    """Batch that it is a line of: `Record.run`; its price is the batch price. Empty = somebody waits for the answer."""
 
 
 class Choice(NamedTuple):

@@ -74,6 +74,8 @@ class Gateway:
         self.in_flight = 0
         self.stopping = False
         """New calls are refused; those in flight go on."""
+        self.waited_for: dict[str, int] = {}
+        """Calls in flight for whose answers somebody waits, by vendor."""
         self._ids = RecordIds(random.SystemRandom().getrandbits(256))
         self.adopt(parts)
 
@@ -101,6 +103,9 @@ class Gateway:
             except Exception:
                 self._refuse(call, BaimoError(FAULT, request=call.request_id))
                 raise
+            vendor = grant.choice.model.vendor
+            if not call.batch:
+                self.waited_for[vendor] = self.waited_for.get(vendor, 0) + 1
             try:
                 if grant.entry.route == "cache":
                     await self._from_cache(call, grant)
@@ -112,6 +117,9 @@ class Gateway:
             except BaseException as error:
                 self._broken(call, grant, error)
                 raise
+            finally:
+                if not call.batch:
+                    self.waited_for[vendor] -= 1
         finally:
             self.in_flight -= 1
 
@@ -128,7 +136,7 @@ class Gateway:
         peek = call.surface.peek(call.body, headers)
         conversation = self._hash(peek.opening) if peek.opening else ""
         choice, data = parts.router.choice(peek, call.surface, key, tenant, headers, conversation)
-        terms = parts.terms.of(key, tenant, choice.model, choice.route)
+        terms = parts.terms.of(key, tenant, choice.model, choice.route, batch=bool(call.batch))
         found = NOT_LOOKED_UP
         if self._cache_open or tenant.cache != "off":
             found = await self._looked_up(call, peek)
@@ -149,6 +157,7 @@ class Gateway:
             model=terms.model.name,
             tenant=tenant.id,
             key=key.public,
+            run=call.batch,
             asked=peek.model,
             route=choice.why if kept is None else "cache",
             began_ms=now_ms,

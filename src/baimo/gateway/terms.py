@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 
 from baimo.core.model import Model, Vendor
@@ -130,7 +131,7 @@ class TermsBook:
     def __init__(self, settings: Settings, names: Names) -> None:
         self._settings = settings
         self._names = names
-        self._held: dict[tuple[str, str, str], Terms] = {}
+        self._held: dict[tuple[str, str, str, bool], Terms] = {}
         self._models = {
             name: tuple(limit_of(limit) for limit in model.limits) for name, model in settings.models.items()
         }
@@ -138,9 +139,9 @@ class TermsBook:
             name: tuple(limit_of(limit) for limit in route.limits) for name, route in settings.routes.items()
         }
 
-    def of(self, key: Key, tenant: Tenant, model: Model, route: str) -> Terms:
-        """The terms of these calls."""
-        place = (key.public, model.name, route)
+    def of(self, key: Key, tenant: Tenant, model: Model, route: str, *, batch: bool = False) -> Terms:
+        """The terms of these calls, or of such calls as lines of a batch."""
+        place = (key.public, model.name, route, batch)
         terms = self._held.get(place)
         if terms is None or terms.key is not key or terms.tenant is not tenant:
             if len(self._held) >= _REMEMBERED:
@@ -153,5 +154,7 @@ class TermsBook:
                 route=(route, self._routes.get(route, none)) if route else None,
             )
             vendor = self._names.vendor(model.vendor)
+            if batch and model.batch_price is not None:
+                model = replace(model, price=model.batch_price)
             terms = self._held[place] = Terms(self._settings, key, tenant, model, vendor, limits)
         return terms

@@ -196,8 +196,10 @@ def _changed(listed: Model | None, name: str, custom: ModelSettings) -> Model:
             name: None if figure is None else Decimal(str(figure)) for name, figure in figures.items()
         }
         price = Price(currency=custom.currency, **exact, source="baimo.toml")
+    spared = Decimal(str(custom.batch_discount))
     return replace(
         base,
+        batch_price=price.scaled(1 - spared) if price is not None and spared else base.batch_price,
         upstream=custom.upstream or base.upstream,
         price=price,
         context_window=custom.context_window or base.context_window,
