@@ -7,7 +7,6 @@ deleted lines summed up to, and what limits they had used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
@@ -52,17 +51,13 @@ def _forget(connection: Connection, upto: int, before_ms: int) -> int:
     rows = connection.execute(query.where(table.c.seq <= upto).order_by(table.c.seq)).all()
     if not rows:
         return 0
+    upto, chain = max((int(row.seq), bytes(row.chain)) for row in rows)
     lines = [tuple(row[2:]) for row in rows]
     tally = Tally()
     tally.add(lines)
     tally.write(connection, "totals_pruned")
     _carry(connection, lines)
-    checkpoint = {
-        "seq": int(rows[-1][0]),
-        "chain": bytes(rows[-1][1]),
-        "at_ms": before_ms,
-        "lines": len(rows),
-    }
+    checkpoint = {"seq": upto, "chain": chain, "at_ms": before_ms, "lines": len(rows)}
     connection.execute(insert(tables.ledger_checkpoints).values(checkpoint))
     kept = [line[PLACE["id"]] for line in lines if line[PLACE["content_hash"]]]
     for start in range(0, len(kept), 500):
