@@ -24,6 +24,7 @@ ERRORS = {
 
 
 FAMILIES = {
+    "admin.field_*": ("server/admin",),
     "cli.*": ("cli",),
     "cli.severity_*": ("evals/tasks/check.py",),
     "cli.column_*": ("cli", "store/ledger.py"),
@@ -36,6 +37,10 @@ FAMILIES = {
     "options.keys_*": ("workspace/account_options.py",),
     "options.tenants_*": ("workspace/account_options.py",),
     "options.serve_*": ("server/options.py",),
+    "ledger.over_*": ("store",),
+    "ledger.whose_*": ("store",),
+    "ledger.window_*": ("store",),
+    "ledger.wrong_*": ("store",),
     "report.*": ("evals/report",),
     "report.flag_*": ("evals",),
     "report.mark_*": ("evals",),

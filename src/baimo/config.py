@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -31,7 +31,9 @@ from baimo.settings import (
     ServeSettings,
     Settings,
     WorkspaceSettings,
+    dotted,
     is_reference,
+    without_password,
 )
 from baimo.text import text
 
@@ -52,6 +54,20 @@ def settings(
         ConfigError: a file that is no TOML, an unknown key or a wrong type; names file and line, or the variable.
     """
     return _Reading(folder, environment, flags or {}).settings()
+
+
+class Origin(NamedTuple):
+    """Where a setting comes from."""
+
+    source: str
+    """The variable that set it, or file and line."""
+    written: str | None
+    """As it stands in the file, where that names variables as `${NAME}`; None = as it is."""
+
+
+def origins(folder: Path, *, environment: Mapping[str, str] = os.environ) -> dict[str, Origin]:
+    """Dotted name → origin, of every setting that is not a default; arguments and errors as for `settings`."""
+    return _Reading(folder, environment, {}).found()
 
 
 def config_file(folder: Path, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -200,6 +216,21 @@ class _Reading:
                 place = ("providers", name, "key")
                 raise ConfigError("config.bare_key_at", key=".".join(place), where=self._where(place))
         return msgspec.structs.replace(self._section(rest, Settings, ()), **made)
+
+    def found(self) -> dict[str, Origin]:
+        """Every value that was set, and where."""
+        made = {dotted(place): Origin(origin, None) for place, origin in self.origins.items()}
+
+        def walk(value: Any, place: tuple[str, ...]) -> None:
+            if isinstance(value, dict):
+                for name, one in cast("dict[str, Any]", value).items():
+                    walk(one, (*place, name))
+            elif place not in self.origins:
+                refers = isinstance(value, str) and "${" in value and "headers" not in place
+                made[dotted(place)] = Origin(self._where(place), without_password(value) if refers else None)
+
+        walk(tomllib.loads(self.source), ())
+        return made
 
     def _interpolated(self, value: Any, place: tuple[str, ...], environment: Mapping[str, str]) -> Any:
         """`value` with `${NAME}` replaced by the environment's; `$${` stands for `${` itself."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
+_SECRET_NAME = re.compile(r"(?i)(key|token|secret|password)s?$")
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -297,14 +299,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def snapshot(self) -> Snapshot:
         """Canonical bytes of these settings and their SHA-256, without passwords and values of headers."""
         shown = msgspec.to_builtins(self)
-        shown["workspace"]["database"] = _without_password(self.workspace.database)
-        shown["serve"]["proxy"] = _without_password(self.serve.proxy)
+        shown["workspace"]["database"] = without_password(self.workspace.database)
+        shown["serve"]["proxy"] = without_password(self.serve.proxy)
         for provider in shown["providers"].values():
-            provider["base_url"] = _without_password(provider["base_url"])
+            provider["base_url"] = without_password(provider["base_url"])
             headers = provider["headers"].items()
             provider["headers"] = {name: value if is_reference(value) else "…" for name, value in headers}
         data = json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()
         return Snapshot(data=data, hash=hashlib.sha256(data).hexdigest())
+
+    def shown(self) -> list[tuple[str, Any]]:
+        """Every setting by its dotted name, without anything that is or looks like a secret."""
+        found: list[tuple[str, Any]] = []
+
+        def walk(value: Any, place: tuple[str, ...]) -> None:
+            if isinstance(value, dict) and value:
+                for name, one in cast("dict[str, Any]", value).items():
+                    walk(one, (*place, name))
+            else:
+                secret = (
+                    "options" in place
+                    and _SECRET_NAME.search(place[-1])
+                    and not is_reference(str(cast("Any", value)))
+                )
+                found.append((dotted(place), "…" if secret else cast("Any", value)))
+
+        walk(json.loads(self.snapshot().data), ())
+        return found
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,10 +337,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of `data`."""
 
 
+def dotted(place: Sequence[str]) -> str:
+    """A setting's name as baimo.toml has it: `models."openai/gpt-5".currency`."""
+    return ".".join(step if re.fullmatch(r"[\w-]+", step, re.ASCII) else json.dumps(step) for step in place)
+
+
 def is_reference(value: str) -> bool:
     """Whether a value says where a secret is, and is not one itself."""
     return value.startswith(("env:", "file:"))
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """An address without user, password, or `password=` in its query."""
     return re.sub(r"(?<=password=)[^&]*", "", re.sub(r"://[^/]*@", "://", url))

@@ -128,6 +128,8 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         outside.secret,
         _semantic(settings, outside),
         now,
+        breakers,
+        usable,
     )
 
 

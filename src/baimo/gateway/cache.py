@@ -132,6 +132,11 @@ class Cache:
             except StoreError:
                 return  # it is answered from memory for now
 
+    def clear(self, tenant: str | None = None) -> None:
+        """Forget what is in memory of one tenant, or of all."""
+        for place in [place for place in self._near if tenant is None or place[0] == tenant]:
+            self._near_bytes -= len(self._near.pop(place).body)
+
     def _hold(self, place: tuple[str, str], kept: Kept) -> None:
         old = self._near.pop(place, None)
         self._near_bytes += len(kept.body) - (0 if old is None else len(old.body))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from baimo.errors import (
 from baimo.gateway.answers import Flow, Headers, Whole
 from baimo.gateway.attempts import Attempts
 from baimo.gateway.bound import NOTHING, Bound
+from baimo.gateway.breaker import Breaker
 from baimo.gateway.cache import NOT_LOOKED_UP, Cache, Kept, LookedUp
 from baimo.gateway.call import Call, Choice, Grant
 from baimo.gateway.failures import AttemptFailed
@@ -65,6 +67,10 @@ class Parts(NamedTuple):
     semantic: Semantic | None = None
     """None = only the same question is answered from the cache."""
     now: Callable[[], float] = time.monotonic
+    breakers: Mapping[str, Breaker] = MappingProxyType({})
+    """By model's name, of those that were called."""
+    usable: Callable[[str], bool] = lambda vendor: True
+    """Whether a vendor can be called: address and key are known."""
 
 
 class Gateway:

@@ -22,6 +22,7 @@ import baimo
 from baimo.config import settings
 from baimo.errors import BaimoError, NotFound, NotSupported
 from baimo.server import engine, responses_routes
+from baimo.server.admin.routes import admin_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
 from baimo.server.surfaces.models import model_row, models_body, route_row
@@ -72,6 +73,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),
         *responses_routes.routes(),
+        *admin_routes(),
     ]
 
 

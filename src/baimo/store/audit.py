@@ -58,13 +58,19 @@ def enter(
 
 
 def acts(
-    database: Database, *, subject: str | None = None, before: str | None = None, limit: int = 100
+    database: Database,
+    *,
+    subject: str | None = None,
+    concerning: str | None = None,
+    before: str | None = None,
+    limit: int = 100,
 ) -> list[Act]:
     """What was done, newest first.
 
     Args:
         database: where it is kept.
         subject: only acts on this.
+        concerning: only acts by this tenant, on it, or on one of its keys.
         before: id of the last act seen.
         limit: most of them.
     """
@@ -72,6 +78,10 @@ def acts(
     query = select(table).order_by(table.c.id.desc()).limit(limit)
     if subject is not None:
         query = query.where(table.c.subject == subject)
+    if concerning is not None:
+        theirs = select(tables.keys.c.public).where(tables.keys.c.tenant == concerning)
+        on_it = (table.c.subject == concerning) | table.c.subject.in_(theirs)
+        query = query.where((table.c.tenant == concerning) | on_it)
     if before is not None:
         query = query.where(table.c.id < before)
     with database.reading() as connection:

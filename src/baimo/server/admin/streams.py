@@ -1,0 +1,122 @@
+"""An answer that a thread writes while a client reads it: exports, and work that tells how far it is.
+
+Prevents two failures: a ledger of millions of lines that is put together in memory, and a thread that goes on for a
+client that has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+PIECE_BYTES = 64 * 1024
+WAITING = 4
+"""Pieces that wait for the client before the thread has to."""
+Work = Callable[["Pieces"], None]
+"""Writes the answer piece by piece; runs in a thread."""
+
+
+class Stopped(Exception):
+    """The client has left: nobody wants the rest."""
+
+
+class Pieces:
+    """Text on its way from a thread to a client. `write` is for the thread, the rest for the event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(WAITING)
+        self._stopped = threading.Event()
+        self._held: list[str] = []
+        self._size = 0
+
+    def write(self, text: str, /) -> int:
+        """
+        Raises:
+            Stopped: the client has left.
+        """
+        self._held.append(text)
+        self._size += len(text)
+        if self._size >= PIECE_BYTES:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Let the client have what was written.
+
+        Raises:
+            Stopped: the client has left.
+        """
+        if self._stopped.is_set():
+            raise Stopped
+        if self._held:
+            piece = "".join(self._held).encode()
+            self._held, self._size = [], 0
+            self._put(piece)
+
+    def run(self, work: Work) -> None:
+        """Do the work; in a thread."""
+        try:
+            work(self)
+            self.flush()
+            self._put(None)
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._put(error)
+
+    async def next(self) -> bytes | None:
+        """The next piece; None = that was all.
+
+        Raises:
+            Exception: what the work raised.
+        """
+        piece = await self._queue.get()
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+    def stop(self) -> None:
+        """Nobody reads any more: the thread ends at its next piece."""
+        self._stopped.set()
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+    def _put(self, piece: bytes | BaseException | None) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(self._queue.put(piece), self._loop).result()
+        except (RuntimeError, asyncio.CancelledError):  # the loop has ended, or is ending
+            raise Stopped from None
+
+
+class Streamed(Response):
+    """Sends the pieces as they come. An answer that fails half-way breaks off and never looks complete."""
+
+    def __init__(
+        self, first: bytes | None, pieces: Pieces, headers: Mapping[str, str], ended: Callable[[], None]
+    ) -> None:
+        super().__init__(None, 200, dict(headers))
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+        self._first = first
+        self._pieces = pieces
+        self._over = ended
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            piece = self._first
+            while piece is not None:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                piece = await self._pieces.next()
+            await send({"type": "http.response.body", "body": b""})
+        except OSError:
+            pass  # the client has left
+        finally:
+            self._pieces.stop()
+            self._over()

@@ -1,0 +1,13 @@
+"""Every operation of the admin API. What is not in this table is not served and not described."""
+
+from __future__ import annotations
+
+from baimo.server.admin.accounts import KEYS, TENANTS
+from baimo.server.admin.describing import DESCRIBING
+from baimo.server.admin.ledger import LEDGER
+from baimo.server.admin.offer import OFFER
+from baimo.server.admin.operation import Operation
+from baimo.server.admin.standing import STANDING
+from baimo.server.admin.state import STATE
+
+OPERATIONS: tuple[Operation, ...] = (*STANDING, *TENANTS, *KEYS, *LEDGER, *OFFER, *STATE, *DESCRIBING)
