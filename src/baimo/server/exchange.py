@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from baimo.providers.wire.parked import Driver, start
 from baimo.server.head import BODILESS, STATUS, lines, refusal
@@ -49,13 +49,25 @@ class Line(Protocol):
     def flush_soon(self, exchange: Exchange) -> None: ...
 
 
+class Hot(NamedTuple):
+    """What the head of a hot request says."""
+
+    handler: Callable[[Exchange], Coroutine[Any, Any, None]]
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    keep_alive: bool
+    chunked: bool
+    """Whether the client understands chunks (HTTP/1.1)."""
+
+
 class Exchange:
     """A request whose body is complete, and the `Reply` to it (see `gateway/call.py`)."""
 
     __slots__ = (
         "_driver",
         "_ended",
-        "_handler",
         "_lane",
         "_out",
         "_out_bytes",
@@ -63,56 +75,45 @@ class Exchange:
         "_size",
         "began",
         "body",
-        "chunked",
         "gone",
         "headers",
+        "hot",
         "keep_alive",
-        "method",
-        "path",
         "peer",
-        "query",
         "request_id",
         "started",
     )
 
     def __init__(
-        self,
-        lane: Line,
-        handler: Callable[[Exchange], Coroutine[Any, Any, None]],
-        method: bytes,
-        path: bytes,
-        query: bytes,
-        headers: Mapping[bytes, bytes],
-        peer: str,
-        request_id: str,
-        began: float,
-        keep_alive: bool,
-        chunked: bool,
+        self, lane: Line, hot: Hot, peer: str, request_id: str, began: float, body: bytes | None = None
     ) -> None:
         self._lane = lane
-        self._handler = handler
         self._driver: Driver | None = None
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._ended = False
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = headers
-        """Lower-case names; values of a repeated one joined by a comma."""
-        self.body = b""
+        self._out: list[bytes] | None = None
+        self._pieces: list[bytes] | None = None
+        self._ended = self.gone = self.started = False
+        self.hot = hot
+        self.headers = hot.headers
+        """Lower-case names; values of a repeated one joined by a comma. Not to be changed: calls share it."""
+        self.body = body or b""
         self.peer = peer
         """The client's address; empty = a Unix socket."""
         self.request_id = request_id
         self.began = began
         """Monotonic seconds when the head was complete."""
-        self.keep_alive = keep_alive
-        self.chunked = chunked
-        """Whether the client understands chunks (HTTP/1.1)."""
-        self.gone = False
-        self.started = False
+        self.keep_alive = hot.keep_alive
+
+    @property
+    def method(self) -> bytes:
+        return self.hot.method
+
+    @property
+    def path(self) -> bytes:
+        return self.hot.path
+
+    @property
+    def query(self) -> bytes:
+        return self.hot.query
 
     @property
     def reply(self) -> Exchange:
@@ -137,9 +138,9 @@ class Exchange:
         """The head of a stream."""
         if self.gone or self.started:
             return
-        if not self.chunked:  # HTTP/1.0: the end of the connection is the end of the body
+        if not self.hot.chunked:  # HTTP/1.0: the end of the connection is the end of the body
             self.keep_alive = False
-        framing = b"transfer-encoding: chunked\r\n\r\n" if self.chunked else b"\r\n"
+        framing = b"transfer-encoding: chunked\r\n\r\n" if self.hot.chunked else b"\r\n"
         head = self._head(status, headers)
         self.started = True
         self._put(head + framing)
@@ -148,14 +149,14 @@ class Exchange:
         """A piece of a stream; nothing for an empty one, which would end it."""
         if self.gone or self._ended or not piece:
             return
-        self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
+        self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if self.hot.chunked else piece)
 
     def end(self) -> None:
         """The stream is complete."""
         if self.gone or self._ended or not self.started:
             return
-        if self.chunked:
-            self._out.append(b"0\r\n\r\n")
+        if self.hot.chunked:
+            self._put(b"0\r\n\r\n")
         self.flush()
         self._end()
 
@@ -174,34 +175,36 @@ class Exchange:
 
     def take(self, piece: bytes) -> bool:
         """Bytes of the request's body; False = it is too long."""
+        if self._pieces is None:
+            self._pieces = []
+            self._size = 0
         self._pieces.append(piece)
         self._size += len(piece)
         return self._size <= self._lane.body_limit
 
     def body_ended(self) -> None:
         pieces = self._pieces
-        self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._pieces = []
+        if pieces is not None:
+            self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._pieces = None
 
     def begin(self) -> None:
         """Run the handler."""
-        driver = self._driver = start(self._handler(self), self._handled, self._lane.loop)
+        driver = self._driver = start(self.hot.handler(self), self._handled, self._lane.loop)
         if not driver.done():
             self._lane.tasks.add(driver)
 
     def lost(self) -> None:
         """The client has gone: nobody waits for the model any more."""
         self.gone = True
-        self._out.clear()
+        self._out = None
         if self._driver is not None:
             self._driver.cancel()
 
     def flush(self) -> None:
-        out = self._out
+        out, self._out = self._out, None
         if out and not self.gone:
             self._lane.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
-        self._out_bytes = 0
 
     def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         lane = self._lane
@@ -217,10 +220,11 @@ class Exchange:
         )
 
     def _put(self, framed: bytes) -> None:
-        out = self._out
-        if not out:
+        if self._out is None:
+            self._out = []
+            self._out_bytes = 0
             self._lane.flush_soon(self)
-        out.append(framed)
+        self._out.append(framed)
         self._out_bytes += len(framed)
         if self._out_bytes > FLUSH_ABOVE:
             self.flush()

@@ -20,8 +20,9 @@ import httptools
 from baimo.providers.wire.outbox import outbox
 from baimo.providers.wire.parked import Parked
 from baimo.server.cold import Asked, Cold
-from baimo.server.exchange import Exchange
+from baimo.server.exchange import Exchange, Hot
 from baimo.server.head import Refused, joined, refusal, unacceptable
+from baimo.server.known import Known
 from baimo.server.lanes import Handler, Lanes
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Lane(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_incoming",
+        "_known",
         "_lanes",
         "_outbox",
         "_parser",
@@ -97,7 +99,8 @@ class Lane(asyncio.Protocol):
         self.tasks: set[Any] = server_state.tasks
         self.draining = False
         self._parser: Any = None
-        self._peer: str | None = None
+        self._known: Known | None = None
+        self._peer: str = ""
         self._trusts = self._secure = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -260,6 +263,18 @@ class Lane(asyncio.Protocol):
         before = self._reading
         if before == DEAF:
             return
+        idle = before == RESTING and self._current is None and not self._queue
+        known = self._known
+        if known is not None and idle and data.startswith(known.before):
+            body = known.body(data, self._lanes.limits.body_bytes)
+            if body is not None:
+                self._due = NEVER
+                request_id = self._lanes.request_id(None)
+                self._current = exchange = Exchange(
+                    self, known.hot, self._peer, request_id, monotonic(), body
+                )
+                exchange.begin()
+                return
         parser = self._parser
         if parser is None:
             parser = self._first()
@@ -272,6 +287,8 @@ class Lane(asyncio.Protocol):
         reading, limits = self._reading, self._lanes.limits
         if reading == RESTING:
             self._due = NEVER
+            if idle and len(self._queue) == 1 and isinstance(read := self._queue[0], Exchange):
+                self._known = self._lanes.heads.learned(data, read.hot)
         elif reading == HEAD:
             if before != HEAD:
                 self._due = self._lanes.now + self._lanes.tick_s + limits.header_s
@@ -318,21 +335,20 @@ class Lane(asyncio.Protocol):
             return
         expects = b"expect" in fields
         path, _, query = target.partition(b"?")
-        peer = self._client(fields) if self._trusts else self._peer or ""
+        peer = self._client(fields) if self._trusts else self._peer
         request_id = lanes.request_id(fields.get(b"x-request-id"))
         handler = lanes.hot.get(method, _NONE).get(path)
         if handler is None:
-            request = Asked(
+            asked = Asked(
                 method, target, headers, peer, request_id, keep_alive, modern, expects, self._secure
             )
-            self._incoming = Cold(self, request, self._config, self._state)
+            self._incoming = Cold(self, asked, self._config, self._state)
             self._queue.append(self._incoming)
             return
         if expects and self._current is None:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._incoming = Exchange(
-            self, handler, method, path, query, fields, peer, request_id, monotonic(), keep_alive, modern
-        )
+        hot = Hot(handler, method, path, query, fields, keep_alive, modern)
+        self._incoming = Exchange(self, hot, peer, request_id, monotonic())
 
     def on_body(self, piece: bytes) -> None:
         incoming = self._incoming
@@ -401,12 +417,12 @@ class Lane(asyncio.Protocol):
         """The parser is made with the first byte: ten thousand silent connections need none."""
         self._parser = httptools.HttpRequestParser(self)
         name: Any = self._transport.get_extra_info("peername")
-        self._peer = name[0] if isinstance(name, tuple) else ""
+        self._peer = cast(str, name[0]) if isinstance(name, tuple) else ""
         self._secure = self._transport.get_extra_info("sslcontext") is not None
-        self._trusts = self._lanes.trusted(cast(str, self._peer))
+        self._trusts = self._lanes.trusted(self._peer)
         return self._parser
 
     def _client(self, fields: Mapping[bytes, bytes]) -> str:
-        peer = self._peer or ""
+        peer = self._peer
         chain = fields.get(b"x-forwarded-for")
         return peer if chain is None else self._lanes.forwarded(peer, chain)

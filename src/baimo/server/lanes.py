@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from baimo.errors import ConfigError
 from baimo.server.exchange import Exchange
+from baimo.server.known import Heads
 from baimo.settings import ServeSettings
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
@@ -73,6 +74,7 @@ class Lanes:
         for (method, path), handler in routes.items():
             self.hot.setdefault(method, {})[path] = handler
         self.limits = Limits.of(settings)
+        self.heads = Heads()
         self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
         self.tick_s = min(self.tick_s, self.limits.write_s / 4)
         self.now = 0.0

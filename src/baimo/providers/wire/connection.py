@@ -28,6 +28,9 @@ NEVER = float("inf")
 class Home(Protocol):
     """Where connections go when an answer has ended."""
 
+    now: float
+    """The event loop's clock, as exact as time-outs need it."""
+
     def made(self, connection: Connection) -> None:
         """It is open. Called once."""
         ...
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._head_only = head_only
         self._head_bytes = self._total = 0
         self._deadline = deadline
-        self._due = self._loop.time() + self.origin.stages.first_byte_s
+        self._due = self._home.now + self.origin.stages.first_byte_s
         if len(body) < JOIN_BELOW:
             self._outbox.write(self._transport, head + body)
         else:
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         if not self._gone:
-            self._due = self._loop.time() + self.origin.stages.silence_s
+            self._due = self._home.now + self.origin.stages.silence_s
             self._transport.resume_reading()
 
     def drop(self) -> None:
@@ -169,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.idle_since = self._loop.time()
+        self.idle_since = self._home.now
         self._home.made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -192,14 +195,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._writing = True
         self._unwritten = self._transport.get_write_buffer_size()
-        self._due = self._loop.time() + self.origin.stages.write_s
+        self._due = self._home.now + self.origin.stages.write_s
 
     def resume_writing(self) -> None:
         self._writing = False
         answer = self._answer
         if answer is not None:
             stages = self.origin.stages
-            self._due = self._loop.time() + (stages.silence_s if answer.status else stages.first_byte_s)
+            self._due = self._home.now + (stages.silence_s if answer.status else stages.first_byte_s)
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
@@ -240,7 +243,7 @@ class Connection(asyncio.Protocol):
             answer.wake()
         elif answer.status:
             if not self._writing:
-                self._due = self._loop.time() + self.origin.stages.silence_s
+                self._due = self._home.now + self.origin.stages.silence_s
             answer.wake()
         elif self._head_bytes > LARGEST_HEAD:
             self._fail(BadReply("wire.long_head", host=self.host, limit=LARGEST_HEAD))
@@ -310,7 +313,7 @@ class Connection(asyncio.Protocol):
         hint = answer.headers.get(b"keep-alive")
         if hint is not None:
             self._keep_s = _kept(hint, self.origin.idle_s)
-        self.idle_since = self._loop.time()
+        self.idle_since = self._home.now
         self._home.back(self)
 
     def _until_close(self) -> bool:

@@ -32,7 +32,18 @@ class _Waiter(NamedTuple):
 class _Pool:
     """The connections to one origin."""
 
-    __slots__ = ("_context", "_dials", "_lines", "_loop", "_pools", "idle", "open", "origin", "waiting")
+    __slots__ = (
+        "_context",
+        "_dials",
+        "_lines",
+        "_loop",
+        "_pools",
+        "idle",
+        "now",
+        "open",
+        "origin",
+        "waiting",
+    )
 
     def __init__(self, origin: Origin, pools: Pools, context: ssl.SSLContext | None) -> None:
         self.origin = origin
@@ -40,6 +51,7 @@ class _Pool:
         self.idle: list[Connection] = []
         self.waiting: deque[_Waiter] = deque()
         self._pools = pools
+        self.now = asyncio.get_running_loop().time()
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._dials: set[asyncio.Task[None]] = set()
@@ -60,7 +72,7 @@ class _Pool:
             connection = idle.pop()
             if not connection.usable:
                 continue
-            if self._loop.time() - connection.idle_since > LOOK_AFTER_S and connection.stale():
+            if self.now - connection.idle_since > LOOK_AFTER_S and connection.stale():
                 connection.drop()
                 continue
             return connection
@@ -99,6 +111,7 @@ class _Pool:
 
     def check(self, now: float) -> bool:
         """Refuse those that waited too long; True while the pool is of use."""
+        self.now = now
         for waiter in [waiter for waiter in self.waiting if now > waiter.deadline]:
             self.waiting.remove(waiter)
             late = Unreachable(
