@@ -209,7 +209,7 @@ class Gateway:
         parts, wait_s = self._parts, self._parts.settings.serve.limit_wait_s
         models = (choice.model, *choice.fallbacks)
         for place, model in enumerate(models):
-            terms = parts.terms.of(call.key, call.tenant, model, choice.route)
+            terms = parts.terms.of(call.key, call.tenant, model, choice.route, batch=bool(call.batch))
             bound = terms.bound(peek, call.surface.name)
             reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
             last = place == len(models) - 1

@@ -24,7 +24,9 @@ async def hedged(attempts: Attempts, call: Call, grant: Grant) -> Whole | Flow:
         AttemptFailed: neither gave one; it is the first model's failure.
     """
     model = grant.choice.fallbacks[0]
-    terms = attempts.ways.terms.of(call.key, call.tenant, model, grant.choice.route)
+    terms = attempts.ways.terms.of(
+        call.key, call.tenant, model, grant.choice.route, batch=bool(call.batch)
+    )
     first = asyncio.ensure_future(attempts.attempt(call, grant))
     try:
         await asyncio.wait({first}, timeout=(grant.choice.hedge_after_ms or 0) / 1000)
