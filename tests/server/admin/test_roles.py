@@ -1,0 +1,151 @@
+"""Every operation with every role, of the workspace's own keys and of a tenant's: who may is written down here."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from baimo.core.tenant import ROLES, Role
+from baimo.server.admin.table import OPERATIONS
+from baimo.workspace.ledger_options import LedgerOptions
+from tests.server.served import Said, Served
+
+LEAST: dict[str, tuple[Role, bool]] = {
+    "me": ("app", False),
+    "openapi": ("app", False),
+    "docs": ("app", False),
+    "limits_list": ("viewer", False),
+    "tenants_list": ("viewer", False),
+    "tenants_get": ("viewer", False),
+    "tenants_create": ("admin", True),
+    "tenants_change": ("admin", False),
+    "tenants_disable": ("admin", True),
+    "tenants_enable": ("admin", True),
+    "tenants_forget": ("admin", False),
+    "keys_list": ("viewer", False),
+    "keys_get": ("viewer", False),
+    "keys_create": ("admin", False),
+    "keys_change": ("admin", False),
+    "keys_revoke": ("admin", False),
+    "keys_rotate": ("admin", False),
+    "ledger_records": ("viewer", False),
+    "ledger_record": ("viewer", False),
+    "ledger_content": ("reviewer", False),
+    "ledger_sums": ("viewer", False),
+    "ledger_export": ("viewer", False),
+    "ledger_verify": ("admin", True),
+    "models_list": ("viewer", False),
+    "models_get": ("viewer", False),
+    "routes_list": ("viewer", False),
+    "providers_list": ("engineer", True),
+    "health": ("viewer", True),
+    "settings_list": ("engineer", True),
+    "settings_reload": ("admin", True),
+    "cache_clear": ("admin", False),
+    "audit_list": ("admin", False),
+}
+"""Operation → the least role, and whether only keys of the workspace itself may. A new operation must be entered."""
+
+CELLS = [(name, role, ours) for name in LEAST for role in ROLES for ours in (True, False)]
+
+
+def test_every_operation_is_in_the_table() -> None:
+    assert {operation.id for operation in OPERATIONS} == LEAST.keys()
+    assert set(get_args(Role)) == set(ROLES)
+
+
+@pytest.fixture(scope="module")
+def callers(house: Served) -> dict[tuple[Role, bool], str]:
+    house.tenant("red", keep_contents=True)
+    return {
+        (role, ours): house.key(role=role, tenant="" if ours else "red")
+        for role in ROLES
+        for ours in (True, False)
+    }
+
+
+class Objects:
+    """What operations are tried on: things of the tenant red, new ones where the operation uses them up."""
+
+    def __init__(self, house: Served) -> None:
+        self._house = house
+        self._writer = house.key(tenant="red")
+        self._calls = self._count = 0
+        self.record = self._recorded()
+
+    def _recorded(self) -> str:
+        """A Record with its content, which a test before this one may have had deleted."""
+        assert self._house.chat(self._writer).status == 200
+        self._calls += 1
+        self._house.recorded(self._calls)
+        return self._house.workspace.bookkeeping.page(LedgerOptions(), limit=1)[0].record.id
+
+    def asked(self, name: str) -> tuple[str, dict[str, Any] | None]:
+        """The path's values filled in, and the body."""
+        operation = next(one for one in OPERATIONS if one.id == name)
+        self._count += 1
+        if name == "ledger_content":
+            self.record = self._recorded()
+        key = self._house.key(tenant="red")[3:15] if "{key}" in operation.path else ""
+        values = {"id": "red", "key": key, "record": self.record, "model:path": "acme/small"}
+        path = operation.path
+        for field, value in values.items():
+            path = path.replace(f"{{{field}}}", value)
+        bodies: dict[str, dict[str, Any]] = {
+            "tenants_create": {"id": f"new-{self._count}"},
+            "tenants_change": {"title": "Red"},
+            "keys_create": {"label": "one more"},
+            "keys_change": {"label": "renamed"},
+        }
+        return path, bodies.get(name, {}) if operation.method in ("POST", "PATCH") else None
+
+
+@pytest.fixture(scope="module")
+def objects(house: Served, callers: dict[tuple[Role, bool], str]) -> Objects:
+    return Objects(house)
+
+
+def ask(house: Served, objects: Objects, name: str, key: str) -> Said:
+    operation = next(one for one in OPERATIONS if one.id == name)
+    path, body = objects.asked(name)
+    said = house.call(operation.method, path, key, body)
+    if name == "tenants_disable" and said.status == 200:
+        house.workspace.accounts.change_tenant("red", {"disabled": False})
+        house.settled()
+    return said
+
+
+@pytest.mark.parametrize(("name", "role", "ours"), CELLS, ids=lambda value: str(value))
+def test_an_operation_is_open_to_its_roles_and_to_no_others(
+    house: Served,
+    callers: dict[tuple[Role, bool], str],
+    objects: Objects,
+    name: str,
+    role: Role,
+    ours: bool,
+) -> None:
+    least, owners = LEAST[name]
+    said = ask(house, objects, name, callers[role, ours])
+    if ROLES.index(role) < ROLES.index(least):
+        assert (said.status, said.data["error"]["code"]) == (403, "serve.role")
+    elif owners and not ours:
+        assert (said.status, said.data["error"]["code"]) == (403, "admin.owners_only")
+    else:
+        operation = next(one for one in OPERATIONS if one.id == name)
+        assert said.status == operation.status, said.body
+        assert said.headers["content-type"].partition(";")[0] in operation.media or name == "openapi"
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_key_is_told_exactly_what_it_may(
+    house: Served, callers: dict[tuple[Role, bool], str], role: Role, ours: bool
+) -> None:
+    said = house.call("GET", "/api/me", callers[role, ours]).data
+    expected = {
+        name
+        for name, (least, owners) in LEAST.items()
+        if ROLES.index(role) >= ROLES.index(least) and (ours or not owners)
+    }
+    assert set(said["may"]) == expected
