@@ -1,0 +1,179 @@
+"""A tenant's administrator meets nothing of another tenant: not in a list, not by name, not in an error."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import pytest
+
+from baimo.server.admin.operation import Operation
+from baimo.server.admin.table import OPERATIONS
+from baimo.workspace.ledger_options import LedgerOptions
+from tests.server.served import Said, Served
+
+BY_ID = {operation.id: operation for operation in OPERATIONS}
+NAMING = {
+    *("tenants_get", "tenants_change", "tenants_forget"),
+    *("keys_get", "keys_change", "keys_revoke", "keys_rotate"),
+    *("ledger_record", "ledger_content"),
+}
+"""They name an object in their path: another tenant's is not there."""
+FILTERED = {
+    "keys_list": "tenant",
+    "ledger_records": "tenant",
+    "ledger_sums": "tenant",
+    "ledger_export": "tenant",
+    "limits_list": "tenant",
+    "cache_clear": "tenant",
+}
+"""They take a tenant: another one is not there. Without it they are about one's own."""
+OWN = {"me", "tenants_list", "audit_list"}
+"""They are about one's own without asking."""
+PLACED = {"keys_create"}
+"""They put something into a tenant that is named in the body."""
+SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs"}
+"""The same for everybody; nothing of it belongs to a tenant."""
+MARK = "cobalt"
+
+
+class Camp(NamedTuple):
+    """Two tenants, one of which asks."""
+
+    asker: str
+    """Credential of an administrator of red."""
+    mine: str
+    """Public part of a key of red."""
+    theirs: str
+    """Public part of a key of cobalt."""
+    record: str
+    """Record of cobalt."""
+
+
+@pytest.fixture(scope="module")
+def camp(house: Served) -> Camp:
+    house.tenant("red")
+    house.tenant(MARK, title=f"{MARK} title", keep_contents=True)
+    asker = house.key(tenant="red", role="admin", label="red's")
+    theirs = house.key(tenant=MARK, label=f"{MARK} label", tags=(("team", f"{MARK}-team"),), role="admin")
+    assert house.chat(theirs, f"the {MARK} question").status == 200
+    assert house.chat(asker).status == 200
+    house.recorded(2)
+    found = house.workspace.bookkeeping.page(LedgerOptions(tenant=MARK), limit=1)
+    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id)
+
+
+def theirs(camp: Camp, operation: Operation) -> str:
+    values = {"id": MARK, "key": camp.theirs, "record": camp.record}
+    path = operation.path
+    for field, value in values.items():
+        path = path.replace(f"{{{field}}}", value)
+    return path
+
+
+def body_of(operation: Operation) -> dict[str, Any] | None:
+    return {} if operation.method in ("POST", "PATCH") else None
+
+
+def unknown(path: str, camp: Camp) -> str:
+    for value in (MARK, camp.theirs, camp.record):
+        path = path.replace(value, "0" * len(value))
+    return path
+
+
+def silent(said: Said, camp: Camp) -> None:
+    """Nothing of cobalt is in an answer."""
+    for secret in (MARK, camp.theirs, camp.record):
+        assert secret.encode() not in said.body
+
+
+def test_every_operation_is_of_one_kind() -> None:
+    kinds = [NAMING, FILTERED.keys(), OWN, PLACED, SHARED, {one.id for one in OPERATIONS if one.owners}]
+    assert sum(map(len, kinds)) == len(OPERATIONS)
+    assert set().union(*kinds) == BY_ID.keys()
+
+
+@pytest.mark.parametrize("name", sorted(NAMING))
+def test_what_is_somebody_elses_is_told_like_what_is_not_there(house: Served, camp: Camp, name: str) -> None:
+    operation = BY_ID[name]
+    path, body = theirs(camp, operation), body_of(operation)
+    before = house.workspace.accounts.everybody()
+    foreign = house.call(operation.method, path, camp.asker, body)
+    missing = house.call(operation.method, unknown(path, camp), camp.asker, body)
+    assert foreign.status == missing.status == 404
+    assert foreign.data["error"] == missing.data["error"]
+    silent(foreign, camp)
+    assert house.workspace.accounts.everybody() == before
+
+
+@pytest.mark.parametrize("name", sorted(FILTERED))
+@pytest.mark.parametrize("other", [MARK, "owner", "", "nobody"])
+def test_a_filter_does_not_open_another_tenant(house: Served, camp: Camp, name: str, other: str) -> None:
+    operation = BY_ID[name]
+    said = house.call(operation.method, f"{operation.path}?{FILTERED[name]}={other}", camp.asker)
+    assert (said.status, said.data["error"]["code"]) == (404, "admin.no_tenant")
+
+
+@pytest.mark.parametrize("name", ["ledger_records", "ledger_sums", "ledger_export"])
+def test_another_tenants_key_is_no_filter(house: Served, camp: Camp, name: str) -> None:
+    for key in (camp.theirs, f"{MARK}%20label"):
+        said = house.call("GET", f"{BY_ID[name].path}?key={key}", camp.asker)
+        assert (said.status, said.data["error"]["code"]) == (404, "admin.no_key")
+        silent(said, camp)
+
+
+@pytest.mark.parametrize("name", sorted(FILTERED.keys() | OWN))
+def test_lists_hold_ones_own_and_nothing_else(house: Served, camp: Camp, name: str) -> None:
+    operation = BY_ID[name]
+    said = house.call(operation.method, operation.path, camp.asker, body_of(operation))
+    assert said.status == operation.status
+    silent(said, camp)
+    assert b'"owner"' not in said.body or name == "audit_list"  # the owner acts on red, too
+    if name not in ("limits_list", "cache_clear", "ledger_sums"):
+        assert b"red" in said.body
+
+
+def test_a_key_cannot_be_put_into_another_tenant(house: Served, camp: Camp) -> None:
+    for tenant in (MARK, "owner", "nobody"):
+        said = house.call("POST", "/api/keys", camp.asker, {"tenant": tenant, "role": "admin"})
+        assert (said.status, said.data["error"]["code"]) == (404, "admin.no_tenant")
+    made = house.call("POST", "/api/keys", camp.asker, {"role": "admin"}).data
+    assert made["tenant"] == "red"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"limit": ["cost=1000000/month"]},
+        {"clear": ["limit"]},
+        {"data_class": "public"},
+        {"pii": "off"},
+    ],
+)
+def test_a_tenants_administrator_does_not_widen_what_the_owner_set(
+    house: Served, camp: Camp, change: dict[str, Any]
+) -> None:
+    said = house.call("PATCH", "/api/tenants/red", camp.asker, change)
+    assert (said.status, said.data["error"]["code"]) == (403, "admin.owners_field")
+    assert said.data["error"]["field"] == f"/{next(iter(change.get('clear', change)))}"
+
+
+def test_the_audit_tells_a_tenant_what_others_did_to_it(house: Served, camp: Camp) -> None:
+    house.workspace.accounts.change_key(camp.mine, {"label": "by the owner"})
+    house.workspace.accounts.change_key(camp.theirs, {"label": f"{MARK} again"})
+    said = house.call("GET", "/api/audit?limit=1000", camp.asker)
+    silent(said, camp)
+    assert ("key.change", camp.mine) in {(act["act"], act["subject"]) for act in said.data["data"]}
+
+
+def test_a_disabled_tenants_administrator_is_out(house: Served) -> None:
+    house.tenant("shut")
+    admin = house.key(tenant="shut", role="admin")
+    assert house.call("GET", "/api/me", admin).status == 200
+    owner = house.key(role="admin")
+    assert house.call("POST", "/api/tenants/shut/disable", owner, {}).status == 200
+    until = time.monotonic() + 5
+    while (said := house.call("GET", "/api/me", admin)).status == 200:
+        assert time.monotonic() < until
+    assert (said.status, said.data["error"]["code"]) == (403, "gateway.tenant_disabled")
+    assert house.call("POST", "/api/tenants/shut/enable", owner, {}).data["disabled"] is False
