@@ -78,7 +78,10 @@ def several(hint: Any) -> bool:
 def _asked(kind: type[Any], query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, value in query:
-        if several(hints(kind).get(name)):
+        hint = hints(kind).get(name)
+        if value == "null" and hint is not None and str not in (hint, *typing.get_args(hint)):
+            raise UsageError("admin.bad_text", field=f"/{name}")  # leave it out instead
+        if several(hint):
             given.setdefault(name, []).append(value)
         elif name in given:
             raise UsageError("admin.twice", field=f"/{name}")
