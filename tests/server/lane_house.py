@@ -77,7 +77,12 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def house(
-    routes: Mapping[tuple[bytes, bytes], Handler], app: Any = None, *, drain_s: int = 5, **settings: Any
+    routes: Mapping[tuple[bytes, bytes], Handler],
+    app: Any = None,
+    *,
+    drain_s: int = 5,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[House]:
     """Serves until the block ends; then drains as uvicorn does."""
     lanes = Lanes(routes, ServeSettings(**settings))
@@ -101,6 +106,7 @@ async def house(
         access_log=False,
         proxy_headers=False,
         timeout_graceful_shutdown=drain_s,
+        **(options or {}),
     )
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from baimo.server.head import BODILESS, STATUS, lines, refusal
+from baimo.server.turn import Line
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -20,29 +21,6 @@ HIGH_WATER = 64 * 1024
 Message = MutableMapping[str, Any]
 
 log = logging.getLogger("baimo.server")
-
-
-class Line(Protocol):
-    """The client's connection."""
-
-    draining: bool
-    tasks: set[Any]
-
-    @property
-    def standing(self) -> bytes: ...
-
-    @property
-    def body_limit(self) -> int: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def ended(self, keep_alive: bool) -> None: ...
-
-    def drained(self) -> Awaitable[None] | None: ...
-
-    def read(self, on: bool) -> None: ...
 
 
 class Asked(NamedTuple):

@@ -6,47 +6,16 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from baimo.providers.wire.parked import Driver, start
 from baimo.server.head import BODILESS, STATUS, lines, refusal
+from baimo.server.turn import Line
 
 FLUSH_ABOVE = 64 * 1024
 """Pieces of one pass of the event loop are sent together, up to this many bytes."""
 
 log = logging.getLogger("baimo.server")
-
-
-class Line(Protocol):
-    """The client's connection."""
-
-    draining: bool
-    """It closes after this answer."""
-    loop: asyncio.AbstractEventLoop
-    tasks: set[Any]
-    """What must end before the process does."""
-
-    @property
-    def standing(self) -> bytes: ...
-
-    @property
-    def body_limit(self) -> int: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def push(self) -> None:
-        """Everything that was written goes to the socket now: only then is it known whether the client keeps up."""
-        ...
-
-    def abort(self) -> None: ...
-
-    def ended(self, keep_alive: bool) -> None:
-        """The answer is written."""
-        ...
-
-    def drained(self) -> Awaitable[None] | None: ...
-
-    def flush_soon(self, exchange: Exchange) -> None: ...
 
 
 class Hot(NamedTuple):
@@ -223,7 +192,7 @@ class Exchange:
         if self._out is None:
             self._out = []
             self._out_bytes = 0
-            self._lane.flush_soon(self)
+            self._lane.later(self.flush)
         self._out.append(framed)
         self._out_bytes += len(framed)
         if self._out_bytes > FLUSH_ABOVE:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
@@ -24,6 +24,7 @@ from baimo.server.exchange import Exchange, Hot
 from baimo.server.head import Refused, joined, refusal, unacceptable
 from baimo.server.known import Known
 from baimo.server.lanes import Handler, Lanes
+from baimo.server.turn import Turn
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -33,21 +34,6 @@ NEVER = float("inf")
 RESTING, HEAD, BODY, DEAF = range(4)
 """What is being read: nothing, a request's head, its body; DEAF = whatever comes is thrown away."""
 _NONE: Mapping[bytes, Handler] = {}
-
-
-class Turn(Protocol):
-    """A request in the line of one connection."""
-
-    def begin(self) -> None: ...
-
-    def take(self, piece: bytes) -> bool: ...
-
-    def body_ended(self) -> None: ...
-
-    def lost(self) -> None: ...
-
-    @property
-    def started(self) -> bool: ...
 
 
 class Lane(asyncio.Protocol):
@@ -115,7 +101,7 @@ class Lane(asyncio.Protocol):
         self._behind: list[Parked[None]] | None = None
         self._stalled = (NEVER, 0)
 
-    # what a turn may do (exchange.Line, cold.Line)
+    # what a turn may do (turn.Line)
 
     @property
     def standing(self) -> bytes:
@@ -137,11 +123,10 @@ class Lane(asyncio.Protocol):
         self._current = None  # whoever breaks the connection knows; only others are told that it is lost
         self._transport.abort()
 
-    def flush_soon(self, exchange: Exchange) -> None:
-        self._outbox.later(exchange.flush)
+    def later(self, write: Callable[[], None]) -> None:
+        self._outbox.later(write)
 
     def drained(self) -> Awaitable[None] | None:
-        """None while the client keeps up."""
         if self._behind is None:
             return None
         parked: Parked[None] = Parked()
@@ -149,7 +134,6 @@ class Lane(asyncio.Protocol):
         return parked
 
     def read(self, on: bool) -> None:
-        """Back-pressure on a client that sends faster than it is listened to."""
         if on != self._unread and not self._transport.is_closing():
             self._unread = on
             if self._reading == BODY:
@@ -160,7 +144,6 @@ class Lane(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def ended(self, keep_alive: bool) -> None:
-        """The current turn's answer is written."""
         self._server_state.total_requests += 1
         unfinished = self._incoming is not None and self._incoming is self._current
         self._current = None
@@ -175,6 +158,7 @@ class Lane(asyncio.Protocol):
 
     def refuse(self, status: int, key: str, limit: float = 0) -> None:
         """Answer with an error when it is this request's turn, and end the connection."""
+        self._lanes.refused[key] += 1
         self._reading = DEAF
         self._due = NEVER
         incoming, self._incoming = self._incoming, None
@@ -205,15 +189,13 @@ class Lane(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(cast(Any, self))
         self._reading = DEAF
-        behind, self._behind = self._behind, None
         turns = [self._current, *self._queue, self._incoming]
         self._current = self._incoming = None
         self._queue.clear()
         for turn in dict.fromkeys(turn for turn in turns if turn is not None):
             if not isinstance(turn, Refused):
                 turn.lost()
-        for parked in behind or ():
-            parked.set(None)
+        self._let_write()
         self._parser = None
 
     def eof_received(self) -> None:
@@ -227,10 +209,8 @@ class Lane(asyncio.Protocol):
         )
 
     def resume_writing(self) -> None:
-        behind, self._behind = self._behind, None
         self._stalled = (NEVER, 0)
-        for parked in behind or ():
-            parked.set(None)
+        self._let_write()
 
     def shutdown(self) -> None:
         """uvicorn stops: close when nothing is under way, else after the answer."""
@@ -335,7 +315,8 @@ class Lane(asyncio.Protocol):
             return
         expects = b"expect" in fields
         path, _, query = target.partition(b"?")
-        peer = self._client(fields) if self._trusts else self._peer
+        chain = fields.get(b"x-forwarded-for") if self._trusts else None
+        peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
         handler = lanes.hot.get(method, _NONE).get(path)
         if handler is None:
@@ -407,6 +388,11 @@ class Lane(asyncio.Protocol):
         else:
             self._transport.close()
 
+    def _let_write(self) -> None:
+        behind, self._behind = self._behind, None
+        for parked in behind or ():
+            parked.set(None)
+
     def _close(self) -> None:
         self._reading = DEAF
         self._due = self.loop.time() + self._lanes.limits.write_s  # for what is still to be written
@@ -421,8 +407,3 @@ class Lane(asyncio.Protocol):
         self._secure = self._transport.get_extra_info("sslcontext") is not None
         self._trusts = self._lanes.trusted(self._peer)
         return self._parser
-
-    def _client(self, fields: Mapping[bytes, bytes]) -> str:
-        peer = self._peer
-        chain = fields.get(b"x-forwarded-for")
-        return peer if chain is None else self._lanes.forwarded(peer, chain)

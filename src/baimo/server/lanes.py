@@ -7,6 +7,7 @@ import ipaddress
 import itertools
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
 from typing import Any, NamedTuple, Protocol
@@ -81,6 +82,8 @@ class Lanes:
         """The event loop's clock at the last tick; as exact as time-outs need to be."""
         self.standing = b""
         """Date and Server lines."""
+        self.refused: Counter[str] = Counter()
+        """Requests that were turned away while they were read, by message key."""
         self._connections: set[Any] = set()
         self._trusted = [_network(entry) for entry in settings.trusted_proxies]
         self._timer: asyncio.TimerHandle | None = None
@@ -92,6 +95,11 @@ class Lanes:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"req_{self._prefix}{next(self._numbers):08x}"
+
+    @property
+    def connections(self) -> int:
+        """Client connections."""
+        return len(self._connections)
 
     def trusted(self, address: str) -> bool:
         """Whether this peer's X-Forwarded-For is believed."""
