@@ -93,6 +93,14 @@ class Keyring:
         """A tenant by its id."""
         return self._tenants.get(id)
 
+    def every_key(self) -> list[Key]:
+        """Every key, also those that are refused by now."""
+        return [key for key, _, _ in self._held.values()]
+
+    def every_tenant(self) -> list[Tenant]:
+        """Every tenant, the owner too."""
+        return list(self._tenants.values())
+
     def refresh(self) -> bool:
         """Read everything again if something changed; blocks. True = it did.
 

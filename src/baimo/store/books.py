@@ -244,6 +244,11 @@ class Books:
         """Whether Records reach the database, and if not, since when and why."""
         return self._writer.health
 
+    @property
+    def journal_bytes(self) -> int:
+        """Disk space that the journal takes."""
+        return self._journal.bytes
+
     def _wake(self) -> None:
         self._writer.wake.set()
 

@@ -12,6 +12,9 @@ from baimo.store import tables
 from baimo.store.buckets import bucket_of, window_end_ms
 from baimo.store.engine import Database
 
+_TOGETHER = 500
+"""Buckets in one question."""
+
 
 class Spent(NamedTuple):
     """One limit in its present window. Amounts as in `Limit.amount`."""
@@ -46,3 +49,15 @@ def spent(database: Database, scope: str, name: str, limits: Sequence[Limit], no
         Spent(limit, used.get(bucket, 0), held.get(bucket, 0), window_end_ms(limit.window, now_ms))
         for limit, bucket in zip(limits, buckets, strict=True)
     ]
+
+
+def used_of(database: Database, buckets: Sequence[str]) -> dict[str, int]:
+    """What ended calls have used of some buckets; those that no call has come near are left out."""
+    found: dict[str, int] = {}
+    meters = tables.meters
+    with database.reading() as connection:
+        for start in range(0, len(buckets), _TOGETHER):
+            some = buckets[start : start + _TOGETHER]
+            rows = connection.execute(select(meters.c.bucket, meters.c.used).where(meters.c.bucket.in_(some)))
+            found.update((str(row[0]), int(row[1])) for row in rows)
+    return found
