@@ -118,7 +118,8 @@ class Connection(asyncio.Protocol):
             self._outbox.write(self._transport, head + body)
         else:
             self._outbox.flush()
-            self._transport.writelines((head, body))
+            self._transport.write(head)  # writelines of Python 3.12 and 3.13 never says that it is behind
+            self._transport.write(body)
         return answer
 
     def resume(self) -> None:
