@@ -25,6 +25,15 @@ class Ending:
         self.calls.append((value, error))
 
 
+async def settled(condition: Callable[[], object]) -> None:
+    """Let the loop run until `condition` holds."""
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("it never came about")
+
+
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
     def runner(coroutine: Any) -> Any:
@@ -91,10 +100,7 @@ def test_an_ordinary_await_continues_as_a_task_and_may_park_again_afterwards(run
         lock.release()
         await asyncio.sleep(0.001)
         second.set(2)
-        for _ in range(100):
-            if ending.calls:
-                break
-            await asyncio.sleep(0.001)
+        await settled(lambda: ending.calls)
         assert ending.calls == [(3, None)]
 
     run(main())
@@ -173,7 +179,7 @@ def test_cancelled_before_the_task_takes_over_the_coroutine_still_hears_of_it(ru
 
         driver = start(call(), ending)
         driver.cancel()  # in the same pass of the loop: the Task has not had its first step
-        await asyncio.sleep(0.001)
+        await settled(lambda: ending.calls)
         assert heard == [True] and other.cancelled()
         assert isinstance(ending.calls[0][1], asyncio.CancelledError)
 
@@ -227,10 +233,7 @@ def test_asyncio_timeout_works_before_and_after_the_first_ordinary_await(run: An
             return "no timeout in the task"
 
         driver = start(call(), ending)
-        for _ in range(200):
-            if ending.calls:
-                break
-            await asyncio.sleep(0.002)
+        await settled(lambda: ending.calls)
         assert ending.calls == [("both", None)]
         assert driver.cancelling() == 0
 
@@ -250,10 +253,7 @@ def test_a_timeout_begun_as_a_driver_ends_as_a_task(run: Any) -> None:
             return "never"
 
         start(call(), ending)
-        for _ in range(200):
-            if ending.calls:
-                break
-            await asyncio.sleep(0.002)
+        await settled(lambda: ending.calls)
         assert ending.calls == [("in time", None)]
 
     run(main())
@@ -297,7 +297,7 @@ def test_context_variables_stay_with_their_call(run: Any) -> None:
         parked[0].set(None)
         parked[1].set(None)
         assert variable.get() == "outside"
-        await asyncio.sleep(0.001)
+        await settled(lambda: len(seen) == 4)
         assert sorted(seen) == ["call 0", "call 0", "call 1", "call 1"]
 
     run(main())
@@ -330,7 +330,7 @@ def test_a_failure_that_nobody_asked_about_goes_to_the_loop(run: Any) -> None:
 
         start(call())
         start(asyncio.sleep(0, "x"), broken)
-        await asyncio.sleep(0.001)
+        await settled(lambda: len(told) == 2)
         assert [type(error) for error in told] == [ValueError, RuntimeError]
 
     run(main())
