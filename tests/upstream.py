@@ -35,6 +35,10 @@ class Upstream:
     headers: list[dict[str, str]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     """How often a flaky wish was refused."""
+    holding: set[str] = field(default_factory=set[str])
+    """The last user messages of streams that are held: "hold 3" after three events, "hold 3.5" within the fourth."""
+    deserted: set[str] = field(default_factory=set[str])
+    """Those of them whose connection was closed by who had asked."""
     lines: list[list[str]] = field(default_factory=list)
     """The last user messages that came over each connection, in order."""
     delay_s: float = 0.0
@@ -97,11 +101,17 @@ async def _connection(made: Upstream, reader: asyncio.StreamReader, writer: asyn
         over.append(wish_of(row))
         if made.delay_s:
             await asyncio.sleep(made.delay_s)
-        if not await _answered(made, path, row, writer):
+        if not await _answered(made, path, row, reader, writer):
             return
 
 
-async def _answered(made: Upstream, path: str, row: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+async def _answered(
+    made: Upstream,
+    path: str,
+    row: dict[str, Any],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> bool:
     """Answer one request; False = the connection is not to be used again."""
     said = wish_of(row)
     wish = said.partition(" #")[0]
@@ -148,6 +158,9 @@ async def _answered(made: Upstream, path: str, row: dict[str, Any], writer: asyn
             writer.write(piece)
             await writer.drain()
         return True
+    if wish.startswith("hold "):
+        await _held(made, path, row, said, reader, writer)
+        return False
     if row.get("stream"):
         await _stream(made, path, row, said, writer)
     else:
@@ -161,6 +174,30 @@ async def _send(writer: asyncio.StreamWriter, body: bytes, status: int = 200, he
     framing = f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n"
     writer.write(f"HTTP/1.1 {status} X\r\n{headers}{framing}\r\n".encode() + body)
     await writer.drain()
+
+
+async def _held(
+    made: Upstream,
+    path: str,
+    row: dict[str, Any],
+    said: str,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """The beginning of a stream, then nothing until the other side leaves."""
+    whole, _, part = said.split()[1].partition(".")
+    events = [event.encode() async for event in _events(path, row, said)]
+    data = b"".join(events[: int(whole)])
+    if part:
+        data += events[int(whole)][: len(events[int(whole)]) * int(part) // 10]
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    if data:
+        writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+    await writer.drain()
+    made.holding.add(said)
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    made.deserted.add(said)
 
 
 async def _stream(
