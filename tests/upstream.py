@@ -185,11 +185,11 @@ async def _held(
     writer: asyncio.StreamWriter,
 ) -> None:
     """The beginning of a stream, then nothing until the other side leaves."""
-    whole, _, part = said.split()[1].partition(".")
-    events = [event.encode() async for event in _events(path, row, said)]
-    data = b"".join(events[: int(whole)])
-    if part:
-        data += events[int(whole)][: len(events[int(whole)]) * int(part) // 10]
+    count, _, tenths = said.split()[1].partition(".")
+    shown = [event.encode() for event in events(path, row, said)]
+    data = b"".join(shown[: int(count)])
+    if tenths:
+        data += shown[int(count)][: len(shown[int(count)]) * int(tenths) // 10]
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     if data:
         writer.write(b"%x\r\n%s\r\n" % (len(data), data))
