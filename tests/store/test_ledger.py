@@ -25,7 +25,7 @@ from baimo.store.chain import START, append
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.engine import Database
 from baimo.store.ledger import Filters, Ledger
-from baimo.store.lines import clean, line_of, row_of
+from baimo.store.lines import clean, line_of, row_of, row_of_record
 from baimo.store.store import Store
 from tests.store.accounting import NOW_MS, ended, entry
 
@@ -301,3 +301,34 @@ def test_a_row_of_anything_at_all_can_be_kept_once_it_is_cleaned(values: list[ob
         with database.reading() as connection:
             (kept,) = connection.execute(text("SELECT * FROM records")).all()
         assert line_of(tuple(kept[2:])) == line_of(tidy)
+
+
+@settings(max_examples=40)
+@given(
+    texts=st.lists(
+        st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00\x02")),
+        min_size=5,
+        max_size=5,
+    )
+)
+def test_text_with_any_character_is_kept_as_it_is(database_of_the_module: Database, texts: list[str]) -> None:
+    model_used, status, run, tag, route = (each[:200] for each in texts)
+    tags = json.dumps({"t": tag}, ensure_ascii=False)
+    call = ended(entry(at_ms=NOW_MS, status=status, run=run, tags=tags, route=route), model_used=model_used)
+    written(database_of_the_module, call)
+    line = Ledger(database_of_the_module).line(call.id)
+    assert line is not None and row_of_record(line.record)[4] == model_used
+    assert (line.record.status, line.record.run, line.record.route) == (status, run, route)
+    assert line.record.tags == {"t": tag}
+    assert Ledger(database_of_the_module).verify().ok
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_of_the_module(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'baimo.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_server")
+    with closing(Database(url)) as opened:
+        yield opened

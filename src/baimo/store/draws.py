@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 from baimo.core.record import Charge
 from baimo.store import tables
 from baimo.store.buckets import FIELDS, SCOPES, parsed
-from baimo.store.chain import DAY_MS, day_name
+from baimo.store.chain import DAY_MS, day_name, together
 from baimo.store.entries import Ended
 from baimo.store.meters import Meters, Wait
 
@@ -257,8 +257,7 @@ class Trade:
 
 def use(connection: Connection, charged: Mapping[str, int]) -> None:
     """Add charges to `used`. A bucket that was cleared away because its window is long over stays away."""
-    if charged:
-        connection.execute(_USE, [{"name": bucket, "more": more} for bucket, more in charged.items()])
+    together(connection, _USE, sorted(charged.items()), _USED, ("TEXT", "BIGINT"))
 
 
 def looked_at(connection: Connection, limits: Iterable[str]) -> dict[str, State]:
@@ -300,11 +299,8 @@ _meters, _leases = tables.meters, tables.leases
 _WANTED = select(_meters.c.bucket, _meters.c.wanted).where(_meters.c.wanted > 0)
 _HOLDERS = select(func.count()).select_from(tables.holders)
 _WANT: Any = update(_meters).where(_meters.c.bucket == bindparam("name")).values(wanted=bindparam("now"))
-_USE: Any = (
-    update(_meters)
-    .where(_meters.c.bucket == bindparam("name"))
-    .values(used=_meters.c.used + bindparam("more"))
-)
+_USE = "UPDATE meters SET used = used + more.amount FROM (SELECT column1 AS bucket, column2 AS amount FROM (VALUES "
+_USED = ") AS rows) AS more WHERE meters.bucket = more.bucket"
 _DROP: Any = delete(_leases).where(
     _leases.c.bucket == bindparam("name"), _leases.c.holder == bindparam("whose")
 )

@@ -118,4 +118,5 @@ def _clean(name: str, value: Any) -> Any:
             lowest, highest = _RANGES.get(name, (-_MOST, _MOST))
             return max(lowest, min(highest, int(value)))
         return 0 if name in _NEVER_NULL else None
-    return str(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    tidy = str(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return "\ufffd" if tidy == "\x02" else tidy

@@ -3,45 +3,76 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import Any
 
-from baimo.store.buckets import named
+from baimo.store.buckets import COUNTS, FIELDS, WINDOWS, parsed
 from baimo.store.lines import PLACE
 
+_LENGTHS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "total": 1 << 62}
+_DAY_MS = _LENGTHS_MS["day"]
 _MASK, _CHARGES, _BEGAN = PLACE["limits"], PLACE["charges"], PLACE["began_ms"]
-_KEY, _TENANT, _MODEL, _ASKED = PLACE["key"], PLACE["tenant"], PLACE["model"], PLACE["asked"]
-_MICROS, _TOKENS = PLACE["charged_micros"], PLACE["charged_tokens"]
-_REMEMBERED = 20_000
+_AMOUNTS = (-1, PLACE["charged_tokens"], PLACE["charged_micros"])
+"""By place in COUNTS: where a line says how much; -1 = it counts as one."""
 
 
 class Uses:
-    """Sums up what lines were charged to the buckets that are asked for."""
+    """Sums up what lines were charged to the buckets that are asked for; a line costs a look-up for each limit."""
 
-    def __init__(self, used: dict[str, int]) -> None:
+    def __init__(self, used: Mapping[str, int]) -> None:
         """
         Args:
-            used: the buckets that count; others are passed over.
+            used: the buckets that count, with what each begins with; others are passed over.
         """
-        self.used = used
-        self._named: dict[tuple[Any, ...], tuple[tuple[str, int], ...]] = {}
+        self._named = {name: [amount] for name, amount in used.items()}
+        self._cells: dict[tuple[int, str, int], list[int]] = {}
+        self._months: dict[int, int] = {}
+        self._steps: dict[int, tuple[tuple[int, int, int, int], ...]] = {}
+        for name, cell in self._named.items():
+            bucket = parsed(name)
+            if bucket.bit:
+                length = _LENGTHS_MS.get(bucket.window, 0)
+                window = bucket.begins_ms // length if length else self._month(bucket.begins_ms)
+                self._cells[bucket.bit, bucket.name, window] = cell
 
     def add(self, line: tuple[Any, ...]) -> None:
         """Count one line's charges in."""
         mask = line[_MASK]
         if mask:
-            # the shortest window is a minute: lines of one minute and owner share their buckets
-            place = (mask, line[_BEGAN] // 60_000, line[_KEY], line[_TENANT], line[_MODEL], line[_ASKED])
-            found = self._named.get(place)
-            if found is None:
-                if len(self._named) > _REMEMBERED:
-                    self._named.clear()
-                owners = (line[_KEY], line[_TENANT], line[_MODEL], line[_ASKED])
-                every = named(mask, owners, line[_BEGAN])
-                found = tuple((name, counts) for name, counts in every if name in self.used)
-                self._named[place] = found
-            for name, counts in found:
-                self.used[name] += line[_MICROS] if counts == 2 else line[_TOKENS] if counts == 1 else 1
+            began_ms = line[_BEGAN]
+            for bit, owner, amount, length in self._steps.get(mask) or self._learnt(mask):
+                window = began_ms // length if length else self._month(began_ms)
+                cell = self._cells.get((bit, line[owner], window))
+                if cell is not None:
+                    cell[0] += 1 if amount < 0 else line[amount]
         if line[_CHARGES]:
             for name, amount in json.loads(line[_CHARGES]):
-                if name in self.used:
-                    self.used[name] += amount
+                if name in self._named:
+                    self._named[name][0] += amount
+
+    @property
+    def used(self) -> dict[str, int]:
+        """What each bucket has used."""
+        return {name: cell[0] for name, cell in self._named.items()}
+
+    def _month(self, moment_ms: int) -> int:
+        """Months since the year 0."""
+        day = moment_ms // _DAY_MS
+        month = self._months.get(day)
+        if month is None:
+            on = date(1970, 1, 1) + timedelta(days=day)
+            month = self._months[day] = on.year * 12 + on.month
+        return month
+
+    def _learnt(self, mask: int) -> tuple[tuple[int, int, int, int], ...]:
+        """What each bit of a mask asks for: bit, column of the owner, column of the amount, length of the window."""
+        steps: list[tuple[int, int, int, int]] = []
+        for place in range(mask.bit_length()):
+            if mask >> place & 1:
+                rest, window = divmod(place, len(WINDOWS))
+                scope, counts = divmod(rest, len(COUNTS))
+                length = _LENGTHS_MS.get(WINDOWS[window], 0)
+                steps.append((1 << place, PLACE[FIELDS[scope]], _AMOUNTS[counts], length))
+        self._steps[mask] = tuple(steps)
+        return self._steps[mask]

@@ -120,9 +120,10 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
         report.say("head", stand.head.seq, stand.head.chain.hex(), f"{seq}: {chain.hex()}")
     seen = sum(cell[0] for cell in tally.sums.values())
     _compare_totals(stand, tally, report)
-    for name, (used, _) in stand.meters.items():
-        if uses.used[name] != used:
-            report.say("limit", name, uses.used[name], used)
+    for name, derived in uses.used.items():
+        used, _ = stand.meters[name]
+        if derived != used:
+            report.say("limit", name, derived, used)
     with database.reading() as connection:
         _contents(connection, report)
     return Findings(
