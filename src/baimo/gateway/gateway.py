@@ -407,6 +407,8 @@ class Gateway:
 
 
 def _waiting(error: BaimoError) -> Headers:
-    """Retry-After, where the error knows when."""
+    """When asking again may help: Retry-After, where the error knows; never, where we do not offer it."""
+    if error.http_status == 501:
+        return [(b"x-should-retry", b"false")]  # the official SDKs would repeat it like any 5xx
     seconds = getattr(error, "retry_after_s", None)
     return [] if seconds is None else [(b"retry-after", b"%d" % max(1, round(seconds + 0.499)))]

@@ -89,6 +89,24 @@ class Keyring:
             raise Forbidden("gateway.wrong_network", key=key.public, ip=ip)
         return key, tenant
 
+    def standing(self, public: str) -> tuple[Key, Tenant]:
+        """A key that ordered work which goes on without its owner, or the one that has replaced it.
+
+        Raises:
+            Unauthenticated: it is gone, revoked, or has expired.
+            Forbidden: its tenant is disabled.
+        """
+        found = self._held.get(public.encode())
+        if found is None:
+            raise Unauthenticated("batches.no_key", key=public)
+        key, tenant, _ = found
+        if key.rotated_to and key.expires_ms is not None and key.expires_ms <= int(self._wall() * 1000):
+            return self.standing(key.rotated_to)
+        self._in_time(key)
+        if tenant.disabled:
+            raise Forbidden("gateway.tenant_disabled", tenant=tenant.id)
+        return key, tenant
+
     def tenant(self, id: str) -> Tenant | None:
         """A tenant by its id."""
         return self._tenants.get(id)

@@ -131,6 +131,14 @@ class Router:
         draw = Draw(self._signals, peek, surface.name, conversation, self._chance)
         return _choice(asked, road.node, draw), road.data
 
+    def behind(self, asked: str, key: Key) -> list[Model]:
+        """Every model that may answer what asks for this name; empty = nobody knows it."""
+        name = asked or self._settings.serve.default_model
+        try:
+            return list(models_of(self.routes.get(name) or self._direct(name, key)))
+        except UnknownModel:
+            return []
+
     def offered(self, key: Key) -> list[tuple[str, Model | Route]]:
         """Everything that this key may ask for, routes first."""
         found: list[tuple[str, Model | Route]] = [

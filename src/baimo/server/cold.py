@@ -43,8 +43,11 @@ class Asked(NamedTuple):
 class Cold:
     """One ASGI call (specification version 2.4): its scope, `receive` and `send`."""
 
-    def __init__(self, lane: Line, asked: Asked, config: Config, state: dict[str, Any]) -> None:
+    def __init__(
+        self, lane: Line, asked: Asked, config: Config, state: dict[str, Any], body_limit: int
+    ) -> None:
         self._lane = lane
+        self._body_limit = body_limit
         self._app = config.loaded_app
         self._head_only = asked.method == b"HEAD"
         self._keep_alive = asked.keep_alive
@@ -90,7 +93,7 @@ class Cold:
     def take(self, piece: bytes) -> bool:
         """Bytes of the request's body; False = it is too long."""
         self._size += len(piece)
-        if self._size > self._lane.body_limit:
+        if self._size > self._body_limit:
             return False
         if not self._ended:  # else nobody wants them
             self._pieces.append(piece)

@@ -10,6 +10,7 @@ from baimo.gateway.call import Call, Reply
 from baimo.gateway.surface import Surface
 from baimo.server.credentials import credential
 from baimo.server.exchange import Exchange
+from baimo.server.files import LONGEST_FORM
 from baimo.server.lanes import Handler, Lanes
 from baimo.server.surfaces.responses import Responses
 from baimo.server.surfaces.responses_memory import Remembering, begun
@@ -23,7 +24,7 @@ def hot_routes(service: Service) -> Lanes:
     """The model APIs' POST operations, for `Lane`."""
     routes = {(b"POST", path.encode()): _handler(service, surface) for path, surface in surfaces().items()}
     routes[b"POST", b"/v1/responses"] = _remembering(service, Responses())
-    return Lanes(routes, service.settings.serve)
+    return Lanes(routes, service.settings.serve, uploads={b"/v1/files": LONGEST_FORM})
 
 
 def _handler(service: Service, surface: Surface) -> Handler:
@@ -76,5 +77,7 @@ def _refuse(exchange: Exchange, surface: Surface, error: BaimoError) -> None:
     headers = [JSON]
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    elif error.http_status == 501:
+        headers.append((b"x-should-retry", b"false"))
     body = surface.refusal(error, request_id=exchange.request_id)
     exchange.whole(error.http_status, headers, body)

@@ -309,12 +309,13 @@ class Lane(asyncio.Protocol):
         keep_alive: bool = parser.should_keep_alive()
         # only who wants to keep a connection that would not be kept by default is asked for its version
         modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
-        trouble = unacceptable(method, target, headers, fields, modern, parser.should_upgrade(), lanes.limits)
+        path, _, query = target.partition(b"?")
+        limits = lanes.uploads.get(path, lanes.limits)
+        trouble = unacceptable(method, target, headers, fields, modern, parser.should_upgrade(), limits)
         if trouble is not None:
             self.refuse(*trouble)
             return
         expects = b"expect" in fields
-        path, _, query = target.partition(b"?")
         chain = fields.get(b"x-forwarded-for") if self._trusts else None
         peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
@@ -323,7 +324,7 @@ class Lane(asyncio.Protocol):
             asked = Asked(
                 method, target, headers, peer, request_id, keep_alive, modern, expects, self._secure
             )
-            self._incoming = Cold(self, asked, self._config, self._state)
+            self._incoming = Cold(self, asked, self._config, self._state, limits.body_bytes)
             self._queue.append(self._incoming)
             return
         if expects and self._current is None:

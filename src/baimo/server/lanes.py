@@ -10,6 +10,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from baimo.errors import ConfigError
@@ -62,11 +63,18 @@ class Checked(Protocol):
 class Lanes:
     """Belongs to one event loop. The application's lifespan puts it into its state as `hot`, where `Lane` finds it."""
 
-    def __init__(self, routes: Mapping[tuple[bytes, bytes], Handler], settings: ServeSettings) -> None:
+    def __init__(
+        self,
+        routes: Mapping[tuple[bytes, bytes], Handler],
+        settings: ServeSettings,
+        *,
+        uploads: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> None:
         """
         Args:
             routes: hot operations by method and exact path; everything else goes to the ASGI application.
             settings: limits, and whose X-Forwarded-For is believed.
+            uploads: paths of the application that read their body as it comes, and may be sent so many bytes.
 
         Raises:
             ConfigError: `trusted_proxies` holds something that is no network.
@@ -75,6 +83,8 @@ class Lanes:
         for (method, path), handler in routes.items():
             self.hot.setdefault(method, {})[path] = handler
         self.limits = Limits.of(settings)
+        most = self.limits.body_bytes
+        self.uploads = {path: self.limits._replace(body_bytes=max(long, most)) for path, long in uploads.items()}
         self.heads = Heads()
         self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
         self.tick_s = min(self.tick_s, self.limits.write_s / 4)

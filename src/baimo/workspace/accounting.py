@@ -15,6 +15,7 @@ from baimo.errors import UsageError
 from baimo.store.accounts import Minted
 from baimo.store.audit import Actor
 from baimo.store.contents import Contents
+from baimo.store.files import Files
 from baimo.store.spent import spent
 from baimo.workspace.account_options import KeyChanges, KeyOptions, NewKey, TenantChanges, TenantOptions
 
@@ -80,8 +81,10 @@ class Accounting:
         Raises:
             NotFound: there is no such tenant.
         """
-        id = self._accounts.tenant(tenant_id(name)).id
-        return Contents(self._workspace.store.database).forget_tenant(id, by)
+        id, database = self._accounts.tenant(tenant_id(name)).id, self._workspace.store.database
+        gone = Contents(database).forget_tenant(id, by)
+        Files(database, self._workspace.path / "files").forget(id)
+        return gone
 
     # keys
 

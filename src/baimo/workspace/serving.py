@@ -30,16 +30,21 @@ from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ProviderSettings, Settings
+from baimo.store.batches import Batches
 from baimo.store.books import Books
 from baimo.store.cached import Cached
+from baimo.store.files import Files
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
 from baimo.text import text
+from baimo.workspace.housekeeping import House, due, swept
 from baimo.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from baimo.pii.mask import Masker
 
+HOUSE_S = 60.0
+"""How often it is looked whether something is to be deleted."""
 LOOK_S = 1.0
 """How often the configuration file is looked at."""
 log = logging.getLogger("baimo.serve")
@@ -84,6 +89,10 @@ class Service:
         self.keyring = Keyring(workspace.accounts, wall=time.time)
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
+        self.batches = Batches(database)
+        self.files = Files(database, workspace.path / "files", most_bytes=_room(self.settings))
+        self.on_batch: Callable[[], None] = lambda: None
+        """Called when there is a new batch, or one is to be cancelled."""
         self._secret = workspace_secret(database)
         self._providers: Providers = self._fresh_providers(self.settings)
         self.catalogue = Catalogue.load(self.settings)
@@ -94,6 +103,7 @@ class Service:
             asyncio.create_task(self._warm(), name="baimo-warm"),
             asyncio.create_task(self.keyring.watch(), name="baimo-keys"),
             asyncio.create_task(self._follow_settings(), name="baimo-settings"),
+            asyncio.create_task(self._keep_house(), name="baimo-house"),
         ]
         return self
 
@@ -127,6 +137,7 @@ class Service:
         if self._providers is not before[2]:
             self._stale.append(before[2])
         self.parts = parts
+        self.files.most_bytes = _room(placed)
         self.gateway.adopt(parts)
 
     def reread(self) -> None:
@@ -210,6 +221,21 @@ class Service:
             except BaimoError as error:
                 log.warning(text("serve.not_warm", model=self.settings.serve.default_model, problem=error))
 
+    async def _keep_house(self) -> None:
+        """Delete what is too old, if no other process has done so this hour."""
+        accounts, database = self.workspace.accounts, self.workspace.store.database
+        house = House(database, self.files, self.responses, accounts.tenants, self.batches.now_ms)
+        while True:
+            await asyncio.sleep(HOUSE_S)
+            try:
+                if await asyncio.to_thread(due, house):
+                    gone = await asyncio.to_thread(swept, house, self.settings)
+                    if gone:
+                        shown = ", ".join(f"{count} {kind}" for kind, count in gone.items())
+                        log.info(text("serve.swept", what=shown))
+            except (BaimoError, OSError) as error:
+                log.warning(text("serve.not_swept", problem=error))
+
     async def _follow_settings(self) -> None:
         path = config_file(self.workspace.folder)
         seen = _state(path)
@@ -226,6 +252,10 @@ class Service:
                 log.error(text("serve.settings_refused", problem=error, hint=error.hint))
             else:
                 log.info(text("serve.settings_adopted", path=path))
+
+
+def _room(settings: Settings) -> int:
+    return int(settings.serve.files_gib * 1024**3)
 
 
 def _state(path: Any) -> object:

@@ -78,7 +78,20 @@ def _field(body: bytes, start: int, end: int) -> Field:
     blank = body.find(b"\r\n\r\n", start, min(end + 4, start + _LONGEST_HEAD))
     if blank < 0 or blank + 4 > end:
         raise CallRefused("surfaces.broken_form")
-    for line in body[start:blank].split(b"\r\n"):
+    name, filename = named(body[start:blank])
+    return Field(name, blank + 4, end, filename is not None)
+
+
+def named(head: bytes) -> tuple[str, str | None]:
+    """The name of a part, and that of its file; None = it is no file.
+
+    Args:
+        head: its header lines.
+
+    Raises:
+        CallRefused: it has no name, or one that could be read in two ways.
+    """
+    for line in head.split(b"\r\n"):
         header, _, value = line.partition(b":")
         if header.strip().lower() == b"content-disposition":
             parameters = [
@@ -88,6 +101,7 @@ def _field(body: bytes, start: int, end: int) -> Field:
             # an escaped quote, name* and a second name are read differently by different servers
             if len(names) != 1 or b"\\" in value or any(name == b"name*" for name, _ in parameters):
                 break
-            file = any(name in {b"filename", b"filename*"} for name, _ in parameters)
-            return Field(names[0].decode("utf-8", errors="replace"), blank + 4, end, file)
+            files = [said for name, said in parameters if name in {b"filename", b"filename*"}]
+            filename = files[0].decode("utf-8", errors="replace") if files else None
+            return names[0].decode("utf-8", errors="replace"), filename
     raise CallRefused("surfaces.broken_form")

@@ -1,0 +1,68 @@
+"""What is too old is deleted while the server runs: by one process, once an hour.
+
+Prevents two failures: a promise to delete that only holds when somebody remembers a command, and several workers that
+all sweep the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sqlalchemy import update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from baimo.core.moments import DAY_MS
+from baimo.core.tenant import Tenant
+from baimo.settings import Settings
+from baimo.store import tables
+from baimo.store.cached import Cached
+from baimo.store.contents import Contents
+from baimo.store.engine import Database
+from baimo.store.files import Files
+from baimo.store.ledger import Ledger
+from baimo.store.responses import Responses
+
+HOUR_MS = 3_600_000
+HOUR = "housekeeping"
+"""Row of the table revisions that holds the last hour that was seen to."""
+
+
+class House(NamedTuple):
+    """What is kept."""
+
+    database: Database
+    files: Files
+    responses: Responses
+    tenants: Callable[[], list[Tenant]]
+    now_ms: Callable[[], int]
+
+
+def due(house: House) -> bool:
+    """Whether this hour is to be seen to, and by us: true once per hour among all processes."""
+    table, hour = tables.revisions, house.now_ms() // HOUR_MS
+    dialect: Any = postgresql if house.database.dialect == "postgresql" else sqlite
+    with house.database.writing() as connection:
+        first = dialect.insert(table).values(name=HOUR, revision=0).on_conflict_do_nothing()
+        connection.execute(first)
+        ours = update(table).where(table.c.name == HOUR, table.c.revision < hour).values(revision=hour)
+        return bool(connection.execute(ours).rowcount)
+
+
+def swept(house: House, settings: Settings) -> dict[str, int]:
+    """Delete what is too old; returns how much of each kind was, without those of which nothing was.
+
+    Raises:
+        StoreError: the database does not take it; what was deleted so far stays deleted.
+    """
+    ledger = settings.ledger
+    days_of = {one.id: one.contents_days for one in house.tenants() if one.contents_days is not None}
+    gone = {
+        "files": house.files.expire(),
+        "responses": house.responses.expire(),
+        "cached": Cached(house.database).expire(house.now_ms() - round(settings.policy.cache_ttl_s * 1000)),
+        "contents": Contents(house.database, house.now_ms).expire(ledger.contents_days, days_of),
+    }
+    if ledger.records_days is not None:
+        gone["records"] = Ledger(house.database).prune(house.now_ms() - ledger.records_days * DAY_MS)
+    return {kind: count for kind, count in gone.items() if count}
