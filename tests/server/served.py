@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
+from starlette.applications import Starlette
 
 from baimo.config import settings
 from baimo.core.tenant import Key, Tenant
@@ -50,8 +51,9 @@ class Said(NamedTuple):
 class Served:
     """The endpoint, and the workspace behind it as another process would see it."""
 
-    def __init__(self, folder: Path, port: int, server: uvicorn.Server) -> None:
+    def __init__(self, folder: Path, port: int, server: uvicorn.Server, app: Starlette) -> None:
         self.folder = folder
+        self.app = app
         self.port = port
         self.server = server
         self.workspace = Workspace(folder)
@@ -102,7 +104,7 @@ class Served:
 
     def settled(self) -> None:
         """Wait until the server has heard of every key there is."""
-        service = self.server.lifespan.state["service"]  # type: ignore[union-attr]
+        service = self.state["service"]
         until = time.monotonic() + 10
         while service.keyring._revision != self.workspace.accounts.revision():
             assert time.monotonic() < until
@@ -113,10 +115,21 @@ class Served:
         body = {"model": model, "messages": [{"role": "user", "content": text}]}
         return self.call("POST", "/v1/chat/completions", key, body)
 
+    @property
+    def state(self) -> Any:
+        """What the application's lifespan made: `service` and `hot`."""
+        return self.server.lifespan.state
+
+    @property
+    def records(self) -> int:
+        """How many Records are in the ledger, once everything that has ended is there."""
+        self.state["service"].books.flush()
+        return self.workspace.bookkeeping._ledger.count()
+
     def recorded(self, count: int) -> None:
         """Wait until so many Records are in the ledger."""
         until = time.monotonic() + 10
-        while len(self.workspace.bookkeeping._ledger.records(limit=1000)) < count:
+        while self.records < count:
             assert time.monotonic() < until
             time.sleep(0.01)
 
@@ -125,8 +138,9 @@ class Served:
 def served(folder: Path, toml: str = TOML) -> Iterator[Served]:
     """The endpoint until the end of the block; then it drains as after a signal."""
     (folder / "baimo.toml").write_text(toml, encoding="utf-8")
+    app = application(Workspace(folder), partial(settings, folder))
     config = uvicorn.Config(
-        application(Workspace(folder), partial(settings, folder)),
+        app,
         http=Lane,
         ws="none",
         lifespan="on",
@@ -146,7 +160,7 @@ def served(folder: Path, toml: str = TOML) -> Iterator[Served]:
         assert thread.is_alive()
         assert time.monotonic() < until
         time.sleep(0.005)
-    house = Served(folder, listening.getsockname()[1], server)
+    house = Served(folder, listening.getsockname()[1], server, app)
     try:
         yield house
     finally:

@@ -26,6 +26,9 @@ from baimo.settings import ModelSettings, ProviderSettings, Settings
 ANY_MODEL = "any_model"
 """Quirk of a vendor that serves models which no catalogue can list: local servers, resellers, private deployments."""
 
+LONGEST_NAME = 512
+"""Characters of the name of a model that is in no list."""
+
 
 class Catalogue:
     """Vendors and models by name. Reads a vendor's file when it is first needed."""
@@ -86,7 +89,8 @@ class Catalogue:
             listed = self._of(vendor)
             if name in listed:
                 return listed[name]
-            if ANY_MODEL in self.vendor(vendor).quirks:
+            # clients choose these names, and they go into headers, logs and the ledger
+            if ANY_MODEL in self.vendor(vendor).quirks and rest.isprintable() and len(rest) <= LONGEST_NAME:
                 return Model(name=name, vendor=vendor, upstream=rest)
             raise _unknown(name, listed)
         everywhere = self.models()
