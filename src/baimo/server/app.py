@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 import baimo
 from baimo.config import settings
 from baimo.errors import BaimoError, NotFound, NotSupported
-from baimo.server import engine, responses_routes
+from baimo.server import batches, engine, files, responses_routes
 from baimo.server.admin.routes import admin_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
@@ -53,7 +53,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
         service = Service(
             workspace, read=read, elsewhere={} if elsewhere is None else {engine.VENDOR: elsewhere}
         )
-        async with service:
+        async with service, batches.running(service):
             yield {"service": service, "hot": hot_routes(service)}
 
     made = Starlette(routes=routes(), lifespan=lifespan)
@@ -73,6 +73,8 @@ def routes() -> Sequence[BaseRoute]:
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),
         *responses_routes.routes(),
+        *files.routes(),
+        *batches.routes(),
         *admin_routes(),
     ]
 
