@@ -6,6 +6,7 @@ is passed on), and a vendor's answer header that sets cookies or names our accou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -27,6 +28,8 @@ OPTIONS = frozenset({"api_version", "max_tokens"})
 """Options of the wire formats that pass through; their providers are not loaded only to be asked for them."""
 PASSED_ON = (b"anthropic-version", b"anthropic-beta", b"openai-beta", b"idempotency-key")
 """Headers of clients that the model's server gets."""
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, level 1: the only header of clients that is different in every call, and no secret."""
 HANDED_BACK = frozenset(
     {b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms"}
 )
@@ -107,6 +110,9 @@ class Upstream:
                 self._out.clear()
             if not any(name in given for name in PASSED_ON):
                 self._out[place] = out
+        parent = given.get(b"traceparent")
+        if parent is not None and _TRACEPARENT.fullmatch(parent):
+            out = out._replace(headers=Lines(b"%straceparent: %s\r\n" % (out.headers, parent)))
         return out
 
     def _made(

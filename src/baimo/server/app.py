@@ -7,8 +7,8 @@ Prevents the failure where a client of an API that we do not offer gets a page a
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import AsyncGenerator, Sequence
+import logging
+from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,26 @@ from starlette.routing import BaseRoute, Route
 import baimo
 from baimo.config import settings
 from baimo.errors import BaimoError, NotFound, NotSupported
-from baimo.server import batches, engine, files, responses_routes
+from baimo.server import batches, engine, files, logs, probes, responses_routes
 from baimo.server.admin.routes import admin_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
 from baimo.server.surfaces.models import model_row, models_body, route_row
+from baimo.server.watching import Watching
 from baimo.workspace.serving import Service
 from baimo.workspace.workspace import Workspace
 
-OPEN = frozenset({"/", "/healthz", "/readyz"})
+log = logging.getLogger("baimo.serve")
+OPEN = frozenset({"/", *probes.OPEN})
 """Paths that want no key."""
 
 
 def app() -> Starlette:
     """The application of one process, for the workspace of the current folder; made by uvicorn."""
     folder = Path()
-    return application(Workspace(folder), partial(settings, folder))
+    workspace = Workspace(folder)
+    logs.configure(workspace.settings.observe)
+    return application(workspace, partial(settings, folder))
 
 
 def application(workspace: Workspace, read: Any) -> Starlette:
@@ -50,11 +54,20 @@ def application(workspace: Workspace, read: Any) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[dict[str, Any]]:
         elsewhere = engine.reached()
-        service = Service(
-            workspace, read=read, elsewhere={} if elsewhere is None else {engine.VENDOR: elsewhere}
-        )
-        async with service, batches.running(service):
-            yield {"service": service, "hot": hot_routes(service)}
+        async with contextlib.AsyncExitStack() as stack:
+            with _told():
+                watching = await stack.enter_async_context(Watching(workspace))
+                service = Service(
+                    workspace,
+                    read=read,
+                    elsewhere={} if elsewhere is None else {engine.VENDOR: elsewhere},
+                    observer=watching,
+                )
+                await stack.enter_async_context(service)
+                lanes = hot_routes(service)
+            watching.over(service, lanes)
+            await stack.enter_async_context(batches.running(service))
+            yield {"service": service, "hot": lanes, "watching": watching}
 
     made = Starlette(routes=routes(), lifespan=lifespan)
     made.add_exception_handler(BaimoError, refused)
@@ -64,12 +77,21 @@ def application(workspace: Workspace, read: Any) -> Starlette:
     return made
 
 
+@contextlib.contextmanager
+def _told() -> Generator[None]:
+    """Why it cannot start goes into the log in our words; uvicorn only knows that it did not."""
+    try:
+        yield
+    except BaimoError as error:
+        log.error("%s", error, extra={"facts": {"hint": error.hint or None}})
+        raise
+
+
 def routes() -> Sequence[BaseRoute]:
     """Every cold route."""
     return [
         Route("/", _about),
-        Route("/healthz", _alive),
-        Route("/readyz", _ready),
+        *probes.routes(),
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),
         *responses_routes.routes(),
@@ -81,16 +103,6 @@ def routes() -> Sequence[BaseRoute]:
 
 async def _about(_: Request) -> Response:
     return json_response({"name": "baimo", "version": baimo.__version__, "api": "/v1", "health": "/healthz"})
-
-
-async def _alive(_: Request) -> Response:
-    return json_response({"status": "ok", "version": baimo.__version__, "pid": os.getpid()})
-
-
-async def _ready(request: Request) -> Response:
-    trouble = service_of(request).trouble()
-    status = 503 if trouble else 200
-    return json_response({"status": "not ready" if trouble else "ready", "trouble": trouble}, status)
 
 
 async def _models(request: Request) -> Response:

@@ -18,6 +18,8 @@ from baimo.server.surfaces.table import surfaces
 from baimo.workspace.serving import Service
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+NOBODY, NOBODYS = Key(), Tenant(id="")
+"""Who asks, where that was not made out."""
 
 
 def hot_routes(service: Service) -> Lanes:
@@ -32,7 +34,7 @@ def _handler(service: Service, surface: Surface) -> Handler:
         try:
             key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
         except BaimoError as error:
-            _refuse(exchange, surface, error)
+            _refuse(service, exchange, surface, error)
             return
         await service.gateway.serve(_call(exchange, surface, key, tenant, exchange.body, exchange))
 
@@ -48,7 +50,7 @@ def _remembering(service: Service, surface: Surface) -> Handler:
             key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
             turn = await begun(exchange.body, memory, tenant=tenant.id, key=key.public)
         except BaimoError as error:
-            _refuse(exchange, surface, error)
+            _refuse(service, exchange, surface, error)
             return
         if not turn.kept:
             await service.gateway.serve(_call(exchange, surface, key, tenant, turn.body, exchange))
@@ -73,7 +75,7 @@ def _call(exchange: Exchange, surface: Surface, key: Key, tenant: Tenant, body: 
     )
 
 
-def _refuse(exchange: Exchange, surface: Surface, error: BaimoError) -> None:
+def _refuse(service: Service, exchange: Exchange, surface: Surface, error: BaimoError) -> None:
     headers = [JSON]
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
@@ -81,3 +83,4 @@ def _refuse(exchange: Exchange, surface: Surface, error: BaimoError) -> None:
         headers.append((b"x-should-retry", b"false"))
     body = surface.refusal(error, request_id=exchange.request_id)
     exchange.whole(error.http_status, headers, body)
+    service.observer.refused(error, surface.name, NOBODY, NOBODYS)

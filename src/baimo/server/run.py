@@ -61,8 +61,12 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     from uvicorn.supervisors.multiprocess import Multiprocess
 
     from baimo.server.lane import Lane
+    from baimo.server.logs import configure
+    from baimo.workspace.serving import checked_masking
 
     settings = workspace.settings.serve
+    checked_masking(workspace.settings)
+    configure(workspace.settings.observe)
     listening = listener(settings)
     if not settings.default_model and not workspace.settings.routes and not workspace.settings.providers:
         flags = flags_of(ServeOptions(model=EMBEDDED)) | flags

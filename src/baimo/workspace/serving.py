@@ -7,6 +7,7 @@ read again when it changes, and a file that cannot be used leaves everything as 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from baimo.config import Origin, config_file, origins
 from baimo.core.call import Provider
 from baimo.core.model import Model
 from baimo.core.tenant import Key
-from baimo.errors import BaimoError
+from baimo.errors import BaimoError, ConfigError
 from baimo.gateway.assembly import Outside, assembled
 from baimo.gateway.gateway import Gateway
 from baimo.gateway.keyring import Keyring
@@ -182,6 +183,11 @@ class Service:
 
     def _outside(self) -> Outside:
         kinds = frozenset(self.settings.policy.pii_kinds) or None
+        checked_masking(self.settings)
+        if self.settings.policy.pii == "mask" or any(
+            one.pii == "mask" for one in self.keyring.every_tenant()
+        ):
+            importlib.import_module("baimo.pii.mask")  # now, and not while the first call waits
 
         def masker() -> Masker:
             from baimo.pii.mask import Masker  # its tables are loaded where something is masked
@@ -256,6 +262,20 @@ class Service:
 
 def _room(settings: Settings) -> int:
     return int(settings.serve.files_gib * 1024**3)
+
+
+def checked_masking(settings: Settings) -> None:
+    """Refuse kinds of personal data that nothing looks for.
+
+    Raises:
+        ConfigError: `policy.pii_kinds` names one.
+    """
+    if settings.policy.pii_kinds:
+        from baimo.pii.find import KINDS
+
+        for kind in settings.policy.pii_kinds:
+            if kind not in KINDS:
+                raise ConfigError("serve.pii_kind", kind=kind, known=", ".join(KINDS))
 
 
 def _state(path: Any) -> object:

@@ -1,0 +1,107 @@
+"""/healthz, /readyz and /metrics: what those ask who restart, route and watch.
+
+They want no key, so they say what is wrong and never where: addresses and file names are for the log and /api/health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text as sql
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import baimo
+from baimo.core.tenant import OWNER
+from baimo.errors import BaimoError, Forbidden
+from baimo.gateway.routing import models_of
+from baimo.server.replies import caller, json_response, service_of
+from baimo.text import text
+
+if TYPE_CHECKING:
+    from baimo.workspace.serving import Service
+
+OPEN = ("/healthz", "/readyz", "/metrics")
+"""Paths that want no key; /metrics unless `observe.metrics_key`."""
+PATIENCE_S = 2.0
+"""Longest wait for the database."""
+_STARTED = time.monotonic()
+
+
+class Reason(NamedTuple):
+    """Why calls should go elsewhere."""
+
+    check: str
+    """stopping, ledger, keys, database or models."""
+    problem: str
+
+
+def routes() -> list[Route]:
+    """The three of them."""
+    return [Route("/healthz", _alive), Route("/readyz", _ready), Route("/metrics", _metrics)]
+
+
+async def reasons(service: Service) -> list[Reason]:
+    """Why calls should go elsewhere for now; empty = they are welcome."""
+    found: list[Reason] = []
+    if service.gateway.stopping:
+        found.append(Reason("stopping", text("observe.stopping")))
+    if not service.books.health().ok:
+        found.append(Reason("ledger", text("observe.ledger_fails")))
+    if service.keyring.trouble is not None:
+        found.append(Reason("keys", text("observe.keys_fail")))
+    if not await _reached(service):
+        found.append(Reason("database", text("observe.database_fails")))
+    if _all_broken(service):
+        found.append(Reason("models", text("observe.models_fail")))
+    return found
+
+
+async def _reached(service: Service) -> bool:
+    database = service.workspace.store.database
+
+    def asked() -> None:
+        with database.reading() as connection:
+            connection.execute(sql("SELECT 1"))
+
+    try:
+        await asyncio.wait_for(asyncio.to_thread(asked), PATIENCE_S)
+    except (BaimoError, TimeoutError):
+        return False
+    return True
+
+
+def _all_broken(service: Service) -> bool:
+    """Whether every model that is offered by name, or else every one that was called, is left alone."""
+    breakers, settings = service.parts.breakers, service.settings
+    names = {model.name for route in service.parts.router.routes.values() for model in models_of(route)}
+    default = settings.serve.default_model
+    if default and default not in settings.routes:
+        names.add(service.catalogue.model(default).name)
+    called = [one for name, one in breakers.items() if name in names or not names]
+    return bool(called) and len(called) >= len(names) and not any(one.ready() for one in called)
+
+
+async def _alive(_: Request) -> Response:
+    facts = {"status": "ok", "version": baimo.__version__, "pid": os.getpid()}
+    return json_response(facts | {"uptime_s": round(time.monotonic() - _STARTED, 1)})
+
+
+async def _ready(request: Request) -> Response:
+    service = service_of(request)
+    found = [one._asdict() for one in await reasons(service)]
+    facts = {"status": "not ready" if found else "ready", "reasons": found}
+    return json_response(facts | {"in_flight": service.gateway.in_flight}, 503 if found else 200)
+
+
+async def _metrics(request: Request) -> Response:
+    if service_of(request).settings.observe.metrics_key:
+        key, _ = caller(request, "viewer")
+        if key.tenant != OWNER:
+            raise Forbidden("observe.owners_only", key=key.public)
+    body, content_type = await request.state.watching.page(request.headers.get("accept", ""))
+    return Response(body, media_type=None, headers={"content-type": content_type})
