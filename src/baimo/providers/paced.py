@@ -109,7 +109,7 @@ class PacedProvider(ABC):
             raise
         if isinstance(error, RateLimited):
             slot.limited(delay)
-        log.info("%s: %s; attempt %d in %.1f s", request.model, error, patience.attempts + 1, delay)
+        log.info("%s: %s; attempt %d in %.1f s", request.model, error.key, patience.attempts + 1, delay)
         return delay
 
 

@@ -84,7 +84,9 @@ class Lanes:
             self.hot.setdefault(method, {})[path] = handler
         self.limits = Limits.of(settings)
         most = self.limits.body_bytes
-        self.uploads = {path: self.limits._replace(body_bytes=max(long, most)) for path, long in uploads.items()}
+        self.uploads = {
+            path: self.limits._replace(body_bytes=max(long, most)) for path, long in uploads.items()
+        }
         self.heads = Heads()
         self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
         self.tick_s = min(self.tick_s, self.limits.write_s / 4)
