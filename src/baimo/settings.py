@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password)s?$")
+_SECRET_VALUE = re.compile(r"(?i)([?&][^=&#]*(?:key|token|secret|password|sig|signature)=)[^&#]*")
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -348,5 +349,5 @@ def is_reference(value: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """An address without user, password, or `password=` in its query."""
-    return re.sub(r"(?<=password=)[^&]*", "", re.sub(r"://[^/]*@", "://", url))
+    """An address without user and password, and without values in its query whose names say that they are secrets."""
+    return _SECRET_VALUE.sub(r"\1", re.sub(r"://[^/]*@", "://", url))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from baimo.config import Origin
 from baimo.core import rights
 from baimo.core.model import Model, Vendor
 from baimo.errors import BaimoError, NotFound
@@ -17,6 +18,7 @@ from baimo.gateway.routing import models_of
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.paging import Paged, cut
 from baimo.server.surfaces.models import model_row
+from baimo.settings import dotted
 from baimo.text import language
 
 
@@ -244,10 +246,14 @@ def _providers(asking: Asking, asked: ProvidersAsked) -> ProvidersPage:
         if asked.configured in (None, vendor.name in configured)
     ]
     page, after = cut(found, asked, lambda vendor: vendor.name)
-    return ProvidersPage(data=[_provider(asking, vendor) for vendor in page], next=after)
+    try:
+        origins = asking.service.origins()
+    except BaimoError:
+        origins = None
+    return ProvidersPage(data=[_provider(asking, vendor, origins) for vendor in page], next=after)
 
 
-def _provider(asking: Asking, vendor: Vendor) -> ProviderShown:
+def _provider(asking: Asking, vendor: Vendor, origins: Mapping[str, Origin] | None) -> ProviderShown:
     service = asking.service
     given = service.settings.providers.get(vendor.name)
     key = given.key if given is not None else ""
@@ -262,7 +268,7 @@ def _provider(asking: Asking, vendor: Vendor) -> ProviderShown:
         name=vendor.name,
         title=_title(vendor),
         protocol=vendor.protocol,
-        address=_address(vendor.base_url),
+        address=_address(vendor, origins) if given is None or origins is not None else None,
         inside=vendor.inside,
         country=vendor.country or None,
         configured=given is not None,
@@ -276,8 +282,10 @@ def _title(vendor: Vendor) -> str:
     return (vendor.title_zh if language() == "zh" else "") or vendor.title
 
 
-def _address(url: str | None) -> str | None:
-    """Keys stand in user names, passwords and queries of addresses."""
+def _address(vendor: Vendor, origins: Mapping[str, Origin] | None) -> str | None:
+    """As it is written, where variables are named in it; keys stand in user names, passwords and queries, too."""
+    origin = (origins or {}).get(dotted(("providers", vendor.name, "base_url")))
+    url = vendor.base_url if origin is None else origin.written or vendor.base_url
     if not url:
         return None
     scheme, separator, rest = url.partition("://")
