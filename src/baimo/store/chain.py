@@ -164,9 +164,8 @@ class Tally:
     def write(self, connection: Connection, table: str) -> None:
         """Add these sums to `totals` or `totals_pruned`."""
         rows = [(day_name(day), *groups, *cell) for (day, *groups), cell in self.sums.items()]
-        together(
-            connection, f"INSERT INTO {table} ({', '.join((*GROUPED, *SUMMED))}) VALUES ", rows, _ADD[table]
-        )
+        before = f"INSERT INTO {table} ({', '.join((*GROUPED, *SUMMED))}) "
+        together(connection, before, rows, _ADD[table], ("TEXT",) * len(GROUPED) + ("BIGINT",) * len(SUMMED))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The sums as rows of the table."""
@@ -182,25 +181,26 @@ class Tally:
 
 
 def together(
-    connection: Connection,
-    before: str,
-    rows: Sequence[tuple[Any, ...]],
-    after: str,
-    casts: Sequence[str] = (),
+    connection: Connection, before: str, rows: Sequence[tuple[Any, ...]], after: str, types: Sequence[str]
 ) -> None:
-    """Execute a statement over rows of values, many at a time: `before` (…), (…), … `after`.
+    """Execute a statement over many rows of values: `before` VALUES (…), (…) `after`.
 
     Args:
-        before: ends where the first row is to stand.
-        rows: values, all of one length.
-        casts: type of each column, where the database cannot tell it from the statement.
+        before: ends where the rows are to stand.
+        rows: values, one for each type.
+        types: of the columns.
     """
-    sign = "%s" if connection.dialect.name == "postgresql" else "?"
+    if connection.dialect.name == "postgresql":
+        if rows:
+            # arrays: the text of the statement stays the same, whatever the number of rows
+            arrays = ", ".join(f"CAST(%s AS {kind}[])" for kind in types)
+            statement = f"{before}SELECT * FROM unnest({arrays}){after}"
+            connection.exec_driver_sql(statement, tuple(list(column) for column in zip(*rows, strict=True)))
+        return
+    one = f"({', '.join('?' * len(types))})"
     for start in range(0, len(rows), _TOGETHER):
         some = rows[start : start + _TOGETHER]
-        signs = [f"CAST({sign} AS {cast})" for cast in casts] or [sign] * len(some[0])
-        one = f"({', '.join(signs)})"
-        statement = f"{before}{', '.join([one] * len(some))}{after}"
+        statement = f"{before}VALUES {', '.join([one] * len(some))}{after}"
         connection.exec_driver_sql(statement, tuple([value for row in some for value in row]))
 
 

@@ -299,8 +299,8 @@ _meters, _leases = tables.meters, tables.leases
 _WANTED = select(_meters.c.bucket, _meters.c.wanted).where(_meters.c.wanted > 0)
 _HOLDERS = select(func.count()).select_from(tables.holders)
 _WANT: Any = update(_meters).where(_meters.c.bucket == bindparam("name")).values(wanted=bindparam("now"))
-_USE = "UPDATE meters SET used = used + more.amount FROM (SELECT column1 AS bucket, column2 AS amount FROM (VALUES "
-_USED = ") AS rows) AS more WHERE meters.bucket = more.bucket"
+_USE = "WITH more (bucket, amount) AS ("
+_USED = ") UPDATE meters SET used = used + more.amount FROM more WHERE meters.bucket = more.bucket"
 _DROP: Any = delete(_leases).where(
     _leases.c.bucket == bindparam("name"), _leases.c.holder == bindparam("whose")
 )
