@@ -69,8 +69,10 @@ class Form:
             self.ended = True
             del window[: behind + 2]
             return True
-        if not b"\r\n".startswith(mark):
+        if not (b"\r\n".startswith(mark) or b"--".startswith(mark)):
             raise CallRefused("surfaces.broken_form")
+        if len(mark) < 2:
+            return False
         blank = window.find(b"\r\n\r\n", behind)
         if blank < 0:
             if len(window) - behind > LONGEST_HEAD:
