@@ -56,6 +56,12 @@ def test_the_server_s_own_wish_is_followed_and_only_slightly_exceeded() -> None:
     assert 600 / 31 - 1 <= len(found) <= 20
 
 
+@pytest.mark.parametrize("retry_after_s", [None, 0.0, 30.0])
+def test_who_decides_for_itself_is_told_of_a_refusal_at_once(retry_after_s: float | None) -> None:
+    patience = Patience(retries=0, chance=random.Random(1), longest_wait_s=0.0)
+    assert delays(patience, limited(retry_after_s)) == []
+
+
 def test_nobody_waits_an_hour_because_a_server_says_so() -> None:
     assert delays(Patience(retries=5, chance=random.Random(1)), limited(3600)) == []
     assert delays(Patience(retries=5, chance=random.Random(1)), broken(retry_after_s=3600)) == []

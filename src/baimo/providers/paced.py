@@ -16,7 +16,7 @@ from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.registry import Spec
 from baimo.errors import ProviderError, RateLimited
 from baimo.providers.pace import Clock, Pace, Slot, SystemClock, estimated_tokens
-from baimo.providers.retry import Patience
+from baimo.providers.retry import LONGEST_WAIT_S, Patience
 from baimo.settings import ProviderSettings
 
 log = logging.getLogger("baimo.providers")
@@ -24,6 +24,9 @@ log = logging.getLogger("baimo.providers")
 
 class PacedProvider(ABC):
     """Implements `Provider` on top of single attempts."""
+
+    longest_wait_s = LONGEST_WAIT_S
+    """Longest time that one call waits because the server asked for it; 0 = whoever calls decides about that."""
 
     def __init__(
         self, settings: ProviderSettings, *, clock: Clock | None = None, chance: random.Random | None = None
@@ -53,7 +56,7 @@ class PacedProvider(ABC):
 
     async def complete(self, request: Request) -> Completion:
         """Answer one request. Whatever it raises has `attempts`: how often it was sent, 0 = not at all."""
-        patience = Patience(retries=self._retries, chance=self._chance)
+        patience = self._patience()
         try:
             return await self._answered(request, patience)
         except BaseException as error:  # whoever keeps the ledger must know, also when the call was given up
@@ -77,7 +80,7 @@ class PacedProvider(ABC):
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer piece by piece; a failure is retried as long as no piece was given out. Close it when done with it."""
-        patience = Patience(retries=self._retries, chance=self._chance)
+        patience = self._patience()
         while True:
             begun = False
             async with self.pace.slot(estimated_tokens(request)) as slot:
@@ -98,6 +101,9 @@ class PacedProvider(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Give back what is held open."""
+
+    def _patience(self) -> Patience:
+        return Patience(retries=self._retries, chance=self._chance, longest_wait_s=self.longest_wait_s)
 
     def _delay(self, error: ProviderError, slot: Slot, patience: Patience, request: Request) -> float:
         """How long to wait after a failure; raises it when it is final. When one call is told to slow down, all do."""

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from baimo.config import secret
 from baimo.core.call import Provider
 from baimo.core.model import Vendor
 from baimo.providers.factory import provider
+from baimo.providers.paced import PacedProvider
 from baimo.settings import ProviderSettings
 
 
@@ -21,16 +24,20 @@ class Providers:
         vendor: Callable[[str], Vendor],
         settings: Mapping[str, ProviderSettings],
         weights: Callable[[str], Path],
+        *,
+        once: bool = False,
     ) -> None:
         """
         Args:
             vendor: the catalogue's facts by name.
             settings: `[providers]` of the settings.
             weights: turns the name of a model that runs here into the path of its weights.
+            once: every call is one attempt: whoever calls knows its deadline and what else to try.
         """
         self._vendor = vendor
         self._settings = settings
         self._weights = weights
+        self._once = once
         self._made: dict[str, Provider] = {}
 
     def provider(self, vendor: str) -> Provider:
@@ -42,10 +49,14 @@ class Providers:
         if vendor not in self._made:
             facts = self._vendor(vendor)
             settings = self._settings.get(vendor, ProviderSettings())
+            if self._once:
+                settings = msgspec.structs.replace(settings, retries=0)
             reference = settings.key or (f"env:{facts.key_variable}" if facts.key_variable else "")
             if reference:
                 secret(reference)  # a missing key is told before the first call, not after a hundred
-            self._made[vendor] = provider(facts, settings, weights=self._weights)
+            made = self._made[vendor] = provider(facts, settings, weights=self._weights)
+            if self._once and isinstance(made, PacedProvider):
+                made.longest_wait_s = 0.0
         return self._made[vendor]
 
     async def __aenter__(self) -> Providers:

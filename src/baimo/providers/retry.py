@@ -25,11 +25,14 @@ def backoff_s(failures: int, chance: random.Random) -> float:
 class Patience:
     """Decides after each failure of one call whether and how long to wait; one per call."""
 
-    def __init__(self, *, retries: int, chance: random.Random) -> None:
+    def __init__(
+        self, *, retries: int, chance: random.Random, longest_wait_s: float = LONGEST_WAIT_S
+    ) -> None:
         self.attempts = 0
         """How many times it was sent."""
         self._retries = retries
         self._chance = chance
+        self._longest_wait_s = longest_wait_s
         self._faults = 0
         self._refusals = 0
         self._waited_s = 0.0
@@ -46,14 +49,14 @@ class Patience:
             self._refusals += 1
             delay = self._asked(error, self._refusals)
             self._waited_s += delay
-            if self._waited_s > LONGEST_WAIT_S:
+            if self._waited_s >= self._longest_wait_s:
                 raise error
             return delay
         self._faults += 1
         if self._faults > self._retries:
             raise error
         delay = self._asked(error, self._faults)
-        if delay > LONGEST_WAIT_S:
+        if delay > self._longest_wait_s:
             raise error
         return delay
 

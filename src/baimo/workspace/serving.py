@@ -211,8 +211,7 @@ class Service:
     def _fresh_providers(self, settings: Settings) -> Providers:
         catalogue = Catalogue.load(settings)
         # the gateway decides about a second attempt: it knows the deadline and what may have been executed
-        once = {name: msgspec.structs.replace(one, retries=0) for name, one in settings.providers.items()}
-        return Providers(catalogue.vendor, once, self.workspace.weights)
+        return Providers(catalogue.vendor, settings.providers, self.workspace.weights, once=True)
 
     async def _warm(self) -> None:
         """Load the model that answers by default, where it runs in this process."""
