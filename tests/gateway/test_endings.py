@@ -167,6 +167,14 @@ def test_a_call_that_no_model_answered_has_a_record_of_why(fault: str, streamed:
         assert record.attempts == 3
 
 
+@pytest.mark.parametrize("body", [answer()[:10], answer() + b"x", b""])
+def test_an_answer_that_is_cut_by_a_wrong_length_is_an_error_and_may_have_cost_something(body: bytes) -> None:
+    house = House(Script(body=body), key=LIMITED)
+    reply = house.ask(asking())
+    assert (reply.status, house.record.http_status, house.record.status) == (502, 502, "gateway.not_json")
+    assert (house.record.cost_micros, house.record.unsure) == (None, 1)
+
+
 def test_an_answer_that_breaks_off_is_an_error_and_may_have_cost_something() -> None:
     house = House(Script(body_error=BadReply("wire.truncated", host="h")), key=LIMITED)
     reply = house.ask()

@@ -1,13 +1,16 @@
 """The pass-through: the client's bytes to a model that speaks the same wire format, and its answer back.
 
-Prevents three failures: a key of ours shown to a client because a vendor repeats it in a refusal, a stream that
-breaks off and looks complete, and a client that reads slowly filling this process's memory.
+Prevents four failures: a key of ours shown to a client because a vendor repeats it in a refusal, a stream that
+breaks off and looks complete, a whole answer that was cut by a wrong content-length and looks complete, and a client
+that reads slowly filling this process's memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
+
+import msgspec
 
 from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError
 from baimo.gateway.answers import Keeper, Whole
@@ -97,6 +100,9 @@ class Passing:
             if peek.stream:
                 return await self._stream(call, peek, exchange)
             data = await exchange.whole(self._limit_bytes)
+            seen = surface.seen(data)
+            if seen.usage is None and _is_broken(exchange.headers, data):
+                raise BadReply("gateway.not_json", model=peek.model)
         except ProviderError as error:
             raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
         except BaseException:
@@ -105,7 +111,7 @@ class Passing:
             raise
         finally:
             grant.model_s += self._now() - sent_at
-        return Whole(exchange.status, handed_back(exchange.headers), data, surface.seen(data))
+        return Whole(exchange.status, handed_back(exchange.headers), data, seen)
 
     async def _stream(self, call: Call, peek: Peek, exchange: Exchange) -> Passed:
         watch = call.surface.watch(peek)
@@ -225,6 +231,17 @@ class Passed:
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer has not ended."""
         self._exchange.close()
+
+
+def _is_broken(headers: Mapping[bytes, bytes], body: bytes) -> bool:
+    """Whether an answer that says it is JSON is none."""
+    if b"json" not in headers.get(b"content-type", b""):
+        return False
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return True
+    return False
 
 
 def _said(seen: Seen) -> ProviderError:
