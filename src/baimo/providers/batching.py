@@ -120,6 +120,10 @@ class Batcher:
         """Whether the thread still runs."""
         return self._thread.is_alive()
 
+    def count(self, text: str) -> int:
+        """Tokens of a rendered prompt."""
+        return len(self._pipeline.encode(text))
+
     async def generate(self, job: Job) -> AsyncGenerator[Piece, None]:
         """Answer one job; see `Engine.generate`.
 

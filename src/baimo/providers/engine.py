@@ -69,6 +69,14 @@ class Engine(Protocol):
         """Answer one prompt; closing the iterator frees its slot."""
         ...
 
+    def count(self, text: str) -> int:
+        """Tokens of a rendered prompt. Safe from any thread; may block for milliseconds.
+
+        Raises:
+            ProviderError: the engine failed.
+        """
+        ...
+
     def close(self) -> None:
         """End threads and free memory; waits for both."""
         ...

@@ -221,6 +221,10 @@ class LlamaCppEngine:
         finally:
             call.cancelled = True
 
+    def count(self, text: str) -> int:
+        """See `Engine.count`."""
+        return len(self._server.encode(text))
+
     def close(self) -> None:
         """See `Engine.close`."""
         with self._count:

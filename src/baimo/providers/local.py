@@ -200,6 +200,24 @@ class LocalProvider:
                 elif spoken.text or spoken.calls:
                     yield Delta(text=spoken.text, tool_calls=spoken.calls)
 
+    async def count_tokens(self, request: Request) -> int:
+        """Prompt tokens of a request, by the model's own chat template and tokenizer.
+
+        Raises:
+            UnknownModel, PullError, RequestRefused, ProviderError: as `complete` does.
+        """
+        loaded = await self._model(request)
+        return await asyncio.to_thread(loaded.engine.count, loaded.job(request, stream=False).prompt)
+
+    def counted(self, model: str, text: str) -> int | None:
+        """Tokens of a text, nothing added; None where the model is not loaded. Blocks for milliseconds.
+
+        Raises:
+            ProviderError: the engine failed.
+        """
+        loaded = self._loaded.get((model, False)) or self._loaded.get((model, True))
+        return None if loaded is None else loaded.engine.count(text)
+
     async def load(self, model: str) -> None:
         """Have a model ready before somebody waits for it.
 

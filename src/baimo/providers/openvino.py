@@ -115,6 +115,10 @@ class OpenVinoEngine:
             raise RequestRefused("local.no_logprobs")
         return self._batcher.generate(job)
 
+    def count(self, text: str) -> int:
+        """See `Engine.count`."""
+        return self._batcher.count(text)
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._batcher.close()

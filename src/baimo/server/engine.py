@@ -25,12 +25,13 @@ from starlette.routing import Route
 
 from baimo.core.call import Delta, Provider
 from baimo.core.call import Request as Question
-from baimo.errors import BaimoError, StoreError, Unauthenticated
+from baimo.errors import BaimoError, NotSupported, StoreError, Unauthenticated
 from baimo.gateway.surface import Peek, Surface
 from baimo.providers.local import LocalProvider
 from baimo.server.credentials import credential
 from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.completions import Completions
+from baimo.server.surfaces.count_tokens import CountTokens
 from baimo.settings import ProviderSettings
 from baimo.workspace.workspace import Workspace
 
@@ -97,7 +98,24 @@ def application(provider: Provider, key: str) -> Starlette:
 
         return Route(f"/v1/{surface.target}", endpoint, methods=["POST"])
 
-    return Starlette(routes=[route(Chat()), route(Completions())])
+    async def count(request: Request) -> Response:
+        surface = CountTokens()
+        try:
+            presented = credential(dict(request.headers.raw)) or b""
+            if not compare_digest(presented, key.encode()):
+                raise Unauthenticated("gateway.no_key")
+            body = await request.body()
+            model = surface.peek(body, dict(request.headers.raw)).model.rpartition("/")[2]
+            if not isinstance(provider, LocalProvider):
+                raise NotSupported("messages.uncountable", model=model)
+            words = surface.told(await provider.count_tokens(surface.asked(body, model=model)))
+            return Response(words, media_type="application/json")
+        except BaimoError as error:
+            words = surface.refusal(error, request_id=request.headers.get("x-request-id", ""))
+            return Response(words, error.http_status, media_type="application/json")
+
+    counting = Route("/v1/messages/count_tokens", count, methods=["POST"])
+    return Starlette(routes=[route(Chat()), route(Completions()), counting])
 
 
 async def _answered(surface: Surface, provider: Provider, body: bytes, peek: Peek) -> Response:

@@ -8,6 +8,7 @@ from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
 from baimo.gateway.call import Call, Reply
 from baimo.gateway.surface import Surface
+from baimo.server.counting import counting
 from baimo.server.credentials import credential
 from baimo.server.exchange import Exchange
 from baimo.server.files import LONGEST_FORM
@@ -26,6 +27,7 @@ def hot_routes(service: Service) -> Lanes:
     """The model APIs' POST operations, for `Lane`."""
     routes = {(b"POST", path.encode()): _handler(service, surface) for path, surface in surfaces().items()}
     routes[b"POST", b"/v1/responses"] = _remembering(service, Responses())
+    routes[b"POST", b"/v1/messages/count_tokens"] = counting(service)
     return Lanes(routes, service.settings.serve, uploads={b"/v1/files": LONGEST_FORM})
 
 

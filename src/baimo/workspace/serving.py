@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from baimo.config import Origin, config_file, origins
-from baimo.core.call import Provider
+from baimo.core.call import Provider, Request
 from baimo.core.model import Model
 from baimo.core.tenant import Key
 from baimo.errors import BaimoError, ConfigError
@@ -38,6 +38,7 @@ from baimo.store.files import Files
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
 from baimo.text import text
+from baimo.workspace.elsewhere import elsewhere_counted
 from baimo.workspace.housekeeping import House, due, swept
 from baimo.workspace.workspace import Workspace
 
@@ -181,6 +182,40 @@ class Service:
         """The way to a vendor's models."""
         return self._providers.provider(vendor)
 
+    def counts(self, model: Model) -> bool:
+        """Whether its tokenizer is here."""
+        return model.vendor in self._elsewhere or self.catalogue.vendor(model.vendor).protocol == "local"
+
+    async def count_tokens(self, model: Model, request: Request, body: bytes) -> int:
+        """Prompt tokens of a request to a model that `counts`, which is loaded for it.
+
+        Args:
+            model: its tokenizer and chat template count.
+            request: what is to be counted.
+            body: the same as Anthropic's API has it.
+
+        Raises:
+            ProviderError: it cannot be loaded.
+        """
+        if model.vendor in self._elsewhere:
+            return await elsewhere_counted(self.pools, self._elsewhere[model.vendor], model, body)
+        from baimo.providers.local import LocalProvider
+
+        provider = self.provider(model.vendor)
+        assert isinstance(provider, LocalProvider)
+        return await provider.count_tokens(request)
+
+    def _counted(self, model: Model, said: str) -> int | None:
+        """Tokens of a text where the model is loaded in this process."""
+        if model.vendor in self._elsewhere or self.catalogue.vendor(model.vendor).protocol != "local":
+            return None
+        from baimo.providers.local import LocalProvider
+
+        provider = self.provider(model.vendor)
+        with suppress(BaimoError):
+            return provider.counted(model.upstream, said) if isinstance(provider, LocalProvider) else None
+        return None
+
     def _outside(self) -> Outside:
         kinds = frozenset(self.settings.policy.pii_kinds) or None
         checked_masking(self.settings)
@@ -201,6 +236,7 @@ class Service:
             provider=self.provider,
             secret=self._secret,
             masker=masker,
+            count_tokens=self._counted,
             shelf=Cached(self.workspace.store.database),
             observer=self.observer,
         )

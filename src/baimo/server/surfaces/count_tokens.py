@@ -47,9 +47,21 @@ class CountTokens(Messages):
             CallRefused: a field is wrong or cannot be said to this model.
             NotSupported: there is no tokenizer for it.
         """
-        tokens = counter(messages_request.request(Given.body(body), model=model))
+        tokens = counter(self.asked(body, model=model))
         if tokens is None:
             raise NotSupported("messages.uncountable", model=model)
+        return self.told(tokens)
+
+    def asked(self, body: bytes, *, model: str) -> Request:
+        """The request whose tokens are to be counted.
+
+        Raises:
+            CallRefused: a field is wrong or cannot be said to this model.
+        """
+        return messages_request.request(Given.body(body), model=model)
+
+    def told(self, tokens: int) -> bytes:
+        """The answer."""
         return wirejson.written({"input_tokens": tokens})
 
     def answer(
