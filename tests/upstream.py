@@ -59,7 +59,7 @@ def upstream(**facts: Any) -> Iterator[Upstream]:
 
     async def serve() -> None:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await _connection(made, reader, writer)
             writer.close()
 
