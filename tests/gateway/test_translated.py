@@ -13,6 +13,7 @@ from baimo.core.tenant import Limit, Tenant
 from baimo.errors import BadReply, Unreachable
 from baimo.gateway.translated import summed
 from baimo.pii.mask import Masker
+from baimo.providers.faults import Place, fault
 from baimo.server.surfaces.messages import Messages
 from tests.gateway.doubles import (
     House,
@@ -238,3 +239,12 @@ def test_usage_that_is_missing_stays_unknown_where_there_is_no_tokenizer() -> No
         )
         assert record.charged_micros > 200
         assert "x-baimo-cost" not in reply.headers
+
+
+@pytest.mark.parametrize("status", [404, 413, 422])
+def test_a_refusal_keeps_a_status_that_programs_tell_apart(status: int) -> None:
+    place = Place(host="h", model="m", key="")
+    house = House(
+        Script(body=answer()), providers={"away": ScriptedProvider(fault(status, "no such thing", place))}
+    )
+    assert house.ask(asking("away/large")).status == status

@@ -15,6 +15,7 @@ from baimo.gateway.breaker import Breaker
 from baimo.gateway.cache import Cache, Shelf
 from baimo.gateway.estimate import CountTokens
 from baimo.gateway.gateway import Parts
+from baimo.gateway.masking import Masker
 from baimo.gateway.observe import Observer, Silent
 from baimo.gateway.passing import Passing, Pool
 from baimo.gateway.routing import Names, Router
@@ -23,7 +24,7 @@ from baimo.gateway.settling import Books, Settler
 from baimo.gateway.strategies import Latencies, Signals
 from baimo.gateway.surface import Surface
 from baimo.gateway.terms import TermsBook
-from baimo.gateway.translated import Masker, Translated
+from baimo.gateway.translated import Translated
 from baimo.gateway.upstream import Upstream
 from baimo.settings import ProviderSettings, Settings
 

@@ -7,42 +7,25 @@ where a stream's pieces split it), and a client of one API that is answered in t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from baimo.core.call import Completion, Delta, Provider, Request, Usage
-from baimo.core.message import Message
-from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, Unreachable
+from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, RequestRefused, Unreachable
 from baimo.gateway.answers import Headers, Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, may_be_executed
+from baimo.gateway.masking import Masker, Unmasking, calls_unmasked, masked, unmasked
 from baimo.gateway.surface import Events, Seen
 
 JSON: Headers = [(b"content-type", b"application/json")]
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-
+_TOLD = frozenset({404, 413, 422})
+"""Statuses of refusals that clients are told as they came; any other 4xx is a 400."""
 
 Numbered = AsyncGenerator[tuple[int, Delta], None]
 """Deltas, each with the number of the answer that it belongs to."""
-
-
-class Unmasking(Protocol):
-    """Puts back in a stream what was replaced: `pii.mask.Unmasking`."""
-
-    def feed(self, piece: str) -> str: ...
-
-    def rest(self) -> str: ...
-
-
-class Masker(Protocol):
-    """Replaces personal data and puts it back, for one call: `pii.mask.Masker`."""
-
-    def mask_all(self, texts: Sequence[str]) -> list[str]: ...
-
-    def unmask(self, text: str, *, json: bool = False) -> str: ...
-
-    def unmasking(self) -> Unmasking: ...
 
 
 class Translated:
@@ -103,6 +86,8 @@ class Translated:
             raise
         except BaimoError as error:
             attempts = int(vars(error).get("attempts", 1))
+            if isinstance(error, RequestRefused) and error.facts.get("status") in _TOLD:
+                error.http_status = int(str(error.facts["status"]))
             grant.entry.attempts += max(0, attempts - 1)
             raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
         finally:
@@ -215,11 +200,9 @@ class Told:
         if delta.finish_reason is not None:
             shown += text.rest()
             thought += reasoning.rest()
-        calls = tuple(
-            replace(called, arguments=masker.unmask(called.arguments, json=True))
-            for called in delta.tool_calls
+        return replace(
+            delta, text=shown, reasoning=thought, tool_calls=calls_unmasked(delta.tool_calls, masker)
         )
-        return replace(delta, text=shown, reasoning=thought, tool_calls=calls)
 
     def seen(self) -> Seen:
         """What the stream has said about itself so far."""
@@ -275,44 +258,6 @@ async def together(streams: Sequence[AsyncIterator[Delta]]) -> Numbered:
         for task in filling:
             task.cancel()
         await asyncio.gather(*filling, return_exceptions=True)
-
-
-def masked(request: Request, masker: Masker) -> Request:
-    """The request with personal data replaced in everything that people or tools wrote."""
-    # all texts at once: what is recognised as a name in one is replaced in the others, too
-    shown = iter(masker.mask_all([text for message in request.messages for text in _texts(message)]))
-    messages: list[Message] = []
-    for message in request.messages:
-        if isinstance(message.content, str):
-            content: Any = next(shown)
-        else:
-            content = tuple(
-                replace(part, data=next(shown)) if part.kind == "text" else part for part in message.content
-            )
-        calls = tuple(replace(called, arguments=next(shown)) for called in message.tool_calls)
-        messages.append(replace(message, content=content, tool_calls=calls))
-    return replace(request, messages=tuple(messages))
-
-
-def _texts(message: Message) -> Iterator[str]:
-    if isinstance(message.content, str):
-        yield message.content
-    else:
-        yield from (part.data for part in message.content if part.kind == "text")
-    yield from (called.arguments for called in message.tool_calls)
-
-
-def unmasked(completion: Completion, masker: Masker) -> Completion:
-    """The answer with everything put back."""
-    return replace(
-        completion,
-        text=masker.unmask(completion.text),
-        reasoning=None if completion.reasoning is None else masker.unmask(completion.reasoning),
-        tool_calls=tuple(
-            replace(called, arguments=masker.unmask(called.arguments, json=True))
-            for called in completion.tool_calls
-        ),
-    )
 
 
 def summed(usages: list[Usage]) -> Usage:
