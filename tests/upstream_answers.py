@@ -135,6 +135,7 @@ def _response(row: _Row, wish: str) -> _Row:
         item = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": tool}
         item |= {"arguments": ARGUMENTS, "status": "completed"}
     facts = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "error": None}
+    facts |= {"previous_response_id": None}
     facts |= {"model": row.get("model"), "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     usage = {**_COUNTS, **details, "total_tokens": TOKENS_IN + TOKENS_OUT}

@@ -466,3 +466,28 @@ def test_a_stream_that_breaks_off_is_not_kept_and_is_broken_for_the_client_too()
     acts = [client.sent.get_nowait()[0] for _ in range(client.sent.qsize())]
     assert acts == ["start", "write", "abort"]
     assert memory.kept == []
+
+
+@pytest.mark.parametrize("cut", range(0, 120, 7))
+def test_the_answer_of_a_vendor_that_was_told_everything_names_the_turn_before(cut: int) -> None:
+    row = {"id": "resp_2", "status": "completed", "previous_response_id": None}
+    row["output"] = [{"id": "m", "content": [{"text": 'says "previous_response_id":null'}]}]
+    turn = Turn(b"", b"[]", "t", "k", True, "resp_1", "resp_1")
+
+    async def streamed() -> bytes:
+        client = Client()
+        reply = Remembering(client, turn, Vendor())
+        event = b"data: " + json.dumps({"type": "response.completed", "response": row}).encode() + b"\n\n"
+        reply.start(200, ())
+        reply.write(event[:cut])
+        reply.write(event[cut:])
+        reply.end()
+        await reply.settled()
+        sent = b""
+        while not client.sent.empty():
+            kind, piece = client.sent.get_nowait()
+            sent += piece if kind == "write" else b""
+        return sent
+
+    answer = json.loads(asyncio.run(streamed()).removeprefix(b"data: "))["response"]
+    assert answer == {**row, "previous_response_id": "resp_1"}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -63,6 +64,8 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head).decode
 decoded_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MEMBERS = frozenset({"model", "input", "store", "stream", "previous_response_id", PREVIOUS})
+_NO_PREVIOUS = re.compile(rb'"previous_response_id"\s*:\s*null')
+"""Of a vendor that was sent the whole conversation. Within a text the quotes would be escaped."""
 
 
 class Turn(NamedTuple):
@@ -195,6 +198,7 @@ class Remembering:
         self._memory = memory
         self._watch = _Last()
         self._held: list[bytes] = []
+        self._line = b""
         self._ended = False
         self._task: asyncio.Task[None] | None = None
 
@@ -210,6 +214,7 @@ class Remembering:
 
     def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """A complete answer; one that can be continued is kept first."""
+        body = self._following(body)
         kept = self._turn.answered(body) if status == 200 else None
         if kept is None:
             self._reply.whole(status, headers, body)
@@ -222,6 +227,9 @@ class Remembering:
 
     def write(self, piece: bytes) -> None:
         """A piece; the one with the last event, and what follows it, waits."""
+        if self._turn.previous:  # its id may be cut in two: lines are handed on whole
+            lines, end, self._line = (self._line + piece).rpartition(b"\n")
+            piece = self._following(lines + end)
         if self._task is not None:
             self._held.append(piece)
             return
@@ -236,6 +244,10 @@ class Remembering:
 
     def end(self) -> None:
         """The stream is over."""
+        if self._line:
+            self._held.append(self._line)
+            if self._task is None:
+                self._reply.write(self._held.pop())
         if self._task is None:
             self._reply.end()
         else:
@@ -254,6 +266,13 @@ class Remembering:
         """The turn is kept and everything was handed on; who is cancelled while waiting does not stop it."""
         if self._task is not None:
             await asyncio.shield(self._task)
+
+    def _following(self, said: bytes) -> bytes:
+        """An answer, or lines of it, that names the turn which it follows."""
+        if not self._turn.previous:
+            return said
+        named = b'"previous_response_id":' + msgspec.json.encode(self._turn.previous)
+        return _NO_PREVIOUS.sub(lambda _: named, said)
 
     async def _whole(
         self, kept: KeptResponse, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
