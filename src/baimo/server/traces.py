@@ -163,11 +163,11 @@ class Traces:
     def breaker(self, model: str, state: State) -> None:
         """No span."""
 
-    def close(self) -> None:
-        """Send what is left; gives up after `EXPORT_S`. Blocks."""
+    def close(self, patience_s: float = EXPORT_S) -> None:
+        """Send what is left; gives up after `patience_s`. Blocks."""
         ending = threading.Thread(target=self._provider.shutdown, name="baimo-traces", daemon=True)
         ending.start()
-        ending.join(EXPORT_S)
+        ending.join(patience_s)
 
     def _fail(self, span: Any, entry: Entry) -> None:
         if entry.status != "ok":

@@ -17,6 +17,7 @@ from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError, MissingExtra, StoreError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
+from baimo.gateway.routing import models_of
 from baimo.server import logs, scrape, traces
 from baimo.server.lanes import Lanes
 from baimo.server.logs import Lines
@@ -65,6 +66,7 @@ class Watching:
         self._lanes: Lanes | None = None
         self._catalogue: Catalogue | None = None
         self._names: dict[str, frozenset[str]] = {}
+        """Models by vendor; those of the routes under the empty name."""
         self._lag = scrape.Lag()
         self._moment = scrape.Moment()
         self._timer: asyncio.Task[None] | None = None
@@ -189,11 +191,13 @@ class Watching:
         """Whether the catalogue or the settings name it."""
         if self._service is None:
             return False
-        catalogue = self._service.catalogue
+        catalogue, vendor = self._service.catalogue, model.partition("/")[0]
         if catalogue is not self._catalogue:
             self._catalogue = catalogue
-            self._names.clear()
-        vendor = model.partition("/")[0]
+            routes = self._service.parts.router.routes.values()
+            self._names = {"": frozenset(one.name for route in routes for one in models_of(route))}
+        if model in self._names[""] or model == self._service.settings.serve.default_model:
+            return True
         names = self._names.get(vendor)
         if names is None:
             try:
