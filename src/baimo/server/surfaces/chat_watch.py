@@ -17,15 +17,18 @@ from typing import Any
 from baimo.core.call import Usage
 from baimo.gateway.surface import Seen
 from baimo.providers.faults import error_message
-from baimo.providers.openai_reply import fields, items, usage_anywhere
+from baimo.providers.openai_reply import fields, items
 from baimo.providers.sse import SseParser
-from baimo.server.surfaces.usage import object_in
+from baimo.server.surfaces.usage import object_in, seen_usage
 
 LONGEST_EVENT = 1024 * 1024
 """Bytes of an unfinished event that are held back; a longer one passes on in pieces and is not looked at."""
 _RECENT = 8  # blocks that are kept and events that are read: finish reason, usage, [DONE], a comment or two
 _KEPT = 4096  # bytes of a block that are kept: a thousand streams must not hold a thousand socket buffers
 _MARK = b'_tokens"'
+# inside a JSON string the quotes are escaped: these are found as names of members only
+_ERROR, _FINISH, _UNFINISHED = b'"error"', b'"finish_reason"', b'"finish_reason":null'
+_END = b"data: [DONE]"
 _BLANK_LF = re.compile(rb"(\n\n+)")
 _BLANK = re.compile(rb"((?:\r\n|\n|\r(?!\n)){2,})")
 
@@ -90,10 +93,11 @@ class ChatWatch:
     def seen(self) -> Seen:
         """What the stream has said so far."""
         if self._unread:
-            block = b"".join(self._unread).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            block = b"".join(self._unread)
+            if b"\r" in block:
+                block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             self._unread.clear()
-            for event in block.rsplit(b"\n\n", _RECENT + 1)[-_RECENT - 1 :]:
-                self._read(event)
+            self._look(block)
         finished = self._finished
         return Seen(
             usage=self._usage,
@@ -104,6 +108,17 @@ class ChatWatch:
             text_bytes=max(0, self._bytes - self._events * self._frame) if self._frame else 0,
             failed=self._failed,
         )
+
+    def _look(self, block: bytes) -> None:
+        """Read the last events, but those that hold nothing that is not known."""
+        wrong = _ERROR in block
+        if not wrong and self._frame and self._model and not _tells(block):
+            return
+        for event in block.rsplit(b"\n\n", _RECENT + 1)[-_RECENT - 1 :]:
+            if event == _END:
+                self._done = True
+            elif wrong or not self._frame or not self._model or _tells(event):
+                self._read(event)
 
     def _read(self, event: bytes) -> None:
         for data in _data(event):
@@ -145,18 +160,24 @@ class ChatWatch:
         """`block` without the chunks that hold usage and nothing else, if they are to be dropped; notes the counts."""
         # a pattern that begins with one fixed byte is fifty times as fast as one that must be tried at every byte
         blank = _BLANK if b"\r" in block else _BLANK_LF
+        # what lies before the event with the first counts needs no pattern
+        start = 0 if blank is _BLANK else block.rfind(b"\n\n", 0, block.find(_MARK)) + 2
+        before, block = (block[:start], block[start:]) if start > 1 else (b"", block)
         parts = blank.split(block)  # event, blank line, event, blank line …
         for place in range(0, len(parts), 2):
             if _MARK not in parts[place]:
                 continue
             for data in _data(parts[place]):
-                row = object_in(data)
-                choices = items(row.get("choices"))
-                counts = usage_anywhere(row, fields(choices[0]) if choices else {})
+                counts, alone = seen_usage(data)
                 self._usage = counts or self._usage
-                if self._drop and counts is not None and row.get("choices") == []:
+                if self._drop and counts is not None and alone:
                     parts[place : place + 2] = [b""] * len(parts[place : place + 2])
-        return b"".join(parts)
+        return b"".join((before, *parts))
+
+
+def _tells(events: bytes) -> bool:
+    """Whether some event says more than text."""
+    return b"[DONE]" in events or events.count(_FINISH) != events.count(_UNFINISHED)
 
 
 def _data(event: bytes) -> list[bytes]:

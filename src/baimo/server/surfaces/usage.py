@@ -46,6 +46,18 @@ class _Counts(msgspec.Struct):
             and self.reasoning_tokens is None
         )
 
+    @property
+    def usage(self) -> Usage:
+        """The same in our words."""
+        prompt, out = self.prompt_tokens_details, self.completion_tokens_details
+        return Usage(
+            tokens_in=self.prompt_tokens,
+            tokens_out=self.completion_tokens,
+            tokens_cached=None if prompt is None else prompt.cached_tokens,
+            tokens_reasoning=None if out is None else out.reasoning_tokens,
+            tokens_cache_write=None if prompt is None else prompt.cache_write_tokens,
+        )
+
 
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
@@ -54,7 +66,7 @@ class _Choice(msgspec.Struct):
 class _Answer(msgspec.Struct):
     usage: _Counts
     model: str = ""
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
 
 
 _answer = msgspec.json.Decoder(_Answer).decode
@@ -66,19 +78,23 @@ def seen_answer(body: bytes) -> Seen:
         answer = _answer(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _seen_otherwise(body)
-    counts = answer.usage
-    if not counts.standard:
+    if not answer.usage.standard:
         return _seen_otherwise(body)
-    prompt, out = counts.prompt_tokens_details, counts.completion_tokens_details
-    usage = Usage(
-        tokens_in=counts.prompt_tokens,
-        tokens_out=counts.completion_tokens,
-        tokens_cached=None if prompt is None else prompt.cached_tokens,
-        tokens_reasoning=None if out is None else out.reasoning_tokens,
-        tokens_cache_write=None if prompt is None else prompt.cache_write_tokens,
-    )
     finish = answer.choices[0].finish_reason if answer.choices else None
-    return Seen(usage, answer.model, finish or "")
+    return Seen(answer.usage.usage, answer.model, finish or "")
+
+
+def seen_usage(event: bytes) -> tuple[Usage | None, bool]:
+    """What a stream's event counts, and whether it holds nothing else that matters."""
+    try:
+        answer = _answer(event)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        answer = None
+    if answer is not None and answer.usage.standard:
+        return answer.usage.usage, answer.choices == []
+    row = object_in(event)
+    choices = items(row.get("choices"))
+    return usage_anywhere(row, fields(choices[0]) if choices else {}), row.get("choices") == []
 
 
 def _seen_otherwise(body: bytes) -> Seen:
