@@ -363,3 +363,16 @@ def test_a_concurrency_limit_counts_calls_under_way(database: Database, tmp_path
 
     asyncio.run(run())
     assert most_seen == 3 and Ledger(database).count() == 60 and held(database) == 0
+
+
+def test_a_database_that_says_nothing_is_not_waited_for_for_ever(database: Database, tmp_path: Path) -> None:
+    # its writer is never started
+    mine = Books(database, tmp_path / "journal", LedgerSettings(), Machine(), patience_s=0.05)
+
+    async def run() -> None:
+        with pytest.raises(StoreError, match="did not answer in time"):
+            await mine.obtain((charge(CALLS, 1),), 0.0)
+
+    asyncio.run(run())
+    assert not mine._meters.waits
+    mine.leave()

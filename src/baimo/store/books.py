@@ -32,7 +32,6 @@ from baimo.store.writer import IN_MEMORY, Health, Writer
 from baimo.text import text
 
 PATIENCE_S = 5.0
-"""How much longer than `wait_s` a call waits for a database that does not answer."""
 
 
 class Clock(Protocol):
@@ -59,6 +58,7 @@ class Books:
         *,
         currency: str = "",
         segment_bytes: int = SEGMENT_BYTES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Enter this process among the holders, and the calls of processes that are gone into the ledger.
 
@@ -69,11 +69,13 @@ class Books:
             clock: wall clock of Records and windows, and a steady one for waiting.
             currency: money.currency, for messages.
             segment_bytes: size of the journal's files.
+            patience_s: how much longer than asked for a call waits for a database that does not answer.
 
         Raises:
             StoreError: database or folder cannot be written.
         """
         self._clock, self._currency = clock, currency
+        self._patience_s = patience_s
         self._latest_ms = 0
         self.holder = sortable_id("holder", int(clock.wall() * 1000), os.urandom(7))
         """Id of this process among those that share the ledger."""
@@ -139,19 +141,20 @@ class Books:
             raise self._refused(Refusal(None, hopeless, meters.used(hopeless.bucket)))
         wait = Wait(charges, self._clock.now() + wait_s)
         meters.wait(wait)
-        granted = False
+        # not asyncio.timeout: the request path may not be a Task yet
+        alarm = asyncio.get_running_loop().call_later(wait_s + self._patience_s, self._give_up, wait)
         try:
-            async with asyncio.timeout(wait_s + PATIENCE_S):
-                await wait.future
-            granted = True
-        except TimeoutError:
-            granted = meters.leave(wait)
-            if not granted:
-                raise self._writer.error or StoreError("ledger.silent") from None
+            await wait.future
         except asyncio.CancelledError:
             if meters.leave(wait):
                 meters.release(charges)
             raise
+        finally:
+            alarm.cancel()
+
+    def _give_up(self, wait: Wait) -> None:
+        """The database has not said anything about a waiting call in time."""
+        self._meters.refuse(wait, self._writer.error or StoreError("ledger.silent"))
 
     def open(self, entry: Entry) -> None:
         """Enter that a call begins, with what is reserved for it. Entered again, it replaces what was said before.

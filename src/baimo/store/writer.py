@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ class Writer:
         self._holder, self._folder, self._flush_s = holder, folder, flush_s
         self._now_ms, self._now, self._refused = now_ms, now, refused
         self._round = threading.Lock()
+        self._moving = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._wanting: set[str] = set()
@@ -123,7 +125,8 @@ class Writer:
     def health(self) -> Health:
         """How it is doing."""
         problem = "" if self._error is None else str(self._error)
-        return Health(self._error is None, self._since_ms, problem, len(self.queue), self.contents_lost)
+        behind = len(self.queue) + self._moving
+        return Health(self._error is None, self._since_ms, problem, behind, self.contents_lost)
 
     @property
     def error(self) -> BaimoError | None:
@@ -141,18 +144,27 @@ class Writer:
         """
         with self._round:
             batch = [self.queue.popleft() for _ in range(min(TOGETHER, len(self.queue)))]
+            self._moving = len(batch)
             try:
-                self._journal.sync()
                 trade = self._transaction(batch, leave)
             except BaseException as error:
                 self.queue.extendleft(reversed(batch))
+                self._moving = 0
                 self._careful = True
                 self._failed(error)
+                with suppress(StoreError):
+                    self._journal.sync()  # the journal does not wait for the database
                 raise
+            self._moving = 0
             trade.commit()
             self._succeeded(trade)
             self._journal.applied([position for position, _ in batch if position is not None])
-            self._journal.reclaim(self._database.sync)
+            try:
+                self._journal.sync()
+                self._journal.reclaim(self._database.sync)
+            except (StoreError, OSError) as error:
+                self._failed(error)
+                raise
             return bool(self.queue)
 
     def recover(self) -> recovery.Recovered:
