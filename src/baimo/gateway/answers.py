@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from baimo.errors import BaimoError
+from baimo.errors import BaimoError, BudgetExceeded, Conflict, LimitReached, NotSupported
 from baimo.gateway.call import Reply
 from baimo.gateway.surface import Seen
 
 Headers = list[tuple[bytes, bytes]]
 LONGEST_KEPT = 4 * 1024 * 1024
 """Most bytes of one answer that are kept for the cache or with a Record."""
+
+
+LONGEST_PATIENCE_S = 60.0
+"""The official SDKs wait no longer than this for what Retry-After says; after that they would knock in vain."""
+
+
+def retry_headers(error: BaimoError) -> Headers:
+    """Retry-After, where the error knows when, and x-should-retry: false, where an SDK's next try cannot succeed."""
+    seconds: float | None = getattr(error, "retry_after_s", None)
+    headers: Headers = []
+    if seconds is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(seconds + 0.499))))
+    used_up = isinstance(error, LimitReached) and (seconds is None or seconds > LONGEST_PATIENCE_S)
+    if used_up or isinstance(error, (BudgetExceeded, Conflict, NotSupported)):
+        headers.append((b"x-should-retry", b"false"))
+    return headers
 
 
 class Whole(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from baimo.core.record import Charge, Entry
+from baimo.core.record import Charge
 from baimo.errors import (
     AuthenticationFailed,
     BadReply,
@@ -25,7 +25,7 @@ from baimo.errors import (
     LimitReached,
     Overloaded,
 )
-from baimo.gateway.answers import Flow, Headers, Whole
+from baimo.gateway.answers import Flow, Headers, Whole, retry_headers
 from baimo.gateway.attempts import Attempts
 from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.breaker import Breaker
@@ -42,6 +42,7 @@ from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms, TermsBook
 from baimo.settings import Settings
+from baimo.store.entry import Entry
 
 JSON: Headers = [(b"content-type", b"application/json")]
 RATE_LIMIT = "rate_limit"
@@ -167,7 +168,7 @@ class Gateway:
             asked=peek.model,
             route=choice.why if kept is None else "cache",
             began_ms=now_ms,
-            streamed=peek.stream,
+            streamed=1 if peek.stream else 0,
             currency=terms.currency,
             queue_ms=queue_s * 1000.0,
             request_hash=self._hash(call.body),
@@ -339,7 +340,7 @@ class Gateway:
 
     def _refuse(self, call: Call, error: BaimoError) -> None:
         """Not let in: no Record."""
-        headers = [*JSON, *_waiting(error)]
+        headers = [*JSON, *retry_headers(error)]
         call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
         self._parts.observer.refused(error, call.surface.name, call.key, call.tenant)
 
@@ -364,7 +365,7 @@ class Gateway:
         if isinstance(error, (AuthenticationFailed, ConfigError)):
             # names of variables and accounts are for the log
             error = BadReply("gateway.no_access", model=grant.entry.model)
-        headers = self._head(grant, [*JSON, *_waiting(error)])
+        headers = self._head(grant, [*JSON, *retry_headers(error)])
         call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
 
     def _broken(self, call: Call, grant: Grant, error: BaseException) -> None:
@@ -404,11 +405,3 @@ class Gateway:
         hashed = self._keyed.copy()
         hashed.update(data)
         return hashed.hexdigest()
-
-
-def _waiting(error: BaimoError) -> Headers:
-    """When asking again may help: Retry-After, where the error knows; never, where we do not offer it."""
-    if error.http_status == 501:
-        return [(b"x-should-retry", b"false")]  # the official SDKs would repeat it like any 5xx
-    seconds = getattr(error, "retry_after_s", None)
-    return [] if seconds is None else [(b"retry-after", b"%d" % max(1, round(seconds + 0.499)))]

@@ -6,6 +6,7 @@ from time import monotonic
 
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
+from baimo.gateway.answers import retry_headers
 from baimo.gateway.call import Call, Reply
 from baimo.gateway.surface import Surface
 from baimo.server.counting import counting
@@ -78,7 +79,7 @@ def _call(exchange: Exchange, surface: Surface, key: Key, tenant: Tenant, body: 
 
 
 def _refuse(service: Service, exchange: Exchange, surface: Surface, error: BaimoError) -> None:
-    headers = [JSON]
+    headers = [JSON, *retry_headers(error)]
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     elif error.http_status == 501:

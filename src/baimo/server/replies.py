@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from baimo.core.tenant import ROLES, Key, Role, Tenant
 from baimo.errors import BaimoError, Forbidden
+from baimo.gateway.answers import retry_headers
 from baimo.server.admin import refusals
 from baimo.server.credentials import credential
 from baimo.server.surfaces import anthropic_errors, openai_errors
@@ -78,8 +79,7 @@ async def refused(request: Request, error: Exception) -> Response:
         speak(refusals.preferred(request.headers.get("accept-language", "")))
     request_id = request.headers.get("x-request-id", "")
     headers = {"x-request-id": request_id} if request_id else {}
-    if (seconds := getattr(error, "retry_after_s", None)) is not None:
-        headers["retry-after"] = str(max(1, round(seconds + 0.499)))
+    headers |= {name.decode(): value.decode() for name, value in retry_headers(error)}
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
     elif error.http_status == 501:
