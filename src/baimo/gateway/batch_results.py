@@ -22,6 +22,8 @@ from baimo.errors import BaimoError
 from baimo.store.files import unwritable
 from baimo.text import text
 
+UNEXECUTED = ("batch_cancelled", "batch_expired")
+"""Codes of lines that were never begun."""
 _PIECE = 1024 * 1024
 
 
@@ -29,9 +31,14 @@ class _Response(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+class _Failure(msgspec.Struct):
+    code: str = ""
+
+
 class _Result(msgspec.Struct):
     custom_id: str
     response: _Response | None = None
+    error: _Failure | None = None
 
 
 _result = msgspec.json.Decoder(_Result).decode
@@ -62,7 +69,7 @@ class Results:
         self.paths = (error, output)
         self.done: set[str] = set()
         """custom_ids of lines that have a result."""
-        self.completed = self.failed = 0
+        self.completed = self.failed = self.unexecuted = 0
         self.tokens = [0, 0, 0, 0]
         """Prompt, answer, cached and reasoning tokens of the answered lines, as far as they say."""
         self._usage = usage
@@ -114,6 +121,7 @@ class Results:
         }
         self._append(msgspec.json.encode(row) + b"\n", ok=False)
         self._count(custom_id, ok=False, body=b"")
+        self.unexecuted += code in UNEXECUTED
 
     def sync(self) -> None:
         """What was kept so far survives a power failure."""
@@ -159,6 +167,7 @@ class Results:
                 whole += len(line)
                 row = _result(line)
                 self._count(row.custom_id, ok=ok, body=bytes(row.response.body) if row.response else b"")
+                self.unexecuted += row.error is not None and row.error.code in UNEXECUTED
         if os.fstat(file).st_size != whole:
             os.ftruncate(file, whole)
 

@@ -392,4 +392,4 @@ def _next(source: Iterator[Line], results: Results) -> list[Line]:
 
 def _tokens(results: Results) -> Mapping[str, int]:
     names = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
-    return dict(zip(names, results.tokens, strict=True))
+    return {**dict(zip(names, results.tokens, strict=True)), "unexecuted": results.unexecuted}

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 import baimo
 from baimo.config import settings
 from baimo.errors import BaimoError, NotFound, NotSupported
-from baimo.server import batches, engine, files, logs, probes, responses_routes
+from baimo.server import batches, engine, files, logs, message_batches, probes, responses_routes
 from baimo.server.admin.routes import admin_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
@@ -97,6 +97,7 @@ def routes() -> Sequence[BaseRoute]:
         *responses_routes.routes(),
         *files.routes(),
         *batches.routes(),
+        *message_batches.routes(),
         *admin_routes(),
     ]
 

@@ -84,6 +84,8 @@ class Batch:
     """Lines that were answered."""
     failed: int = 0
     """Lines that were not."""
+    unexecuted: int = 0
+    """Of these, lines that were never begun because it was cancelled or its time was over."""
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
