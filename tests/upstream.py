@@ -161,7 +161,7 @@ async def _answered(
     if wish.startswith("hold "):
         await _held(made, path, row, said, reader, writer)
         return False
-    if row.get("stream"):
+    if row.get("stream") or row.get("stream_format") == "sse":
         await _stream(made, path, row, said, writer)
     else:
         await _send(writer, whole(path, row, said))

@@ -82,8 +82,6 @@ def _refuse(service: Service, exchange: Exchange, surface: Surface, error: Baimo
     headers = [JSON, *retry_headers(error)]
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    elif error.http_status == 501:
-        headers.append((b"x-should-retry", b"false"))
     body = surface.refusal(error, request_id=exchange.request_id)
     exchange.whole(error.http_status, headers, body)
     service.observer.refused(error, surface.name, NOBODY, NOBODYS)

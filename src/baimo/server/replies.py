@@ -82,7 +82,5 @@ async def refused(request: Request, error: Exception) -> Response:
     headers |= {name.decode(): value.decode() for name, value in retry_headers(error)}
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
-    elif error.http_status == 501:
-        headers["x-should-retry"] = "false"  # the official SDKs would repeat it like any 5xx
     body = words.refusal(error, request_id=request_id)
     return Response(body, error.http_status, headers, media_type="application/json")
