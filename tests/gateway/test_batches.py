@@ -7,6 +7,7 @@ import json
 import resource
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from baimo.core.call import Usage
+from baimo.core.money import Price
 from baimo.errors import StoreError, Unauthenticated
 from baimo.gateway import batch_input
 from baimo.gateway.batch_input import Line, inspected, lines
@@ -27,6 +29,7 @@ from baimo.store import tables
 from baimo.store.batches import Batch, Batches
 from baimo.store.engine import Database
 from baimo.store.files import Files
+from tests.gateway.doubles import MODELS, House, Script, answer
 
 CHAT = "/v1/chat/completions"
 ANSWER = b'{"object":"chat.completion",\n "usage": {"n": 1}}'
@@ -409,3 +412,27 @@ def test_the_runner_finds_batches_works_on_them_and_leaves_them_when_it_stops(pl
     assert half < 10 and status() == "in_progress"
     asyncio.run(run(lambda: status() == "completed"))
     assert len(begun) == 10 == len(set(begun))
+
+
+# the spine
+
+
+def test_only_calls_that_somebody_waits_for_are_counted_and_only_batches_get_their_price() -> None:
+    cheap = replace(MODELS["acme/one"].price or Price(), output_per_million=Decimal(0))
+    house = House(
+        Script(body=answer(tokens_in=10, tokens_out=5), waits=0.05),
+        more_models=[replace(MODELS["acme/one"], batch_price=cheap)],
+    )
+
+    async def seen(batch: str) -> int:
+        call = house.call()
+        call.batch = batch
+        serving = asyncio.create_task(house.gateway.serve(call))
+        await asyncio.sleep(0.02)
+        waited_for = house.gateway.waited_for.get("acme", 0)
+        await serving
+        return waited_for
+
+    assert asyncio.run(seen("")) == 1 and asyncio.run(seen("batch_1")) == 0
+    assert house.gateway.waited_for == {"acme": 0}
+    assert [(one.run, one.cost_micros) for one in house.books.records] == [("", 20), ("batch_1", 10)]
