@@ -1,4 +1,4 @@
-"""Writes docs/reference/{cli,config,errors,models}.md from the code, so that no page tells another story.
+"""Writes docs/reference/{cli,config,errors,metrics,models}.md from the code, so that no page tells another story.
 
     python scripts/reference.py [--check]
 
@@ -26,6 +26,7 @@ from baimo import config, errors
 from baimo.cli.main import COMMANDS, group
 from baimo.evals.tasks.toml import written
 from baimo.models.catalogue import Catalogue
+from baimo.server.metrics import OTHER, TABLE
 from baimo.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
@@ -33,7 +34,13 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
 def pages() -> dict[str, str]:
     """Name of each file and what it must hold."""
-    return {"cli.md": cli(), "config.md": settings(), "errors.md": exceptions(), "models.md": models()}
+    return {
+        "cli.md": cli(),
+        "config.md": settings(),
+        "errors.md": exceptions(),
+        "metrics.md": metrics(),
+        "models.md": models(),
+    }
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -232,6 +239,35 @@ def exceptions() -> str:
         + "\n## Exit codes\n\n"
         + table(["code", "meaning", "exceptions"], list(exit_codes()))
     )
+
+
+# metrics
+
+
+def metrics() -> str:
+    """Every metric of /metrics."""
+    parts = [
+        "# Metrics\n\nWhat `GET /metrics` answers, as Prometheus text or OpenMetrics: the sum of all workers of "
+        "the workspace on this machine. Counters outlive workers and restarts. How to use them: "
+        "[observe](../guides/observe.md).\n\n"
+        "Model names are labels if the catalogue, the settings or a route names them, or once they have answered; "
+        f"others are counted as `vendor/{OTHER}`. Keys appear by their public part, and only those with a money "
+        "limit. A sum of money is in millionths of its currency's unit.\n"
+    ]
+    for kind, title in (("counter", "Counters"), ("gauge", "Gauges"), ("histogram", "Histograms")):
+        rows = [
+            [
+                f"`{metric.name}`",
+                ", ".join(f"`{label}`" for label in metric.labels) or "–",
+                metric.means,
+                *([", ".join(f"{bound:g}" for bound in metric.bounds)] if kind == "histogram" else []),
+            ]
+            for metric in TABLE
+            if metric.kind == kind
+        ]
+        heads = ["metric", "labels", "meaning", *(["buckets, seconds"] if kind == "histogram" else [])]
+        parts.append(f"## {title}\n\n{table(heads, rows)}")
+    return "\n".join(parts)
 
 
 # the catalogue
