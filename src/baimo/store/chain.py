@@ -214,10 +214,7 @@ def _day_number(name: str) -> int:
 
 
 def _move_head(connection: Connection, head: Head) -> None:
-    moved = connection.execute(
-        text("UPDATE ledger_head SET seq = :seq, chain = :chain WHERE one = 1"),
-        {"seq": head.seq, "chain": head.chain},
-    )
+    moved = connection.execute(_MOVE, {"seq": head.seq, "chain": head.chain})
     if moved.rowcount != 1:
         raise StoreError("ledger.no_head")
 
@@ -249,6 +246,7 @@ def _copied(row: Row) -> str:
     return f"{seq}\t\\\\x{chain.hex()}\t{line}\n"
 
 
+_MOVE = text("UPDATE ledger_head SET seq = :seq, chain = :chain WHERE one = 1")
 _NULL = "\x02"
 """`clean` lets no text be this."""
 _SPECIAL = re.compile(r"[\\\n\r]").search

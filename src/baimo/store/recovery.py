@@ -123,7 +123,8 @@ def entered(connection: Connection, calls: Sequence[Ended], head: Head) -> dict[
         appending.add(rows, lines)
         if contents:
             put(connection, contents)
-        time.sleep(0)  # let the event loop have its turn
+        if start + _AT_A_STRETCH < len(calls):
+            time.sleep(0)  # let the event loop have its turn
     appending.end()
     return charged
 

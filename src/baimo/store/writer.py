@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from baimo.errors import BaimoError, StoreError
 from baimo.store import recovery, tables
@@ -44,6 +44,8 @@ _IDLE_S = 0.25
 _WATCH_S = 0.05
 _RETRY_S = (0.05, 2.0)
 
+_HERE = select(tables.holders.c.id).where(tables.holders.c.id == bindparam("holder"))
+_WANTED = select(tables.meters.c.bucket).where(tables.meters.c.wanted > 0)
 _log = logging.getLogger("baimo.store")
 
 Item = tuple[Position | None, Ended | None]
@@ -211,8 +213,7 @@ class Writer:
 
     def _attend(self, connection: Connection) -> None:
         """Show that we live, and see whether others think so."""
-        table = tables.holders
-        here = connection.execute(select(table.c.id).where(table.c.id == self._holder)).first()
+        here = connection.execute(_HERE, {"holder": self._holder}).first()
         if here is None:  # we were taken for dead: what we held is gone
             self._resync(connection)
         if here is None or time.monotonic() - self._beaten > BEAT_S:
@@ -307,7 +308,6 @@ class Writer:
             return False
         if self._meters.idle(self._now_ms()):
             return True
-        table = tables.meters
         with self._database.reading() as connection:
-            wanted = connection.execute(select(table.c.bucket).where(table.c.wanted > 0)).scalars().all()
+            wanted = connection.execute(_WANTED).scalars().all()
         return any(bucket in self._meters.leases for bucket in wanted)
