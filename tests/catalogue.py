@@ -25,6 +25,7 @@ ERRORS = {
 
 FAMILIES = {
     "admin.field_*": ("server/admin",),
+    "batches.line_*": ("gateway/batch_input.py",),
     "cli.*": ("cli",),
     "cli.severity_*": ("evals/tasks/check.py",),
     "cli.column_*": ("cli", "store/ledger.py"),

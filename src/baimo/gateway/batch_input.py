@@ -67,7 +67,7 @@ class _Wrong(Exception):
     def __init__(self, code: str, param: str | None = None, word: str = "", **facts: object) -> None:
         super().__init__(code)
         self.code, self.param = code, param
-        self.message = text(f"batches.{word or code}", **facts)
+        self.message = text(f"batches.line_{word or code}", **facts)
 
 
 def inspected(path: Path, endpoint: str, longest: int) -> Inspected:
@@ -136,7 +136,7 @@ def _raw(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
 
 def _read(number: int, line: bytes, endpoint: str, longest: int) -> Line:
     if len(line) > longest + 1:
-        raise _Wrong("line_too_long", limit=longest)
+        raise _Wrong("line_too_long", None, "too_long", limit=longest)
     try:
         read = _line(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -142,11 +142,13 @@ def _checked(body: bytes) -> Sequence[_Asked]:
     for place, one in enumerate(asked):
         if not 1 <= len(one.custom_id) <= LONGEST_ID:
             field = f"requests[{place}].custom_id"
-            raise CallRefused("batches.custom_id_length", field=field, limit=LONGEST_ID)
+            raise CallRefused("batches.line_custom_id_length", field=field, limit=LONGEST_ID)
         if first.setdefault(one.custom_id, place) != place:
-            raise CallRefused("batches.duplicate_custom_id", id=one.custom_id, first=first[one.custom_id] + 1)
+            raise CallRefused(
+                "batches.line_duplicate_custom_id", id=one.custom_id, first=first[one.custom_id] + 1
+            )
         if wirejson.read(_params, bytes(one.params)).stream:
-            raise CallRefused("batches.stream", field=f"requests[{place}].params.stream")
+            raise CallRefused("batches.line_stream", field=f"requests[{place}].params.stream")
     return asked
 
 
