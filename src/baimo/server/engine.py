@@ -29,6 +29,7 @@ from baimo.errors import BaimoError, NotSupported, StoreError, Unauthenticated
 from baimo.gateway.surface import Peek, Surface
 from baimo.providers.local import LocalProvider
 from baimo.server.credentials import credential
+from baimo.server.logs import configure
 from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.completions import Completions
 from baimo.server.surfaces.count_tokens import CountTokens
@@ -191,6 +192,7 @@ def main(folder: str) -> None:
     from baimo.providers.factory import provider
 
     with Workspace(folder) as workspace:
+        configure(workspace.settings.observe)
         settings = workspace.settings.providers.get(VENDOR, ProviderSettings())
         answering = provider(workspace.catalogue.vendor(VENDOR), settings, weights=workspace.weights)
         made = application(answering, os.environ[KEY])

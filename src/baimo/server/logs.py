@@ -18,13 +18,13 @@ from typing import Any, TextIO
 
 import msgspec
 
-from baimo.core.record import Entry
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import AuthenticationFailed, BaimoError, ConfigError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.heads import cost
 from baimo.settings import ObserveSettings
+from baimo.core.record import Entry
 from baimo.text import text
 
 log = logging.getLogger("baimo.calls")
@@ -45,6 +45,8 @@ _SECRETS = (
     (re.compile(r"(?i)\b(bearer\s+)(?!bm-)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
     (re.compile(r"://[^/\s@:]*:[^/\s@]+@"), "://***@"),
 )
+_SUSPECT = re.compile(r"(?i)[\\@]|\b(?:bm|sk|pk|rk|xai|gsk|hf|aiza)[-_]|bearer|" + _UNPRINTABLE.pattern)
+"""What no line has that can be written as it is: a backslash is how JSON escapes what is worth a second look."""
 _PLAIN = re.compile(r"[^\s\"=]+")
 
 
@@ -71,14 +73,21 @@ class Form(logging.Formatter):
         """The line."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
         level, name = record.levelname.lower(), record.name
-        facts: Mapping[str, Any] = getattr(record, "facts", {})
-        said = shown(record.getMessage())
-        fault = _fault(record.exc_info[1] if record.exc_info else None)
+        facts: Mapping[str, Any] = {"message": record.getMessage(), **getattr(record, "facts", {})}
+        if record.exc_info and record.exc_info[1] is not None:
+            facts["fault"] = _fault(record.exc_info[1])
+        line = self._line(at, level, name, facts)
+        if _SUSPECT.search(line) is None:  # nearly always: one look at the whole line is enough
+            return line
+        return self._line(at, level, name, {key: _safe(value) for key, value in facts.items()})
+
+    def _line(self, at: str, level: str, name: str, facts: Mapping[str, Any]) -> str:
         if self._json:
-            row = {"at": at, "level": level, "logger": name, "message": said, **_safe(facts)}
-            return msgspec.json.encode(row | ({"fault": fault} if fault else {})).decode()
-        pairs = "".join(f" {key}={_word(value)}" for key, value in _safe(facts).items() if value is not None)
-        return f"{at} {level:7} {name}: {said}{pairs}{f' fault={_word(fault)}' if fault else ''}"
+            return _encoded({"at": at, "level": level, "logger": name, **facts})
+        pairs = "".join(
+            f" {key}={_word(value)}" for key, value in facts.items() if value is not None and key != "message"
+        )
+        return f"{at} {level:7} {name}: {facts['message']}{pairs}"
 
 
 def configure(settings: ObserveSettings, stream: TextIO | None = None) -> None:
@@ -89,24 +98,31 @@ def configure(settings: ObserveSettings, stream: TextIO | None = None) -> None:
         stream: standard error when none is given.
     """
     root = logging.getLogger()
-    for handler in [one for one in root.handlers if isinstance(one.formatter, Form)]:
-        root.removeHandler(handler)
+    for ours in _ours():
+        root.removeHandler(ours)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         theirs = logging.getLogger(name)
         theirs.handlers.clear()
         theirs.propagate = True
-    if settings.log == "off":
-        logging.disable(logging.CRITICAL)
-        return
-    logging.disable(logging.NOTSET)
-    handler = logging.StreamHandler(stream or sys.stderr)
+    silent = settings.log == "off"
+    handler = logging.NullHandler() if silent else logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Form(settings.log))
     handler.addFilter(Repeats())
     root.addHandler(handler)
-    root.setLevel(LEVELS[settings.log_level])
+    root.setLevel(logging.CRITICAL + 1 if silent else LEVELS[settings.log_level])
     # their lines below a warning are about themselves
     for name in ("opentelemetry", "grpc", "urllib3", "requests", "asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, LEVELS[settings.log_level]))
+
+
+def follow(settings: ObserveSettings) -> None:
+    """`configure` anew, if this process was configured: one that only lends us its logging keeps it as it is."""
+    if _ours():
+        configure(settings)
+
+
+def _ours() -> list[logging.Handler]:
+    return [one for one in logging.getLogger().handlers if isinstance(one.formatter, Form)]
 
 
 class Repeats(logging.Filter):
@@ -232,19 +248,31 @@ def facts_of(call: Call, entry: Entry, overhead_s: float) -> dict[str, Any]:
     }
 
 
-def _safe(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: shown(value) if isinstance(value, str) else value for key, value in facts.items()}
+def _safe(value: Any) -> Any:
+    return shown(value) if isinstance(value, str) else value
+
+
+def _encoded(row: Mapping[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(row).decode()
+    except UnicodeEncodeError:  # half of a character, which `shown` writes out
+        return msgspec.json.encode({key: _safe(value) for key, value in row.items()}).decode()
 
 
 def _word(value: Any) -> str:
     """A value that ends where it seems to end."""
-    words = str(value)
-    return words if _PLAIN.fullmatch(words) else msgspec.json.encode(words).decode()
+    if not isinstance(value, str):
+        return str(value)
+    if _PLAIN.fullmatch(value):
+        return value
+    quoted = value.replace('"', "'")
+    return f'"{quoted}"'
 
 
-def _fault(error: BaseException | None) -> str:
+def _fault(first: BaseException) -> str:
     """Kinds and places of an exception and its causes; never its message, which may quote what a client sent."""
     found: list[str] = []
+    error: BaseException | None = first
     while error is not None and len(found) < 5:
         frames = traceback.extract_tb(error.__traceback__)[-4:]
         places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))

@@ -8,16 +8,16 @@ answered), and an unknown cost or usage that looks like 0 (each has a counter of
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from baimo.core.record import Entry
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.settling import GONE
+from baimo.core.record import Entry
 
 MOST_SERIES = 4096
 """Combinations of labels that are kept apart; beyond, models are counted as one."""
@@ -236,8 +236,8 @@ class Metrics:
 
     def counters(self) -> dict[Labels, int | float]:
         """Every counter of the request path."""
-        found: Counter[Labels] = Counter(self.rare)
-        cost: Counter[Labels] = Counter()
+        found: defaultdict[Labels, int | float] = defaultdict(int, self.rare)
+        cost: defaultdict[Labels, int] = defaultdict(int)
         for series in self._kept.values():
             model = series.model
             found["baimo_requests_total", series.surface, model, series.status] += series.calls
@@ -248,10 +248,9 @@ class Metrics:
             cost[place] += series.cost_micros * PICO + series.cost_rest
             if series.route.startswith("fallback:"):
                 found["baimo_fallbacks_total", series.route.partition(":")[2]] += series.calls
-        whole: dict[Labels, int | float] = dict(found)
-        whole.update((place, exact / PICO) for place, exact in cost.items())
-        whole[("baimo_limit_wait_seconds_total",)] = self.queued_s
-        return whole
+        found.update((place, exact / PICO) for place, exact in cost.items())
+        found[("baimo_limit_wait_seconds_total",)] = self.queued_s
+        return dict(found)
 
     def histograms(self) -> dict[Labels, Histogram]:
         """Every histogram."""
@@ -312,7 +311,7 @@ def add(found: dict[Labels, Histogram], labels: Labels, counts: list[int], total
     if there is None:
         there = found[labels] = Histogram(BY_NAME[labels[0]].bounds)
     if len(there.counts) == len(counts):
-        there.counts = [mine + more for mine, more in zip(there.counts, counts, strict=True)]
+        there.counts = list(map(int.__add__, there.counts, counts))
         there.total_s += total_s
 
 

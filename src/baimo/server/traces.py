@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import baimo
-from baimo.core.record import Entry
 from baimo.core.registry import require
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
@@ -25,6 +24,7 @@ from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.heads import cost
 from baimo.settings import ObserveSettings
+from baimo.core.record import Entry
 
 QUEUED = 8192
 """Spans that wait to be sent; more are dropped."""
@@ -207,7 +207,7 @@ def _of_model(grant: Grant, entry: Entry) -> dict[str, Any]:
         "gen_ai.operation.name": _operation(entry.surface),
         "gen_ai.provider.name": PROVIDERS.get(vendor, vendor),
         "gen_ai.request.model": upstream,
-        "gen_ai.request.stream": entry.streamed,
+        "gen_ai.request.stream": bool(entry.streamed),
         "gen_ai.request.max_tokens": grant.peek.max_tokens,
         "gen_ai.request.choice.count": grant.peek.answers if grant.peek.answers != 1 else None,
         "gen_ai.response.model": entry.model_used or None,
@@ -236,7 +236,7 @@ def _of_call(call: Call, grant: Grant, entry: Entry, overhead_s: float) -> dict[
         "baimo.route": entry.route,
         "baimo.attempts": entry.attempts,
         "baimo.unsure": entry.unsure or None,
-        "baimo.estimated": entry.estimated or None,
+        "baimo.estimated": bool(entry.estimated) or None,
         "baimo.cost": None if entry.cost_micros is None else cost(entry).decode(),
         "baimo.currency": entry.currency,
         "baimo.overhead_ms": round(overhead_s * 1000, 3),

@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from baimo.core.record import Entry
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError, MissingExtra, StoreError
 from baimo.gateway.breaker import State
@@ -23,6 +22,7 @@ from baimo.server.lanes import Lanes
 from baimo.server.logs import Lines
 from baimo.server.metrics import Labels, Metrics
 from baimo.server.snapshots import Snapshot, Snapshots, Sum
+from baimo.core.record import Entry
 from baimo.text import text
 from baimo.workspace.workspace import Workspace
 
@@ -69,6 +69,7 @@ class Watching:
         """Models by vendor; those of the routes under the empty name."""
         self._lag = scrape.Lag()
         self._moment = scrape.Moment()
+        self._paging = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Watching:
@@ -122,13 +123,12 @@ class Watching:
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The counts of all workers, and the content type."""
-        service = self._running
-        own = self._snapshot()
-        left: dict[Labels, int | float] = {}
-        with suppress(TimeoutError, BaimoError):  # /readyz says what is wrong with the database
-            left = await asyncio.wait_for(asyncio.to_thread(scrape.budgets, service), PATIENCE_S)
-        found = await asyncio.to_thread(self._sum, own)
-        return await asyncio.to_thread(scrape.rendered, found, left, accept)
+        async with self._paging:  # whoever asks for many pages waits for each
+            left: dict[Labels, int | float] = {}
+            with suppress(TimeoutError, BaimoError):  # /readyz says what is wrong with the database
+                left = await asyncio.wait_for(asyncio.to_thread(scrape.budgets, self._running), PATIENCE_S)
+            found = await asyncio.to_thread(self._sum, self._snapshot())
+            return await asyncio.to_thread(scrape.rendered, found, left, accept)
 
     def _sum(self, own: Snapshot) -> Sum:
         try:
@@ -174,7 +174,7 @@ class Watching:
         if settings != self._settings:
             self._settings = settings
             self._access = self._lines.access = settings.access_log
-            logs.configure(settings)
+            logs.follow(settings)
 
     def _leave(self) -> None:
         if self._service is not None:
