@@ -23,6 +23,7 @@ from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
 from baimo.store.books import Books
 from baimo.store.buckets import bucket_of
+from baimo.store.chain import locked_head
 from baimo.store.engine import Database
 from baimo.store.ledger import Ledger
 from tests.store.accounting import charge, charged, ended, entry
@@ -376,3 +377,13 @@ def test_a_database_that_says_nothing_is_not_waited_for_for_ever(database: Datab
     asyncio.run(run())
     assert not mine._meters.waits
     mine.leave()
+
+
+def test_a_locked_postgres_is_named_as_such(postgres_server: str) -> None:
+    with closing(Database(postgres_server)) as database, database.writing() as first:
+        locked_head(first)
+        with (
+            pytest.raises(StoreError, match="locked by another process"),
+            database.writing(wait_ms=50) as second,
+        ):
+            locked_head(second)

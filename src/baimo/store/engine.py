@@ -174,7 +174,7 @@ _PROBLEMS = (
     ("full", ("disk is full", "No space left", "DiskFull")),
     ("read_only", ("readonly database", "read-only", "unable to open database file")),
     ("corrupt", ("not a database", "malformed")),
-    ("locked", ("database is locked", "LockNotAvailable")),
+    ("locked", ("database is locked", "lock timeout")),
     (
         "unreachable",
         ("connection failed", "Connection refused", "could not translate host", "connection to server"),

@@ -165,8 +165,11 @@ class Journal:
             Where it lies, and whether `content` is kept.
 
         Raises:
-            StoreError: it is longer than twice its beginning, or was never opened, and the disk is full.
+            StoreError: it is longer than twice its beginning, or was never opened, and the disk is full; or the
+                journal is closed.
         """
+        if self._hold is None:
+            raise StoreError("ledger.stopped")
         name = id.encode()
         data = CLOSED + _BYTE[len(name)] + name + payload
         length = len(data)

@@ -122,6 +122,8 @@ class Writer:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        for wait in list(self._meters.waits):
+            self._meters.refuse(wait, StoreError("ledger.stopped"))
 
     @property
     def health(self) -> Health:
