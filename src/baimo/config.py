@@ -67,7 +67,9 @@ class Origin(NamedTuple):
 
 def origins(folder: Path, *, environment: Mapping[str, str] = os.environ) -> dict[str, Origin]:
     """Dotted name → origin, of every setting that is not a default; arguments and errors as for `settings`."""
-    return _Reading(folder, environment, {}).found()
+    reading = _Reading(folder, environment, {})
+    reading.settings()
+    return reading.found()
 
 
 def config_file(folder: Path, environment: Mapping[str, str] = os.environ) -> Path | None:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 import baimo
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.page import POLICY, page
-from baimo.server.admin.reading import needed
+from baimo.server.admin.reading import hints, needed
 from baimo.server.admin.refusals import Refusal
 from baimo.text import has, language, text
 
@@ -90,7 +90,7 @@ def inputs(operation: Operation, schema: Mapping[str, Any]) -> dict[str, dict[st
             one = {**one, **choices[0]} if len(choices) == 1 else {**one, "anyOf": choices}
         if one.get("default", ...) is None:
             del one["default"]
-        if words := _words(operation.tag, name):
+        if words := _words(operation, name):
             one["description"] = words
         found[name] = one
     return found
@@ -142,7 +142,9 @@ def _body(operation: Operation, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    given = {"$ref": _REF.format(name=operation.gives.__name__)}
+    given: dict[str, Any] = {"$ref": _REF.format(name=operation.gives.__name__)}
+    if operation.gives is Nothing:
+        given = {"type": "object"}
     content: dict[str, Any] = {}
     for media in operation.media:
         lines = {"schema": {"type": "string"}, "x-line": given}
@@ -159,10 +161,12 @@ def _rights(operation: Operation) -> str:
     return f"{words} {text('admin.wants_owner')}" if operation.owners else words
 
 
-def _words(tag: str, field: str) -> str:
-    """What the command line says of the field, or what only this API has."""
-    own, shared = f"admin.field_{field}", f"options.{tag}_{field}"
-    return text(own) if has(own) else text(shared) if has(shared) else ""
+def _words(operation: Operation, field: str) -> str:
+    """What the command line says of the field, unless it means something else here."""
+    own, shared = f"admin.field_{field}", f"options.{operation.tag}_{field}"
+    paged = field == "limit" and "cursor" in hints(operation.takes)
+    known = [key for key in ((own, shared) if paged or field == "key" else (shared, own)) if has(key)]
+    return text(known[0]) if known else ""
 
 
 @functools.cache
