@@ -22,9 +22,9 @@ from typing import Any
 
 from machine import HERE, save, where
 
-from baimo.core.record import Entry
 from baimo.store import chain
 from baimo.store.engine import Database
+from baimo.store.entry import Entry
 from baimo.store.ledger import Filters, Ledger
 from baimo.store.lines import Row, row_of
 

@@ -18,7 +18,7 @@ import msgspec
 from baimo.core.call import Completion, Delta, Provider, Request, Usage
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price
-from baimo.core.record import Charge, Entry
+from baimo.core.record import Charge
 from baimo.core.registry import Spec
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import BudgetExceeded, LimitReached, UnknownModel
@@ -27,6 +27,7 @@ from baimo.gateway.call import Call
 from baimo.gateway.gateway import Gateway
 from baimo.server.surfaces.chat import Chat
 from baimo.settings import Settings
+from baimo.store.entry import Entry
 
 CHAT = Chat()
 

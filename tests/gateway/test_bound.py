@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from baimo.core.call import Usage
 from baimo.core.money import Price, Tier, converted
-from baimo.core.record import Entry
 from baimo.core.tenant import Limit, Tenant
 from baimo.gateway.bound import ATTACHMENT_TOKENS, Bounds
 from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
 from baimo.settings import MoneySettings, Settings
+from baimo.store.entry import Entry
 from tests.gateway.doubles import VENDORS, House, Script, answer, asking, key, model
 
 money = st.decimals(min_value=0, max_value=1000, places=6, allow_nan=False)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baimo.core.ids import sortable_id
-from baimo.core.record import Entry
 from baimo.gateway.heads import cost
 from baimo.gateway.ids import RecordIds
+from baimo.store.entry import Entry
 from tests.gateway.doubles import House, Script, answer, asking, stream
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from baimo.core.money import Price
-from baimo.core.record import Entry
 from baimo.core.tenant import Key, Limit
 from baimo.providers.pace import SystemClock
 from baimo.providers.wire.parked import start
@@ -21,6 +20,7 @@ from baimo.providers.wire.pool import Pools
 from baimo.settings import LedgerSettings, ServeSettings
 from baimo.store.books import Books
 from baimo.store.engine import Database
+from baimo.store.entry import Entry
 from tests.gateway.doubles import DONE, USAGE, House, RecordingReply, answer, asking, chunk, key, model
 
 BODY = answer()

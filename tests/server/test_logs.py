@@ -100,7 +100,7 @@ def test_many_failures_in_a_second_are_counted_and_not_written() -> None:
     stream, now = written(), [0.0]
     lines, house = Lines(access=False, now=lambda: now[0]), House()
     call = house.call()
-    from baimo.core.record import Entry
+    from baimo.store.entry import Entry
 
     failed = Entry(id="r", surface="chat", status="providers.server_error")
     grant: Any = None

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from baimo.core.record import Entry
 from baimo.core.tenant import Limit
 from baimo.errors import Overloaded
 from baimo.server import scrape
 from baimo.server.metrics import LONG_S, MOST_PROVEN, QUICK_S, TABLE, Histogram, Labels, Metrics, add
 from baimo.server.snapshots import Snapshot, Snapshots, Sum
+from baimo.store.entry import Entry
 from tests.gateway.doubles import House, Script, answer, asking, key, stream
 from tests.server.served import TOML, Served, served
 

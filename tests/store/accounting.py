@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 
 from baimo.core.money import Rates
-from baimo.core.record import Charge, Entry
+from baimo.core.record import Charge
 from baimo.core.tenant import Limit
 from baimo.store.buckets import bucket_of, parsed
+from baimo.store.entry import Entry
 
 NOW_MS = 1_800_000_030_000
 """2027-01-15T08:00:30Z."""

@@ -26,13 +26,14 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from baimo.core.record import INTERRUPTED, Charge, Entry
+from baimo.core.record import INTERRUPTED, Charge
 from baimo.core.tenant import Limit
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
 from baimo.store.books import Books
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
+from baimo.store.entry import Entry
 from baimo.store.ledger import Ledger
 from tests.store.accounting import NOW_MS, Hands, charge, charged, ended, entry
 from tests.store.test_journal import dropped
@@ -360,6 +361,29 @@ def test_an_entry_closed_twice_is_one_record(database: Database, tmp_path: Path)
         mine.flush()
     mine.leave()
     assert Ledger(database).count() == 1 and Ledger(database).verify().ok
+
+
+def test_whoever_waits_when_the_process_stops_is_told(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    most = (charge(BUDGET, 100_000),)
+    obtained(mine, most)
+    call = entry("rec_1")
+    mine.open(call)
+
+    async def stopping() -> None:
+        waiting = asyncio.ensure_future(mine.obtain(most, 60.0))
+        await asyncio.sleep(0)
+        await mine.stop()
+        with pytest.raises(StoreError, match="is closed"):
+            await waiting
+        with pytest.raises(StoreError, match="is closed"):
+            await mine.obtain(most, 60.0)
+
+    asyncio.run(stopping())
+    mine.close(ended(call))  # too late: nobody can say how it ended
+    heir = books(database, tmp_path)
+    assert heir.recovered == (0, 1)
+    heir.leave()
 
 
 # several processes, and those that are gone

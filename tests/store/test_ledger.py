@@ -18,12 +18,13 @@ from sqlalchemy import text
 
 from baimo.core.call import Usage
 from baimo.core.money import MICROS
-from baimo.core.record import Entry, Record, linked
+from baimo.core.record import Record, linked
 from baimo.errors import UsageError
 from baimo.store import migrations
 from baimo.store.chain import START, append
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.engine import Database
+from baimo.store.entry import Entry
 from baimo.store.ledger import Filters, Ledger
 from baimo.store.lines import clean, line_of, row_of, row_of_record
 from baimo.store.store import Store

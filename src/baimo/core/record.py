@@ -109,59 +109,6 @@ class Charge(NamedTuple):
     """Reserved: the most that the call may take. Charged: what it took (0 for concurrency)."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """A Record in the making: flat and mutable, because the request path fills it in. Fields as in `Record`."""
-
-    id: str
-    surface: str
-    model: str = ""
-    tenant: str = ""
-    key: str = ""
-    asked: str = ""
-    route: str = ""
-    began_ms: int = 0
-    at_ms: int = 0
-    model_used: str = ""
-    run: str = ""
-    status: str = "ok"
-    http_status: int | None = None
-    streamed: bool = False
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    tokens_cached: int | None = None
-    tokens_reasoning: int | None = None
-    tokens_cache_write: int | None = None
-    estimated: bool = False
-    cost_micros: int | None = None
-    cost_rest: int | None = None
-    currency: str = "USD"
-    price_in: int | None = None
-    price_out: int | None = None
-    price_cached: int | None = None
-    price_cache_write: int | None = None
-    price_call: int | None = None
-    charged_micros: int = 0
-    charged_tokens: int = 0
-    unsure: int = 0
-    latency_ms: float | None = None
-    queue_ms: float | None = None
-    first_byte_ms: float | None = None
-    attempts: int = 0
-    request_hash: str = ""
-    conversation: str = ""
-    config_hash: str = ""
-    tags: str = "{}"
-    """JSON."""
-    limits: int = 0
-    charges: str = ""
-    content_hash: str = ""
-    reserved: tuple[Charge, ...] = ()
-    """What the limits reserved for it; charged in full if its process dies. Not part of the Record."""
-    content: bytes | None = None
-    """Prompt and answer, of tenants that opted in. Not part of the Record."""
-
-
 def linked(previous: bytes, line: bytes) -> bytes:
     """The hash that chains a ledger line to all lines before it: SHA-256 of the previous hash and this line.
 

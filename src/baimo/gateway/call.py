@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from baimo.core.model import Model
-from baimo.core.record import Charge, Entry
+from baimo.core.record import Charge
 from baimo.core.tenant import DataClass, Key, Tenant
 from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.surface import Peek, Surface
+from baimo.store.entry import Entry
 
 if TYPE_CHECKING:
     from baimo.gateway.cache import LookedUp

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from baimo.core.money import MICROS
-from baimo.core.record import Entry
 from baimo.gateway.answers import Headers
 from baimo.gateway.call import Grant
 from baimo.gateway.limits import Remaining
+from baimo.store.entry import Entry
 
 
 def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Headers:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from baimo.core.record import Entry
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
+from baimo.store.entry import Entry
 
 
 class Observer(Protocol):

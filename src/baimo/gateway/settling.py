@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from baimo.core.record import Charge, Entry
+from baimo.core.record import Charge
 from baimo.gateway.bound import Bound
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.estimate import CountTokens, estimated
 from baimo.gateway.observe import Observer
 from baimo.gateway.surface import Seen
+from baimo.store.entry import Entry
 
 GONE = 499
 """http_status of a call whose client left before the end (nginx's number)."""
@@ -141,7 +142,7 @@ class Settler:
             entry.tokens_cached = usage.tokens_cached
             entry.tokens_reasoning = usage.tokens_reasoning
             entry.tokens_cache_write = usage.tokens_cache_write
-            entry.estimated = usage.estimated
+            entry.estimated = 1 if usage.estimated else 0
 
     def _close(self, call: Call, grant: Grant, micros: int | None, status: str, http_status: int) -> None:
         entry, lost, now = grant.entry, grant.lost, self._now()

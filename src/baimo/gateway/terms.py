@@ -13,7 +13,6 @@ from math import ceil
 
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price, Rates
-from baimo.core.record import Entry
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import Forbidden
 from baimo.gateway.bound import Bound, Bounds
@@ -22,6 +21,7 @@ from baimo.gateway.policy import masks
 from baimo.gateway.routing import Names
 from baimo.gateway.surface import Peek, Surface, speaks
 from baimo.settings import Settings
+from baimo.store.entry import Entry
 
 _REMEMBERED = 8192
 

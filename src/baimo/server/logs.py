@@ -24,7 +24,7 @@ from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.heads import cost
 from baimo.settings import ObserveSettings
-from baimo.core.record import Entry
+from baimo.store.entry import Entry
 from baimo.text import text
 
 log = logging.getLogger("baimo.calls")

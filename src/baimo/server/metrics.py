@@ -17,7 +17,7 @@ from baimo.errors import BaimoError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.settling import GONE
-from baimo.core.record import Entry
+from baimo.store.entry import Entry
 
 MOST_SERIES = 4096
 """Combinations of labels that are kept apart; beyond, models are counted as one."""

@@ -22,7 +22,7 @@ from baimo.server.lanes import Lanes
 from baimo.server.logs import Lines
 from baimo.server.metrics import Labels, Metrics
 from baimo.server.snapshots import Snapshot, Snapshots, Sum
-from baimo.core.record import Entry
+from baimo.store.entry import Entry
 from baimo.text import text
 from baimo.workspace.workspace import Workspace
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from baimo.core.record import Charge, Entry
+from baimo.core.record import Charge
 from baimo.core.tenant import Limit
+from baimo.store.entry import Entry
 
 SCOPES = ("key", "tenant", "model", "route")
 FIELDS = ("key", "tenant", "model", "asked")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from baimo.core.record import INTERRUPTED, Charge, Entry
+from baimo.core.record import INTERRUPTED, Charge
 from baimo.store.buckets import parsed, written
+from baimo.store.entry import Entry
 from baimo.store.lines import Row, clean, line_of, row_of
 
 _OPENED = (

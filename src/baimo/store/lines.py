@@ -10,10 +10,12 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import RowMapping
 
 from baimo.core.call import Usage
-from baimo.core.record import Entry, Record
+from baimo.core.record import Record
+from baimo.store.entry import Entry
 
 # fmt: off
 COLUMNS = (
@@ -53,6 +55,9 @@ _NUMBERS = (
     ),
     "price_call",
 )
+_WIDTH = len(COLUMNS)
+_LATENCY, _QUEUE, _FIRST = (PLACE[name] for name in _FLOATS)
+_ESTIMATED, _STREAMED = (PLACE[name] for name in _TRUTHS)
 _encode = msgspec.msgpack.Encoder().encode
 _MOST = 1 << 53
 """Far beyond any amount, and a thousand of them add up without an overflow."""
@@ -61,21 +66,25 @@ _LAST_MS = 253_402_300_799_999
 _RANGES = {"at_ms": (0, _LAST_MS), "began_ms": (0, _LAST_MS), "limits": (0, (1 << 60) - 1)}
 
 
-def row_of(e: Entry) -> Row:
-    """The columns of an entry. Straight-line, because every call of the gateway passes through it."""
-    latency, queue, first = e.latency_ms, e.queue_ms, e.first_byte_ms
-    return (
-        e.id, e.at_ms, e.surface, e.model, e.model_used[:LONGEST], e.run, e.tenant, e.key, e.status, e.tokens_in,
-        e.tokens_out, e.tokens_cached, e.tokens_reasoning, 1 if e.estimated else 0, e.cost_micros, e.currency,
-        None if latency is None else latency + 0.0,
-        e.attempts, e.request_hash, e.config_hash, e.tags, e.began_ms, e.asked, e.route, e.http_status,
-        1 if e.streamed else 0,
-        None if queue is None else queue + 0.0,
-        None if first is None else first + 0.0,
-        e.tokens_cache_write, e.cost_rest, e.price_in, e.price_out, e.price_cached,
-        e.price_cache_write, e.price_call, e.charged_micros, e.charged_tokens, e.unsure, e.conversation, e.limits,
-        e.charges, e.content_hash,
-    )  # fmt: skip
+def row_of(entry: Entry) -> Row:
+    """The columns of an entry."""
+    if len(entry.model_used) > LONGEST:
+        entry.model_used = entry.model_used[:LONGEST]
+    row = astuple(entry)[:_WIDTH]
+    if (
+        row[_LATENCY].__class__ is int
+        or row[_QUEUE].__class__ is int
+        or row[_FIRST].__class__ is int
+        or row[_ESTIMATED].__class__ is bool
+        or row[_STREAMED].__class__ is bool
+    ):
+        values: list[Any] = list(row)
+        for place in (_LATENCY, _QUEUE, _FIRST):
+            values[place] = None if values[place] is None else values[place] + 0.0
+        for place in (_ESTIMATED, _STREAMED):
+            values[place] = int(values[place])
+        return tuple(values)
+    return row
 
 
 def row_of_record(record: Record) -> Row:
