@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -196,6 +197,62 @@ def test_what_one_tenant_keeps_is_not_there_for_another(house: Served) -> None:
     body = {"model": "acme/small", "input": "and then?", "previous_response_id": id}
     assert house.call("POST", "/v1/responses", other, body).status in (400, 404)
     assert house.call("GET", f"/v1/responses/{id}", mine).status == 200
+
+
+def test_files_and_batches_of_one_tenant_are_not_there_for_another(house: Served) -> None:
+    house.tenant("garnet")
+    house.tenant("topaz")
+    mine, other = house.key(tenant="garnet"), house.key(tenant="topaz", role="admin")
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": json.loads(CHAT)}
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="garnet.jsonl"\r\n\r\n'
+        + json.dumps(line).encode()
+        + b"\r\n--b--\r\n"
+    )
+    kept = house.call("POST", "/v1/files", mine, form, {"content-type": "multipart/form-data; boundary=b"})
+    assert kept.status == 200, kept.body
+    asked = {"input_file_id": kept.data["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = house.call("POST", "/v1/batches", mine, asked)
+    assert batch.status == 200, batch.body
+    file, work = f"/v1/files/{kept.data['id']}", f"/v1/batches/{batch.data['id']}"
+    for method, path in (
+        ("GET", file),
+        ("GET", f"{file}/content"),
+        ("DELETE", file),
+        ("GET", work),
+        ("POST", f"{work}/cancel"),
+    ):
+        said = house.call(method, path, other)
+        assert said.status == 404, (method, path, said.body)
+        assert b"garnet" not in said.body
+    for path in ("/v1/files", "/v1/batches"):
+        assert house.call("GET", path, other).data["data"] == []
+    assert house.call("POST", "/v1/batches", other, asked).status in (400, 404)
+    assert house.call("GET", file, mine).status == house.call("GET", work, mine).status == 200
+
+
+def test_metrics_can_be_closed(tmp_path: Path) -> None:
+    with served(tmp_path, TOML + "[observe]\nmetrics_key = true\n") as house:
+        house.tenant("onyx")
+        keys = {
+            "none": None,
+            "app": house.key(),
+            "tenant's": house.key(tenant="onyx", role="admin"),
+            "viewer": house.key(role="viewer"),
+        }
+        answers = {name: house.call("GET", "/metrics", key).status for name, key in keys.items()}
+        assert answers == {"none": 401, "app": 403, "tenant's": 403, "viewer": 200}
+
+
+def test_what_is_open_tells_nothing_of_tenants_keys_and_places(house: Served) -> None:
+    house.tenant("lapis-tenant")
+    key = house.key(tenant="lapis-tenant", label="lapis-label")
+    assert house.chat(key, "the lapis question").status == 200
+    for path in ("/", "/healthz", "/readyz"):
+        said = house.call("GET", path)
+        for word in ("lapis", key[3:15], str(house.folder), "baimo.db"):
+            assert word.encode() not in said.body, path
 
 
 # header smuggling
