@@ -18,6 +18,7 @@ from baimo.text import LANGUAGES, text
 
 COMMANDS: dict[str, str] = {
     "compare": "baimo.cli.compare:compare",
+    "import": "baimo.cli.imports:imports",
     "keys": "baimo.cli.keys:keys",
     "ledger": "baimo.cli.ledger:ledger",
     "models": "baimo.cli.models:models",
