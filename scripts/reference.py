@@ -1,4 +1,4 @@
-"""Writes docs/reference/{cli,config,errors,metrics,models}.md from the code, so that no page tells another story.
+"""Writes docs/reference/{api,cli,config,errors,metrics,models}.md from the code, so that no page tells another story.
 
     python scripts/reference.py [--check]
 
@@ -26,6 +26,8 @@ from baimo import config, errors
 from baimo.cli.main import COMMANDS, group
 from baimo.evals.tasks.toml import written
 from baimo.models.catalogue import Catalogue
+from baimo.server.admin.describing import document
+from baimo.server.admin.table import OPERATIONS
 from baimo.server.metrics import OTHER, TABLE
 from baimo.settings import Settings
 
@@ -35,6 +37,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 def pages() -> dict[str, str]:
     """Name of each file and what it must hold."""
     return {
+        "api.md": api(),
         "cli.md": cli(),
         "config.md": settings(),
         "errors.md": exceptions(),
@@ -47,6 +50,42 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+# the admin API
+
+
+def api() -> str:
+    """Every operation of the admin API with its fields."""
+    described = document(OPERATIONS)
+    parts = [
+        "# The admin API\n\n",
+        f"{described['info']['description']}\n\n",
+        "A running endpoint describes itself at `/api/docs` (a page; the browser's password is the key) and "
+        "`/api/openapi.json` (OpenAPI 3.1), in English and Chinese. Refusals are "
+        '`{"error": {"code", "message", "hint", "field"}}`; `field` is a JSON pointer.\n',
+    ]
+    for tag in described["tags"]:
+        parts.append(f"\n## {tag['name']}\n")
+        for path, methods in described["paths"].items():
+            for method, one in methods.items():
+                if one["tags"] == [tag["name"]]:
+                    parts.append(_operation(method, path, one))
+    return "".join(parts)
+
+
+def _operation(method: str, path: str, one: dict[str, Any]) -> str:
+    content = one.get("requestBody", {}).get("content", {}).get("application/json", {})
+    fields = {field["name"]: field["schema"] for field in one["parameters"]}
+    fields |= content.get("schema", {}).get("properties", {})
+    needed = {field["name"] for field in one["parameters"] if field["required"]}
+    needed |= set(content.get("schema", {}).get("required", ()))
+    head = f"\n### {method.upper()} {path}\n\n{one['summary']}. {one['description']}\n"
+    rows = [
+        [f"`{name}`" + (" (needed)" if name in needed else ""), field.get("description", "")]
+        for name, field in fields.items()
+    ]
+    return head + ("\n" + table(["field", "meaning"], rows) if rows else "")
 
 
 # the command line
