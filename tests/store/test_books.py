@@ -35,6 +35,7 @@ from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.entry import Entry
 from baimo.store.ledger import Ledger
+from baimo.store.writer import IN_MEMORY
 from tests.store.accounting import NOW_MS, Hands, charge, charged, ended, entry
 from tests.store.test_journal import dropped
 
@@ -349,6 +350,22 @@ def test_odd_text_from_outside_stops_nothing(database: Database, tmp_path: Path)
             mine.flush()
     mine.leave()
     assert Ledger(database).count() == 4 and Ledger(database).verify().ok
+
+
+def test_more_calls_than_memory_is_kept_for_are_read_back_from_the_journal(
+    database: Database, tmp_path: Path
+) -> None:
+    mine = books(database, tmp_path)
+    ids = [f"rec_{number:06d}" for number in range(IN_MEMORY + 500)]
+    for id in ids:
+        call = entry(id, content=b"kept" if id == ids[-1] else None)
+        mine.open(call)
+        mine.close(ended(call))
+    assert mine._queue[-1][1] is None and mine.health().behind == len(ids)
+    mine.leave()
+    assert [line.record.id for line in Ledger(database).lines()] == ids
+    assert Contents(database).content(ids[-1]) == b"kept"
+    assert Ledger(database).verify().ok
 
 
 def test_an_entry_closed_twice_is_one_record(database: Database, tmp_path: Path) -> None:

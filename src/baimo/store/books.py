@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -194,6 +195,8 @@ class Books:
             self._queue.append((position, Ended(row, line, charged, content)))
         else:
             self._queue.append((position, None))
+            if self._writer.error is None:
+                time.sleep(0)  # the writer is slower than the calls: it gets the interpreter first
         if self._writer.idle:
             self._wake()
 

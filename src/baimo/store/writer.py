@@ -30,7 +30,7 @@ from baimo.store.meters import Meters
 
 TOGETHER = 2048
 """Most lines in one transaction."""
-IN_MEMORY = 8192
+IN_MEMORY = 4096
 """Ended calls that wait in memory; those beyond are read back from the journal."""
 BEAT_S = 10.0
 """How often a process shows that it lives."""
