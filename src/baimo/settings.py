@@ -242,6 +242,8 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """mask: personal data is replaced before an outside call and put back in the answer."""
     pii_kinds: list[str] = []
     """Kinds to replace; empty = all."""
+    vendor_ids: Literal["refuse", "allow"] = "refuse"
+    """Whether requests may name files, prompts, vector stores and containers in vendors' accounts, which tenants share."""
     cache: Literal["off", "on", "read", "write"] = "off"
     """Exact cache of answers, per tenant."""
     cache_ttl_s: Positive = 86_400.0

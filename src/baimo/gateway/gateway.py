@@ -22,6 +22,7 @@ from baimo.errors import (
     BaimoError,
     BudgetExceeded,
     ConfigError,
+    Forbidden,
     LimitReached,
     Overloaded,
 )
@@ -141,6 +142,8 @@ class Gateway:
         parts, key, tenant, headers = self._parts, call.key, call.tenant, call.headers
         surface, books = call.surface.name, parts.books
         peek = call.surface.peek(call.body, headers)
+        if peek.vendor_id and parts.settings.policy.vendor_ids == "refuse":
+            raise Forbidden("gateway.vendor_id", field=peek.vendor_id)
         conversation = self._hash(peek.opening) if peek.opening else ""
         choice, data = parts.router.choice(peek, call.surface, key, tenant, headers, conversation)
         terms = parts.terms.of(key, tenant, choice.model, choice.route, batch=bool(call.batch))

@@ -35,6 +35,8 @@ class Peek:
     """Images, sounds and files given by reference or inline, whose tokens `text_bytes` does not bound."""
     opening: bytes = b""
     """The conversation's beginning (system prompt and first user turn), for its hash and for stickiness."""
+    vendor_id: str = ""
+    """Path of a member that names something which the vendor keeps in an account that tenants share; empty = none."""
     deterministic: bool = True
     """Whether the same request may be answered from a cache (no `n` > 1, no stored state asked for)."""
 

@@ -19,6 +19,7 @@ from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer
 from baimo.server.surfaces.chat_request import chat_request
 from baimo.server.surfaces.chat_watch import ChatWatch
 from baimo.server.surfaces.usage import seen_answer
+from baimo.server.surfaces.vendor_ids import vendor_id
 from baimo.server.surfaces.wirejson import NOTHING, Members, opened, refused, says, written
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
@@ -149,6 +150,7 @@ class Chat:
             text_bytes=text_bytes,
             attachments=attachments,
             opening=_opening(read.messages),
+            vendor_id=vendor_id(body),
             deterministic=answers == 1 and not read.store and not says(read.web_search_options),
             functions=says(read.functions),
         )

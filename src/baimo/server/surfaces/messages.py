@@ -24,6 +24,7 @@ from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import MessageEvents, first, message
 from baimo.server.surfaces.sse import LineWatch, encoded
 from baimo.server.surfaces.usage import Count, object_in
+from baimo.server.surfaces.vendor_ids import vendor_id
 
 _ATTACHED = (b'"image"', b'"document"', b"\\u00")
 """One of these is in every body with an attachment; the last stands for a name written with escapes."""
@@ -84,6 +85,7 @@ class Messages:
             text_bytes=text_bytes + (TOOLS_BYTES if tools else 0),
             attachments=sum(1 for tool in tools if tool.type not in (None, "custom")),
             opening=bytes(head.system) + (bytes(head.messages[0]) if head.messages else b""),
+            vendor_id=vendor_id(body),
             one_call=_one_call(head.tool_choice),
         )
         if any(mark in body for mark in _ATTACHED):

@@ -25,6 +25,7 @@ from baimo.server.surfaces.messages_answer import first
 from baimo.server.surfaces.responses_answer import PREVIOUS, Frame, ResponsesEvents, response
 from baimo.server.surfaces.sse import LineWatch, encoded
 from baimo.server.surfaces.usage import Count, counted, object_in
+from baimo.server.surfaces.vendor_ids import vendor_id
 
 QUIRK = "responses"
 """Vendors with it are sent the request as it is."""
@@ -104,6 +105,7 @@ class Responses:
             + (TOOLS_BYTES if tools else 0),
             attachments=sum(1 for tool in tools if tool.type not in ("function", "custom")),
             opening=_opening(head),
+            vendor_id=vendor_id(body),
             deterministic=head.store is False,
             body=body,
         )
