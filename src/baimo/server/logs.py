@@ -198,19 +198,24 @@ class Lines:
     def breaker(self, model: str, state: State) -> None:
         """A line for each change."""
         level = logging.WARNING if state == "open" else logging.INFO
-        log.log(level, text(f"observe.breaker_{state}", model=model), extra={"facts": {"model": model}})
+        said = {
+            "open": text("observe.breaker_open", model=model),
+            "half_open": text("observe.breaker_half_open", model=model),
+            "closed": text("observe.breaker_closed", model=model),
+        }
+        log.log(level, said[state], extra={"facts": {"model": model}})
 
     def _warn(self, grant: Grant, entry: Entry) -> None:
+        model = entry.model
         if entry.estimated:
-            kind = "estimated"
+            said = text("observe.estimated", model=model)
         elif entry.tokens_in is None or entry.tokens_out is None:
-            kind = "uncounted"
+            said = text("observe.uncounted", model=model)
         elif grant.terms.price is None:
-            kind = "unpriced"
+            said = text("observe.unpriced", model=model)
         else:
             return
-        said = text(f"observe.{kind}", model=entry.model)
-        log.warning(said, extra={"facts": {"model": entry.model}, "repeats": f"{kind}:{entry.model}"})
+        log.warning(said, extra={"facts": {"model": model}, "repeats": said})
 
     def _room(self) -> bool:
         """Whether one more failure may be written in this second."""

@@ -89,8 +89,9 @@ class Traces:
             ),
             shutdown_on_exit=False,
         )
+        self._exporter = _exporter(settings)
         self._provider.add_span_processor(
-            export.BatchSpanProcessor(_exporter(settings), max_queue_size=QUEUED, schedule_delay_millis=1000)
+            export.BatchSpanProcessor(self._exporter, max_queue_size=QUEUED, schedule_delay_millis=1000)
         )
         self._tracer: Any = self._provider.get_tracer("baimo", baimo.__version__)
         api = require("opentelemetry.trace", "otel", "observe.purpose_otel")
@@ -168,6 +169,9 @@ class Traces:
         ending = threading.Thread(target=self._provider.shutdown, name="baimo-traces", daemon=True)
         ending.start()
         ending.join(patience_s)
+        if ending.is_alive():  # it sleeps before its next attempt
+            self._exporter.shutdown()
+            ending.join(1.0)
 
     def _fail(self, span: Any, entry: Entry) -> None:
         if entry.status != "ok":
