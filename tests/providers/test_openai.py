@@ -222,6 +222,7 @@ def test_nobody_at_the_address_is_unreachable(url: str, key: str) -> None:
         asyncio.run(scenario())
     # a closed resolver, as on machines without a network, fails before the name is known to be wrong
     assert caught.value.key in {key, "providers.unreachable"} and caught.value.hint
+    assert not caught.value.sent  # nobody can have billed it
 
 
 async def babbling(request: web.Request) -> web.StreamResponse:
@@ -253,6 +254,7 @@ def test_a_server_without_the_encryption_that_its_address_promises_is_not_asked_
     with pytest.raises(Unreachable) as caught:
         asyncio.run(scenario())
     assert caught.value.key == "providers.tls" and not clock.sleeps
+    assert not caught.value.sent
 
 
 @pytest.mark.parametrize(
@@ -266,6 +268,7 @@ def test_a_silent_server_is_given_up(limits: dict[str, float], key: str) -> None
     with pytest.raises(Unreachable) as caught:
         run(Scripted(silent), retries=0, **limits)
     assert caught.value.key == key and "0.05" in str(caught.value)
+    assert caught.value.sent
 
 
 def test_what_a_model_does_not_take_is_learnt_once_per_model_and_reported(

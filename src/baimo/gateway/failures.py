@@ -46,19 +46,6 @@ _TIMEOUTS = frozenset(
         *("silence_timeout", "pool_wait", "too_late"),
     }
 )
-_NOT_SENT = frozenset(
-    {
-        "connect_timeout",
-        "unknown_host",
-        "tls",
-        "proxy",
-        "unreachable",
-        "no_key",
-        "unprintable_key",
-        "unsendable",
-    }
-)
-"""Last words of the message keys of failures before the first byte of a request was sent."""
 
 
 class Refusal(NamedTuple):
@@ -119,8 +106,7 @@ def kind_of(error: BaseException, body: str = "") -> Kind:
 def may_be_executed(error: BaseException) -> bool:
     """Whether the model may have worked on a request that failed like this, and bill it."""
     if isinstance(error, Unreachable):
-        sent = getattr(error, "sent", None)
-        return bool(sent) if sent is not None else error.key.rpartition(".")[2] not in _NOT_SENT
+        return error.sent
     if isinstance(error, BadReply):
         # a refusal with a status of its own (500, 503) is not billed; an answer that broke off may be
         return "status" not in error.facts and error.key != "gateway.no_masker"

@@ -8,7 +8,7 @@ once told to trust the environment), so the proxy variables are resolved here.
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -80,26 +80,33 @@ class Http:
         facts: dict[str, Any] = {"host": place.host, "model": place.model}
         problem = place.quote(_reason(error))
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return Unreachable("providers.connect_timeout", seconds=self._settings.connect_timeout_s, **facts)
+            seconds = self._settings.connect_timeout_s
+            return Unreachable(
+                "providers.connect_timeout", sent=False, stage="connect", seconds=seconds, **facts
+            )
         if isinstance(error, aiohttp.SocketTimeoutError):
             return Unreachable("providers.read_timeout", seconds=self._settings.read_timeout_s, **facts)
         if isinstance(error, TimeoutError) and getattr(error, "errno", None) != errno.ETIMEDOUT:
             return Unreachable("providers.total_timeout", seconds=self._settings.total_timeout_s, **facts)
-        if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-            fault = Unreachable("providers.tls", problem=problem, **facts)
-            fault.retryable = False  # a certificate does not mend itself
-            return fault
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return Unreachable("providers.unknown_host", problem=problem, **facts)
-        if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
-            return Unreachable("providers.proxy", problem=problem, **facts)
-        if isinstance(error, aiohttp.ClientConnectorError):
-            return Unreachable("providers.unreachable", problem=problem, **facts)
+        for kinds, stage, key in _NEVER_SENT:
+            if isinstance(error, kinds):
+                fault = Unreachable(key, sent=False, stage=stage, problem=problem, **facts)
+                fault.retryable = stage != "tls"  # a certificate does not mend itself
+                return fault
         if isinstance(error, aiohttp.ClientPayloadError):
             return BadReply("providers.truncated", **facts)
         if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
             return Unreachable("providers.disconnected", **facts)
         return BadReply("providers.not_http", problem=problem, **facts)
+
+
+_NEVER_SENT: Sequence[tuple[tuple[type[BaseException], ...], str, str]] = (
+    ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError), "tls", "providers.tls"),
+    ((aiohttp.ClientConnectorDNSError,), "dns", "providers.unknown_host"),
+    ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "proxy", "providers.proxy"),
+    ((aiohttp.ClientConnectorError,), "connect", "providers.unreachable"),
+)
+"""Failures before the first byte of a request, with stage and message; the first that fits counts."""
 
 
 async def whole_body(response: aiohttp.ClientResponse, place: Place) -> bytes:

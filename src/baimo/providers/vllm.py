@@ -158,10 +158,14 @@ class VllmServer:
                 if self._process is not None and self._process.returncode is not None and self.starts == 1:
                     code = self._process.returncode
                     await self.aclose()
-                    raise Unreachable("vllm.ended", code=code, log=self.log_file, tail=self._tail())
+                    raise Unreachable(
+                        "vllm.ended", sent=False, code=code, log=self.log_file, tail=self._tail()
+                    )
                 if self._clock.now() > until:
                     seconds = round(self.options.start_timeout_s)
-                    raise Unreachable("vllm.too_slow", seconds=seconds, log=self.log_file, tail=self._tail())
+                    raise Unreachable(
+                        "vllm.too_slow", sent=False, seconds=seconds, log=self.log_file, tail=self._tail()
+                    )
                 await self._clock.sleep(0.5)
 
     async def aclose(self) -> None:
