@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,18 @@ class Endpoint:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the workspace's SQLite database."""
-        with sqlite3.connect(f"file:{self.folder}/.baimo/baimo.db?mode=ro", uri=True) as connection:
+        with closing(self._ledger()) as connection:
             return connection.execute(query).fetchall()
 
     def records(self, where: str = "1") -> list[dict[str, Any]]:
         """Ledger lines in the order in which they were written."""
-        with sqlite3.connect(f"file:{self.folder}/.baimo/baimo.db?mode=ro", uri=True) as connection:
+        with closing(self._ledger()) as connection:
             connection.row_factory = sqlite3.Row
             rows = connection.execute(f"SELECT * FROM records WHERE {where} ORDER BY seq").fetchall()
             return [dict(row) for row in rows]
+
+    def _ledger(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.folder}/.baimo/baimo.db?mode=ro", uri=True)
 
     def settled(self, count: int, where: str = "1") -> list[dict[str, Any]]:
         """The Records, once there are `count` of them."""

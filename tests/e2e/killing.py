@@ -126,9 +126,15 @@ def killed(made: House, planned: Sequence[Moment]) -> Iterator[tuple[Moment, Fou
                 number, moment = left.pop(0)
                 asyncio.run(_under_load(made, endpoint, moment, f"moment-{number}"))
                 if moment.one:
+                    _complete_again(endpoint, moment.workers)
                     yield moment, _put_right(made, endpoint)
                 else:
                     before = moment
+
+
+def _complete_again(endpoint: Endpoint, workers: int) -> None:
+    """Wait until a new worker has taken the place of the one that is gone."""
+    until(lambda: len(endpoint.rows("SELECT id FROM holders")) == workers)
 
 
 def found(made: House, endpoint: Endpoint) -> Found:

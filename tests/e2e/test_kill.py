@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.clients import PATHS, Answer, asked, post
 from tests.e2e.killing import House, house, killed, moments
 from tests.serving import Endpoint
 
@@ -44,4 +47,27 @@ def test_every_call_that_was_answered_before_a_kill_has_its_record_and_nothing_s
         assert seen[-1][1].interrupted > 0
         with made.serving(1) as endpoint:
             pass
+        stands(made, endpoint)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_told_to_stop_ends_its_calls_first(tmp_path: Path, workers: int) -> None:
+    with house(tmp_path / "w") as made:
+        made.model.delay_s = 0.15
+        bodies = [asked("chat", "mock/model", f"say {n}", stream=n % 2 == 0, most=64) for n in range(40)]
+        with made.serving(workers) as endpoint:
+
+            async def stopped() -> list[Answer]:
+                calls = [
+                    asyncio.create_task(post(endpoint, PATHS["chat"], made.key, body)) for body in bodies
+                ]
+                while sum(made.model.asked.values()) < len(bodies):  # noqa: ASYNC110 - it is in another thread
+                    await asyncio.sleep(0.01)
+                endpoint.process.terminate()
+                return await asyncio.gather(*calls)
+
+            answers = asyncio.run(stopped())
+            assert [(answer.status, answer.whole) for answer in answers] == [(200, True)] * len(bodies)
+            assert endpoint.process.wait(60) in (0, -signal.SIGTERM)
+        assert [record["status"] for record in endpoint.records()] == ["ok"] * len(bodies)
         stands(made, endpoint)
