@@ -12,6 +12,8 @@ import openai
 import pytest
 from openai.types import Batch
 
+from tests.e2e.test_counting import NAME as LOCAL
+from tests.e2e.test_counting import config as local_config
 from tests.serving import Endpoint, serving, until
 from tests.upstream import TOKENS_IN, TOKENS_OUT, Upstream, upstream
 
@@ -349,3 +351,19 @@ def test_of_two_workers_one_works_on_a_batch(tmp_path: Path) -> None:
         for batch in batches:
             assert counts(ended(sdk, batch)) == (20, 20, 0)
         assert set(asked(model).values()) == {1} and len(asked(model)) == 60
+
+
+@pytest.mark.local
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_of_this_machine_answers_a_batch_beside_a_caller(tmp_path: Path, workers: str) -> None:
+    with (
+        serving(tmp_path / "w", local_config(tmp_path), "--workers", workers) as endpoint,
+        client(endpoint) as sdk,
+    ):
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "model": LOCAL}
+        batch = ordered(sdk, "".join(line(number, body=body) for number in range(12)))
+        sdk.chat.completions.create(**body)  # type: ignore[call-overload]
+        assert counts(ended(sdk, batch)) == (12, 12, 0)
+        records = endpoint.settled(13)
+    assert Counter(row["run"] for row in records) == {batch.id: 12, "": 1}
+    assert {(row["status"], row["cost_micros"]) for row in records} == {("ok", 0)}
