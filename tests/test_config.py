@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baimo.config import config_file, line_of, secret, settings
+from baimo.config import config_file, line_of, origins, secret, settings
 from baimo.errors import ConfigError
 from baimo.settings import CompareSettings, ProviderSettings, Settings, WorkspaceSettings, is_reference
 
@@ -272,3 +272,36 @@ def test_the_hash_is_the_same_in_every_process_and_for_every_order_of_keys(tmp_p
 def test_settings_that_differ_have_hashes_that_differ(one: float, other: float) -> None:
     hashes = {Settings(compare=CompareSettings(epsilon=value)).snapshot().hash for value in (one, other)}
     assert len(hashes) == len({one, other})
+
+
+def test_every_setting_that_was_said_has_its_origin_and_variables_stay_names(tmp_path: Path) -> None:
+    (tmp_path / "baimo.toml").write_text(
+        '[money]\ncurrency = "EUR"\n[providers.up]\nbase_url = "https://${HOST}/v1?token=abc"\n'
+        'headers = { x-a = "${HOST}" }\n',
+        encoding="utf-8",
+    )
+    environment = {"HOST": "hidden.example", "BAIMO_SERVE_PORT": "9000"}
+    found = origins(tmp_path, environment=environment)
+    assert found["serve.port"] == ("BAIMO_SERVE_PORT", None)
+    assert found["money.currency"].source.endswith("baimo.toml, line 2")
+    assert found["providers.up.base_url"].written == "https://${HOST}/v1?token="
+    assert found["providers.up.headers.x-a"].written is None
+    assert "serve.host" not in found
+    with pytest.raises(ConfigError):
+        origins(tmp_path, environment={"BAIMO_SERVE_PORT": "high", "HOST": "x"})
+
+
+def test_shown_settings_hold_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "baimo.toml").write_text(
+        '[providers.up]\nbase_url = "https://user:canary@h.example/v1?x=1&api_key=canary&y=2"\n'
+        'headers = { x-a = "canary", x-b = "env:NAME" }\n'
+        '[providers.up.options]\napi_token = "canary"\nregion = "eu"\n'
+        '[models."up/a b"]\nupstream = "x"\n',
+        encoding="utf-8",
+    )
+    shown = dict(settings(tmp_path, environment={}).shown())
+    assert "canary" not in str(shown)
+    assert shown["providers.up.base_url"] == "https://h.example/v1?x=1&api_key=&y=2"
+    assert shown["providers.up.headers.x-b"] == "env:NAME"
+    assert shown["providers.up.options.region"] == "eu"
+    assert shown['models."up/a b".upstream'] == "x"

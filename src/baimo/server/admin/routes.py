@@ -11,6 +11,7 @@ import binascii
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -21,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from baimo.errors import NotSupported, Overloaded, TooLarge, Unauthenticated, UsageError
+from baimo.errors import NotSupported, Overloaded, StoreError, TooLarge, Unauthenticated, UsageError
 from baimo.server.admin import refusals
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.reading import LONGEST_BODY, taken
@@ -137,6 +138,9 @@ class Resource:
             given = await operation.does(asking, asked)
         else:
             given = await self._desk.do(partial(operation.does, asking, asked))
+        if operation.method != "GET" and operation.tag in ("keys", "tenants"):
+            with suppress(StoreError):  # the keyring looks again by itself, a moment later
+                await self._desk.do(asking.service.keyring.refresh)
         if isinstance(given, Response):
             given.headers.update(STANDING_HEADERS)
             return given

@@ -16,6 +16,8 @@ from starlette.responses import Response
 PIECE_BYTES = 64 * 1024
 WAITING = 4
 """Pieces that wait for the client before the thread has to."""
+LOOK_S = 0.5
+"""How often a waiting thread looks whether anybody is still there."""
 Work = Callable[["Pieces"], None]
 """Writes the answer piece by piece; runs in a thread."""
 
@@ -29,7 +31,8 @@ class Pieces:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(WAITING)
+        self._queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue()
+        self._room = threading.Semaphore(WAITING)
         self._stopped = threading.Event()
         self._held: list[str] = []
         self._size = 0
@@ -76,6 +79,7 @@ class Pieces:
             Exception: what the work raised.
         """
         piece = await self._queue.get()
+        self._room.release()
         if isinstance(piece, BaseException):
             raise piece
         return piece
@@ -83,13 +87,15 @@ class Pieces:
     def stop(self) -> None:
         """Nobody reads any more: the thread ends at its next piece."""
         self._stopped.set()
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._room.release()
 
     def _put(self, piece: bytes | BaseException | None) -> None:
+        while not self._room.acquire(timeout=LOOK_S):
+            if self._stopped.is_set() or self._loop.is_closed():
+                raise Stopped
         try:
-            asyncio.run_coroutine_threadsafe(self._queue.put(piece), self._loop).result()
-        except (RuntimeError, asyncio.CancelledError):  # the loop has ended, or is ending
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, piece)
+        except RuntimeError:  # the loop has ended
             raise Stopped from None
 
 
