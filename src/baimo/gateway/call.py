@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
 
 from baimo.core.model import Model
 from baimo.core.record import Charge
@@ -52,8 +53,7 @@ class Reply(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, kw_only=True):
     """What a client wants."""
 
     surface: Surface
@@ -85,8 +85,7 @@ class Choice(NamedTuple):
     """Also ask the next model when nothing came back by then."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Grant:
+class Grant(msgspec.Struct, kw_only=True):
     """Who pays for an admitted call, and the most that it may cost."""
 
     entry: Entry
@@ -118,5 +117,5 @@ class Grant:
     """Seconds that the gateway itself took until the answer's head."""
     kept: list[bytes] | None = None
     """What the client gets of a stream, where it is kept; None = it is not."""
-    notes: list[str] = field(default_factory=list[str])
+    notes: list[str] = []
     """What happened on the way, for the log and the trace."""

@@ -7,7 +7,8 @@ as unsure when the loser is cut off.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from baimo.gateway.answers import Flow, Whole
 from baimo.gateway.attempts import Attempts, lose
@@ -24,9 +25,7 @@ async def hedged(attempts: Attempts, call: Call, grant: Grant) -> Whole | Flow:
         AttemptFailed: neither gave one; it is the first model's failure.
     """
     model = grant.choice.fallbacks[0]
-    terms = attempts.ways.terms.of(
-        call.key, call.tenant, model, grant.choice.route, batch=bool(call.batch)
-    )
+    terms = attempts.ways.terms.of(call.key, call.tenant, model, grant.choice.route, batch=bool(call.batch))
     first = asyncio.ensure_future(attempts.attempt(call, grant))
     try:
         await asyncio.wait({first}, timeout=(grant.choice.hedge_after_ms or 0) / 1000)

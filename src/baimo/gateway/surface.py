@@ -7,16 +7,16 @@ request becomes a neutral `Request` and the model's `Completion` or `Delta`s are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.model import Vendor
 from baimo.errors import BaimoError
 
 
-@dataclass(slots=True, kw_only=True)
-class Peek:
+class Peek(msgspec.Struct, kw_only=True):
     """What admission and routing need of a request; read without decoding the rest of the body."""
 
     model: str

@@ -26,7 +26,7 @@ KEY_AGE_S = 30.0
 ANTHROPIC_VERSION = b"2023-06-01"
 OPTIONS = frozenset({"api_version", "max_tokens"})
 """Options of the wire formats that pass through; their providers are not loaded only to be asked for them."""
-PASSED_ON = (b"anthropic-version", b"anthropic-beta", b"openai-beta", b"idempotency-key")
+PASSED_ON = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta", b"idempotency-key"})
 """Headers of clients that the model's server gets."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, level 1: the only header of clients that is different in every call, and no secret."""
@@ -104,11 +104,11 @@ class Upstream:
         content_type = given.get(b"content-type", b"application/json")
         place = (surface.target, model.name, content_type)
         out = self._out.get(place)
-        if out is None or any(name in given for name in PASSED_ON):
+        if out is None or not PASSED_ON.isdisjoint(given):
             out = self._made(surface, model, given, content_type)
             if len(self._out) > 1024:  # a multipart body's type holds a boundary of its own
                 self._out.clear()
-            if not any(name in given for name in PASSED_ON):
+            if PASSED_ON.isdisjoint(given):
                 self._out[place] = out
         parent = given.get(b"traceparent")
         if parent is not None and _TRACEPARENT.fullmatch(parent):
@@ -119,7 +119,7 @@ class Upstream:
         self, surface: Surface, model: Model, given: Mapping[bytes, bytes], content_type: bytes
     ) -> Outbound:
         headers = [*self._base_headers, (b"content-type", content_type)]
-        headers += [(name, given[name]) for name in PASSED_ON if name in given]
+        headers += [(name, given[name]) for name in sorted(PASSED_ON & given.keys())]
         if self.vendor.protocol == "anthropic" and b"anthropic-version" not in given:
             headers.append((b"anthropic-version", ANTHROPIC_VERSION))
         target = self._target(surface.target, model.upstream if "azure" in self.quirks else "")

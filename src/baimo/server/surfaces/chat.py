@@ -6,7 +6,6 @@ Source: developers.openai.com/api/reference/resources/chat, and the types of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -97,8 +96,7 @@ KNOWN = frozenset(Body.__struct_fields__)
 _decoded = msgspec.json.Decoder(Body).decode
 
 
-@dataclass(slots=True, kw_only=True)
-class ChatPeek(Peek):
+class ChatPeek(Peek, kw_only=True):
     """Also what the answer depends on."""
 
     functions: bool = False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -51,8 +50,7 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head).decode
 
 
-@dataclass(slots=True, kw_only=True)
-class MessagesPeek(Peek):
+class MessagesPeek(Peek, kw_only=True):
     """What the answer of a Messages request depends on besides."""
 
     one_call: bool = False

@@ -8,7 +8,7 @@ What was said before (`previous_response_id`) is written into the body before it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -64,8 +64,7 @@ _MEMBERS = frozenset(_Head.__struct_fields__)
 _head = msgspec.json.Decoder(_Head).decode
 
 
-@dataclass(slots=True, kw_only=True)
-class ResponsesPeek(Peek):
+class ResponsesPeek(Peek, kw_only=True):
     """What a response repeats of its request."""
 
     body: bytes

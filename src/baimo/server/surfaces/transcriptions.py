@@ -6,7 +6,6 @@ Source: developers.openai.com/api/reference/resources/audio/subresources/transcr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from baimo.errors import CallRefused
 from baimo.gateway.surface import Peek
@@ -16,8 +15,7 @@ from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 _ONCE = frozenset({"file", "model", "stream", "prompt", "language", "response_format", "temperature"})
 
 
-@dataclass(slots=True, kw_only=True)
-class FormPeek(Peek):
+class FormPeek(Peek, kw_only=True):
     """Also where the model's name lies in the form."""
 
     start: int = -1
