@@ -48,6 +48,8 @@ lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
 	$(BIN)/uv pip compile pyproject.toml --extra local --group build -o requirements/demo.txt $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --extra text --group dev \
 		-c requirements/demo.txt -o requirements/dev.txt $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --group build \
+		-c requirements/demo.txt -o requirements/serve.txt $(LOCK)
 
 LOCK := --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate --no-header --quiet
 
