@@ -11,6 +11,7 @@ from baimo.errors import AuthenticationFailed, ConfigError
 from baimo.gateway.upstream import KEY_AGE_S, Upstream
 from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.transcriptions import Transcriptions
 from baimo.settings import ProviderSettings, ServeSettings
 from tests.gateway.doubles import House, Script, answer, asking, model
 
@@ -173,3 +174,12 @@ def test_of_the_models_headers_only_a_few_are_handed_back() -> None:
     assert reply.headers["openai-processing-ms"] == "12"
     for absent in ("openai-organization", "set-cookie", "x-ratelimit-limit-requests", "content-encoding"):
         assert absent not in reply.headers
+
+
+def test_json_is_called_json_whatever_the_client_calls_it_and_a_form_keeps_its_boundary() -> None:
+    given = {b"content-type": b"multipart/form-data; boundary=x"}
+    json_lines = bytes(upstream({}).outbound(CHAT, model("v/m"), given).headers)
+    assert b"content-type: application/json\r\n" in json_lines
+    assert b"multipart" not in json_lines
+    form_lines = bytes(upstream({}).outbound(Transcriptions(), model("v/m"), given).headers)
+    assert b"content-type: multipart/form-data; boundary=x\r\n" in form_lines

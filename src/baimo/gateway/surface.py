@@ -122,7 +122,8 @@ class Surface(Protocol):
         """Ability that the model must have where the catalogue knows: chat, embeddings, rerank, speech …"""
         ...
 
-    # `needs: str`, where a surface has it, names the quirk of vendors whose servers have this operation
+    # `needs: str`, where a surface has it, names the quirk of vendors whose servers have this operation;
+    # `form = True` says that bodies are multipart/form-data: the client's content-type names their boundary
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """Raises `CallRefused` (400) with what is wrong and where, in terms of the surface's own fields."""

@@ -216,6 +216,8 @@ def test_a_limit_of_ours_never_replaces_the_clients() -> None:
     assert "max_tokens" not in sent({"max_completion_tokens": 7}, max_tokens=50)
     named = sent({}, max_tokens=50, quirks=frozenset({"max_completion_tokens"}))
     assert (named.get("max_tokens"), named["max_completion_tokens"]) == (None, 50)
+    own = sent({"max_tokens": 7}, max_tokens=None, quirks=frozenset({"max_completion_tokens"}))
+    assert (own.get("max_tokens"), own["max_completion_tokens"]) == (None, 7)
 
 
 COUNTS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}

@@ -167,9 +167,11 @@ class Chat:
         members["model"] = model
         if peek.stream and not peek.wants_usage and "no_stream_options" not in quirks:
             ask_usage(members)
+        renamed = "max_completion_tokens" in quirks
         if max_tokens is not None and peek.max_tokens is None:
-            renamed = "max_completion_tokens" in quirks
             members["max_completion_tokens" if renamed else "max_tokens"] = max_tokens
+        elif renamed and "max_tokens" in members:
+            members.setdefault("max_completion_tokens", members.pop("max_tokens"))
         return written(members)
 
     def seen(self, body: bytes) -> Seen:

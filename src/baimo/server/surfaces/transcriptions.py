@@ -32,6 +32,7 @@ class Transcriptions(Passed):
     name = "transcriptions"
     target = "audio/transcriptions"
     ability = "transcriptions"
+    form = True
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """See `Surface`."""
