@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from baimo.core.record import INTERRUPTED
+from baimo.store.secret import workspace_secret
 from baimo.workspace.account_options import NewKey
 from baimo.workspace.workspace import Workspace
 from tests.e2e.clients import PATHS, answered, asked, line, request
@@ -97,10 +98,8 @@ def house(folder: Path) -> Iterator[House]:
         (folder / "baimo.toml").write_text(CONFIG.format(address=model.address))
         with Workspace(folder) as workspace:
             made = workspace.accounting.create_key(NewKey(limit=LIMITS))
-        built = House(folder, model, made.credential.written(), b"")
-        with built.serving(1) as endpoint:
-            built.secret = bytes(endpoint.rows("SELECT value FROM secrets WHERE name = 'hashes'")[0][0])
-        yield built
+            secret = workspace_secret(workspace.store.database)
+        yield House(folder, model, made.credential.written(), secret)
 
 
 def moments(number: int, seed: int) -> list[Moment]:

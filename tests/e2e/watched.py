@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baimo.store.secret import workspace_secret
 from baimo.workspace.account_options import NewKey
 from baimo.workspace.workspace import Workspace
 from tests.e2e.clients import PATHS, Answer, asked, post
@@ -119,6 +120,6 @@ def watched(
         (folder / "baimo.toml").write_text(config)
         with Workspace(folder) as workspace:
             made = workspace.accounting.create_key(NewKey(limit=LIMITS))
+            secret = workspace_secret(workspace.store.database)
         with serving(folder, config, *arguments, environment=environment) as endpoint:
-            secret = bytes(endpoint.rows("SELECT value FROM secrets WHERE name = 'hashes'")[0][0])
             yield Watched(endpoint, model, made.credential.written(), secret)
