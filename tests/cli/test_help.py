@@ -20,6 +20,7 @@ from tests.cli.runner import baimo, has_chinese, process
 COMMANDS = [
     "",
     "compare",
+    *("import", "import litellm", "import tensorzero"),
     *("keys", "keys change", "keys create", "keys list", "keys revoke", "keys rotate", "keys show"),
     *("ledger", "ledger export", "ledger forget", "ledger prune", "ledger reconcile", "ledger show"),
     *("ledger sum", "ledger verify"),
