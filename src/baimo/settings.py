@@ -269,7 +269,7 @@ class ObserveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Protocol of the collector."""
     trace_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     """Part of the calls that are traced."""
-    metrics_key: bool = False
+    metrics_key: bool = True
     """Whether /metrics wants a key of role viewer."""
 
 

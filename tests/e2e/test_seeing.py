@@ -17,7 +17,9 @@ from tests.upstream import TOKENS_IN, TOKENS_OUT, upstream
 
 def scraped(endpoint: Endpoint) -> dict[str, float]:
     """Counters and gauges, summed over their labels, by whichever worker takes the connection."""
-    with urllib.request.urlopen(f"{endpoint.address}/metrics", timeout=30) as answer:
+    asked = urllib.request.Request(f"{endpoint.address}/metrics")
+    asked.add_header("authorization", f"Bearer {endpoint.key}")
+    with urllib.request.urlopen(asked, timeout=30) as answer:
         body = answer.read().decode()
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(body):
@@ -66,9 +68,6 @@ def test_counts_of_two_workers_agree_with_the_ledger_and_outlive_one_that_is_kil
         until(lambda: scraped(endpoint)["baimo_requests_total"] == 25)
         said = endpoint.log.read_text()
         assert said.count('"message":"call"') == 25
-        assert (
-            "sk-canary-1234567890" not in said
-            and "hello" not in said
-        )
+        assert "sk-canary-1234567890" not in said and "hello" not in said
     with serving(tmp_path / "w", CONFIG.format(address="http://127.0.0.1:9/v1")) as endpoint:
         assert scraped(endpoint)["baimo_requests_total"] == 25  # a restart is no reason to go back

@@ -318,7 +318,7 @@ def test_every_metric_has_a_meaning_and_names_that_prometheus_takes() -> None:
 
 
 def scraped(house: Served, key: str | None = None) -> dict[str, list[Any]]:
-    said = house.call("GET", "/metrics", key)
+    said = house.call("GET", "/metrics", key or house.key(role="viewer"))
     assert said.status == 200
     return families(said.body)
 
@@ -341,7 +341,8 @@ def test_a_served_endpoint_tells_its_calls_and_what_is_left_of_budgets(tmp_path:
         assert reasons == {"gateway.unknown_key": 1}
         assert found["baimo_ledger_ok"][0].value == 1
         assert found["baimo_journal_bytes"][0].value > 0
-        assert rich.split("-")[2] not in house.call("GET", "/metrics").body.decode()
+        page = house.call("GET", "/metrics", house.key(role="viewer")).body.decode()
+        assert rich.split("-")[2] not in page
 
 
 def test_what_cannot_be_read_as_a_request_is_counted(tmp_path: Path) -> None:
@@ -353,7 +354,7 @@ def test_what_cannot_be_read_as_a_request_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["app", "viewer"])
 def test_where_metrics_want_a_key_it_is_one_of_the_workspace_itself(tmp_path: Path, role: Any) -> None:
-    with served(tmp_path, TOML + "[observe]\nmetrics_key = true\n") as house:
+    with served(tmp_path) as house:
         house.tenant("sales")
         ours, theirs = house.key(role=role), house.key(role=role, tenant="sales")
         assert house.call("GET", "/metrics").status == 401

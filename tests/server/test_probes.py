@@ -90,7 +90,7 @@ def test_one_model_that_answers_is_enough(tmp_path: Path) -> None:
         assert ready(house) == (200, [])
         gauge = next(
             line
-            for line in house.call("GET", "/metrics").body.decode().splitlines()
+            for line in house.call("GET", "/metrics", house.key(role="viewer")).body.decode().splitlines()
             if "upstream_state{" in line
         )
         assert gauge.startswith('baimo_upstream_state{model="down/model",vendor="down"} 2')

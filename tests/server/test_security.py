@@ -17,8 +17,8 @@ from starlette.routing import Route
 from baimo.server.admin.routes import Resource
 from tests.server.served import TOML, Served, served
 
-OPEN = {"/", "/healthz", "/readyz", "/metrics"}
-"""Paths that want no key; /metrics wants one with observe.metrics_key."""
+OPEN = {"/", "/healthz", "/readyz"}
+"""Paths that want no key."""
 CHAT = b'{"model": "acme/small", "messages": [{"role": "user", "content": "hello"}]}'
 
 
@@ -231,8 +231,13 @@ def test_files_and_batches_of_one_tenant_are_not_there_for_another(house: Served
     assert house.call("GET", file, mine).status == house.call("GET", work, mine).status == 200
 
 
-def test_metrics_can_be_closed(tmp_path: Path) -> None:
-    with served(tmp_path, TOML + "[observe]\nmetrics_key = true\n") as house:
+def test_metrics_can_be_opened(tmp_path: Path) -> None:
+    with served(tmp_path, TOML + "[observe]\nmetrics_key = false\n") as house:
+        assert house.call("GET", "/metrics").status == 200
+
+
+def test_metrics_want_a_viewer_of_the_workspace_itself(tmp_path: Path) -> None:
+    with served(tmp_path) as house:
         house.tenant("onyx")
         keys = {
             "none": None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from baimo.workspace.serving import Service
 
 OPEN = ("/healthz", "/readyz", "/metrics")
-"""Paths that want no key; /metrics unless `observe.metrics_key`."""
+"""Paths that want no key; /metrics where `observe.metrics_key` is false."""
 PATIENCE_S = 2.0
 """Longest wait for the database."""
 _STARTED = time.monotonic()
