@@ -338,6 +338,25 @@ def test_lines_of_a_key_that_may_not_ask_any_more_fail_with_the_reason(place: Pl
     assert row["error"]["code"] == "revoked_key" and "k" in row["error"]["message"]
 
 
+def test_a_batch_whose_input_was_deleted_by_hand_ends_with_what_was_answered(place: Place) -> None:
+    batch = place.ordered("".join(written(number) for number in range(50)))
+    work = Work(place.tools(), batch)
+
+    async def answers(line: Line, reply: LineReply) -> None:
+        await asyncio.sleep(0.01)
+        reply.whole(200, [], ANSWER)
+        work.leave()
+
+    place.answers = answers
+    asyncio.run(work.done())
+    place.files.path("acme", batch.input_file).unlink()
+    left = place.batches.get("acme", batch.id)
+    assert left is not None and left.status == "in_progress"
+    after = place.worked(left)
+    assert after.status == "failed" and [error.code for error in after.errors] == ["missing_file"]
+    assert 0 < after.completed == len(place.rows(after.output_file)) == len(place.asked) < 50
+
+
 def test_a_fault_of_ours_fails_the_line_and_not_the_batch(place: Place) -> None:
     async def answers(line: Line, reply: LineReply) -> None:
         if line.custom_id == "c1":

@@ -104,6 +104,17 @@ def test_what_has_expired_is_gone_at_once_and_its_contents_with_the_next_sweep(
     assert not files.path("acme", old.id).exists() and files.path("acme", new.id).exists()
 
 
+def test_what_is_still_needed_is_kept_longer_and_never_shorter(files: Files, clock: Clock) -> None:
+    soon, never = kept(files, lives_s=3600), kept(files)
+    for one in (soon, never):
+        files.extend("acme", one.id, clock.now_ms + 7_200_000)
+        files.extend("acme", one.id, clock.now_ms + 60_000)
+    clock.now_ms += 3_700_000
+    assert files.get("acme", soon.id) is not None and files.expire() == 0
+    clock.now_ms += 3_700_000
+    assert files.get("acme", soon.id) is None and files.get("acme", never.id) is not None
+
+
 def test_what_a_killed_process_never_finished_is_swept_away_after_some_days(
     files: Files, clock: Clock
 ) -> None:

@@ -103,6 +103,7 @@ class Work:
 
     def __init__(self, tools: Tools, batch: Batch) -> None:
         self.batch = batch
+        self._input = tools.files.path(batch.tenant, batch.input_file)
         self._tools = tools
         self._results: Results | None = None
         self._lines: set[asyncio.Task[None]] = set()
@@ -134,7 +135,7 @@ class Work:
         try:
             if not self.batch.output_file and self.batch.status != "finalizing":
                 await self._validate()
-            if self.batch.status == "in_progress" and not self._late():
+            if self.batch.status == "in_progress" and not self._late() and self._input.exists():
                 await self._answer()
             if self.batch.active and not self._leaving and not self._lost and self._error is None:
                 await self._finish()
@@ -149,11 +150,9 @@ class Work:
     # validating
 
     async def _validate(self) -> None:
-        batch, tools = self.batch, self._tools
-        path = tools.files.path(batch.tenant, batch.input_file)
-        if tools.files.get(batch.tenant, batch.input_file) is None:
-            message = text("batches.no_input")
-            await self._fail((LineError(code="missing_file", message=message),))
+        batch, tools, path = self.batch, self._tools, self._input
+        if not path.exists():
+            await self._fail((_missing(),))
             return
         found = await asyncio.to_thread(inspected, path, batch.endpoint, tools.longest())
         if found.errors:
@@ -305,7 +304,10 @@ class Work:
         await asyncio.to_thread(self._enter, written, lives_s)
         output, error = written
         ended: Status = "completed"
-        if cancelled:
+        gone = results.completed + results.failed < self.batch.total
+        if gone:  # deleted by hand: what was answered is there, the rest is not known
+            ended = "failed"
+        elif cancelled:
             ended = "cancelled"
         elif left and late:
             ended = "expired"
@@ -314,6 +316,7 @@ class Work:
             lambda one: replace(
                 one,
                 status=ended,
+                errors=(_missing(),) if gone else (),
                 ended_ms=ended_ms,
                 output_file=one.output_file if output else "",
                 error_file=one.error_file if error else "",
@@ -327,8 +330,9 @@ class Work:
         """Say of every line that has no result why; returns how many there are."""
         batch, tools = self.batch, self._tools
         left = 0
-        path = tools.files.path(batch.tenant, batch.input_file)
-        for line in lines(path, batch.endpoint, tools.longest()):
+        if not self._input.exists():
+            return left
+        for line in lines(self._input, batch.endpoint, tools.longest()):
             if line.custom_id not in results.done:
                 results.left(line.custom_id, self._request_id(line), code, message)
                 left += 1
@@ -383,6 +387,10 @@ class Work:
 
     def _request_id(self, line: Line) -> str:
         return f"batch_req_{self.batch.id.partition('_')[2]}_{line.number}"
+
+
+def _missing() -> LineError:
+    return LineError(code="missing_file", message=text("batches.no_input"))
 
 
 def _next(source: Iterator[Line], results: Results) -> list[Line]:

@@ -137,13 +137,6 @@ def _tools(service: Service) -> Tools:
             return frozenset()
         return frozenset(model.vendor for model in service.parts.router.behind(name, key))
 
-    def room(vendor: str) -> Room:
-        settings = service.settings
-        concurrency = settings.providers.get(vendor, ProviderSettings()).concurrency
-        share = max(1, int(concurrency * settings.serve.batch_share))
-        here = vendor in _HERE or service.catalogue.vendor(vendor).protocol in _HERE
-        return Room(concurrency, min(share, BESIDE) if here else share, here)
-
     def usage(endpoint: str, body: bytes) -> Usage | None:
         surface: Surface = table[endpoint]
         return surface.seen(body).usage
@@ -151,13 +144,22 @@ def _tools(service: Service) -> Tools:
     return Tools(
         service.batches,
         service.files,
-        Gate(service.gateway.waited_for, room),
+        Gate(service.gateway.waited_for, lambda vendor: _room(service, vendor)),
         service.books.holder,
         ask,
         vendors,
         usage,
         lambda: int(service.settings.serve.max_body_mib * 1024 * 1024),
     )
+
+
+def _room(service: Service, vendor: str) -> Room:
+    """What batches may take of a vendor now."""
+    settings = service.settings
+    concurrency = settings.providers.get(vendor, ProviderSettings()).concurrency
+    share = max(1, int(concurrency * settings.serve.batch_share))
+    here = vendor in _HERE or service.catalogue.vendor(vendor).protocol in _HERE
+    return Room(concurrency, min(share, BESIDE) if here else share, here)
 
 
 async def _created(request: Request) -> Response:
@@ -184,6 +186,8 @@ async def _created(request: Request) -> Response:
         lives_s = lifetime(after.row.get("anchor"), after.row.get("seconds"), "output_expires_after")
     batch = ordered(service, key, tenant, endpoint=endpoint, input_file=file.id, metadata=metadata(given))
     batch = replace(batch, output_lives_s=lives_s)
+    # however soon the client wanted it deleted: not before its lines were asked
+    await asyncio.to_thread(service.files.extend, tenant, file.id, batch.expires_ms + WINDOW_MS)
     await asyncio.to_thread(service.batches.add, batch)
     service.on_batch()
     return json_response(batch_row(batch))

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from baimo.core.ids import sortable_id
 from baimo.core.moments import DAY_MS
@@ -287,6 +287,13 @@ class Files:
         query = select(func.coalesce(func.sum(table.c.bytes), 0)).where(table.c.tenant == tenant)
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def extend(self, tenant: str, id: str, until_ms: int) -> None:
+        """Keep a file at least until then."""
+        table = tables.files
+        sooner = (table.c.tenant == tenant, table.c.id == id, table.c.expires_ms < until_ms)
+        with self._database.writing() as connection:
+            connection.execute(update(table).where(*sooner).values(expires_ms=until_ms))
 
     def delete(self, tenant: str, id: str) -> bool:
         """Delete a file; whether there was one."""
