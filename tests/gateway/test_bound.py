@@ -3,6 +3,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
-from tests.gateway.doubles import VENDORS, House, Script, answer, asking, key, model
+from tests.gateway.doubles import DONE, EVENTS, VENDORS, House, Script, answer, asking, chunk, key, model
 
 money = st.decimals(min_value=0, max_value=1000, places=6, allow_nan=False)
 maybe = st.none() | money
@@ -158,3 +159,38 @@ def test_a_foreign_price_without_a_rate_is_no_price() -> None:
     house = House(Script(body=answer()), more_models=[model("acme/yen", price=price)])
     assert house.ask(asking("acme/yen")).headers["x-baimo-currency"] == "JPY"
     assert (house.record.cost_micros, house.record.currency, house.record.charged_micros) == (15, "JPY", 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "known"),
+    [
+        (None, None, True),
+        (None, "default", True),
+        ("auto", "default", True),
+        ("priority", "default", True),  # the vendor had no room for it, and bills the ordinary price
+        ("priority", "priority", False),
+        ("flex", None, False),
+        (None, "priority", False),  # the account's own default
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_price_of_another_service_tier_is_unknown(
+    asked: str | None, said: str | None, known: bool, streamed: bool
+) -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    usage = {"choices": [], "usage": counts, "service_tier": said}
+    last = b"data: " + msgspec.json.encode(usage) + b"\n\n"
+    whole = Script(body=answer(service_tier=said))
+    pieces = [chunk("hi"), chunk(finish="stop"), last, DONE]
+    house = House(Script(pieces=pieces, headers=EVENTS) if streamed else whole)
+    wish = {} if asked is None else {"service_tier": asked}
+    house.ask(asking("acme/one", stream=streamed, **wish))
+    assert (house.record.cost_micros is not None) is known
+
+
+def test_a_key_with_a_money_limit_gets_no_tier_whose_price_nobody_knows() -> None:
+    house = House(Script(body=answer()), key=COST)
+    reply = house.ask(asking("acme/one", service_tier="priority"))
+    assert reply.status == 403
+    assert "service tier priority" in reply.json["error"]["message"]
+    assert reply.json["error"]["param"] == "service_tier"

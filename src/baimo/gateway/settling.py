@@ -80,7 +80,7 @@ class Settler:
             answer: a whole answer, to estimate from where usage is missing.
         """
         self._used(call, grant, seen, answer)
-        micros = grant.terms.reckon(grant.entry, calls)
+        micros = grant.terms.reckon(grant.entry, calls, tier=seen.tier or grant.peek.tier)
         self._close(call, grant, micros, "ok", http_status)
 
     def broken(self, call: Call, grant: Grant, status: str, http_status: int, seen: Seen | None) -> None:
@@ -101,7 +101,7 @@ class Settler:
                 grant.entry.unsure += 1
                 seen = seen._replace(usage=None)
             self._used(call, grant, seen, b"")
-            micros = grant.terms.reckon(grant.entry)
+            micros = grant.terms.reckon(grant.entry, tier=seen.tier or grant.peek.tier)
             if not known:
                 micros = None  # an estimate of what arrived: more may have been generated
         self._close(call, grant, micros, status, http_status)

@@ -37,6 +37,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """The conversation's beginning (system prompt and first user turn), for its hash and for stickiness."""
     vendor_id: str = ""
     """Path of a member that names something which the vendor keeps in an account that tenants share; empty = none."""
+    tier: str = ""
+    """Service tier that is asked for, which may have a price of its own; empty = none is named."""
     deterministic: bool = True
     """Whether the same request may be answered from a cache (no `n` > 1, no stored state asked for)."""
 
@@ -52,6 +54,8 @@ class Seen(NamedTuple):
     """Of a stream: whether its last event came."""
     text_bytes: int = 0
     """Of a stream: bytes of answer text so far, for an estimate where usage never comes."""
+    tier: str = ""
+    """Service tier that the vendor bills by; empty = the answer does not say."""
     failed: str = ""
     """Of a stream: the message of an error event in it; empty = none."""
 

@@ -24,6 +24,8 @@ from baimo.settings import Settings
 from baimo.store.entry import Entry
 
 _REMEMBERED = 8192
+_STANDARD = frozenset({"", "default", "auto", "standard", "standard_only", "on_demand"})
+"""Service tiers that the catalogue's prices are for; priority, flex … cost more or less, and nobody knows what."""
 
 
 class Terms:
@@ -88,7 +90,13 @@ class Terms:
             Forbidden: there is a money limit, but nobody knows what the model costs.
         """
         bound = self.bounds.bound(peek, surface)
+        if peek.tier not in _STANDARD:
+            bound = bound._replace(micros=None)
         if bound.micros is None and self.plan.has_cost and not self.unpriced_ok:
+            if peek.tier not in _STANDARD:
+                raise Forbidden(
+                    "gateway.unpriced_tier", key=self.key.public, field="service_tier", tier=peek.tier
+                )
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
         return bound
 
@@ -98,14 +106,17 @@ class Terms:
             return self.bounds.assumes(peek, surface)
         return None
 
-    def reckon(self, entry: Entry, calls: int = 1) -> int | None:
+    def reckon(self, entry: Entry, calls: int = 1, *, tier: str = "") -> int | None:
         """Put prices and cost into the Record from its tokens; returns the cost in micro-units of money.currency.
 
         Args:
             entry: with its tokens.
             calls: how many calls the tokens are the sum of; 0 = none was answered.
+            tier: service tier that the vendor bills by.
         """
         entry.currency = self.currency
+        if tier not in _STANDARD:
+            return None
         tokens_in, tokens_out = entry.tokens_in, entry.tokens_out
         if tokens_in is None or tokens_out is None:
             return None

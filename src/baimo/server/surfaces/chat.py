@@ -89,6 +89,7 @@ class Body(msgspec.Struct):
     prediction: msgspec.Raw = NOTHING
     web_search_options: msgspec.Raw = NOTHING
     store: bool | None = None
+    service_tier: str | None = None
     best_of: Answers | None = None
 
 
@@ -149,6 +150,7 @@ class Chat:
             attachments=attachments,
             opening=_opening(read.messages),
             vendor_id=vendor_id(body),
+            tier=read.service_tier or "",
             deterministic=answers == 1 and not read.store and not says(read.web_search_options),
             functions=says(read.functions),
         )

@@ -53,6 +53,7 @@ class ChatWatch:
         "_held",
         "_held_bytes",
         "_model",
+        "_tier",
         "_unread",
         "_usage",
     )
@@ -66,7 +67,7 @@ class ChatWatch:
         self._events = 0
         self._usage: Usage | None = None
         self._unread: deque[bytes] = deque(maxlen=_RECENT)
-        self._model = ""
+        self._model = self._tier = ""
         self._failed = ""
         self._finished: dict[int, str] = {}
         self._done = False
@@ -107,6 +108,7 @@ class ChatWatch:
             complete=self._done or len(finished) >= self._answers,
             text_bytes=max(0, self._bytes - self._events * self._frame) if self._frame else 0,
             failed=self._failed,
+            tier=self._tier,
         )
 
     def _look(self, block: bytes) -> None:
@@ -168,8 +170,8 @@ class ChatWatch:
             if _MARK not in parts[place]:
                 continue
             for data in _data(parts[place]):
-                counts, alone = seen_usage(data)
-                self._usage = counts or self._usage
+                counts, alone, tier = seen_usage(data)
+                self._usage, self._tier = counts or self._usage, tier or self._tier
                 if self._drop and counts is not None and alone:
                     parts[place : place + 2] = [b""] * len(parts[place : place + 2])
         return b"".join((before, *parts))

@@ -41,6 +41,7 @@ class _Head(msgspec.Struct):
     messages: list[msgspec.Raw]
     model: str = ""
     max_tokens: Count | None = None
+    service_tier: str | None = None
     system: msgspec.Raw = msgspec.Raw(b"")
     tools: list[_Tool] | None = None
     tool_choice: msgspec.Raw = msgspec.Raw(b"")
@@ -84,6 +85,7 @@ class Messages:
             attachments=sum(1 for tool in tools if tool.type not in (None, "custom")),
             opening=bytes(head.system) + (bytes(head.messages[0]) if head.messages else b""),
             vendor_id=vendor_id(body),
+            tier=head.service_tier or "",
             one_call=_one_call(head.tool_choice),
         )
         if any(mark in body for mark in _ATTACHED):
@@ -212,6 +214,7 @@ class MessagesWatch(LineWatch):
             finish_reason=self._finish,
             complete=self._complete and not self._failed,
             text_bytes=self.text_bytes,
+            tier=str(self._counts.get("service_tier") or ""),
             failed=self._failed,
         )
 
@@ -247,6 +250,7 @@ def _said(row: Mapping[str, Any]) -> Seen:
         model=str(row.get("model") or ""),
         finish_reason=str(row.get("stop_reason") or ""),
         complete=row.get("type") == "message",
+        tier=str(fields(row.get("usage")).get("service_tier") or ""),
         failed=error_message(row) or "error" if row.get("error") else "",
     )
 

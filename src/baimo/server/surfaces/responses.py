@@ -53,6 +53,7 @@ class _Head(msgspec.Struct):
     max_output_tokens: Count | None = None
     stream: bool | None = None
     store: bool | None = None
+    service_tier: str | None = None
     tools: list[_Tool] | None = None
     previous_response_id: str | None = None
     conversation: str | dict[str, msgspec.Raw] | None = None
@@ -105,6 +106,7 @@ class Responses:
             attachments=sum(1 for tool in tools if tool.type not in ("function", "custom")),
             opening=_opening(head),
             vendor_id=vendor_id(body),
+            tier=head.service_tier or "",
             deterministic=head.store is False,
             body=body,
         )
@@ -198,6 +200,7 @@ def said(row: Mapping[str, Any], *, model: str = "") -> Seen:
         model=str(row.get("model") or model),
         finish_reason=str(reason or status),
         complete=status in ("completed", "incomplete"),
+        tier=str(row.get("service_tier") or ""),
         failed=(error_message(row) or "error") if row.get("error") else "",
     )
 

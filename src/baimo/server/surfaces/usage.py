@@ -67,6 +67,7 @@ class _Answer(msgspec.Struct):
     usage: _Counts
     model: str = ""
     choices: list[_Choice] | None = None
+    service_tier: str | None = None
 
 
 _answer = msgspec.json.Decoder(_Answer).decode
@@ -81,20 +82,21 @@ def seen_answer(body: bytes) -> Seen:
     if not answer.usage.standard:
         return _seen_otherwise(body)
     finish = answer.choices[0].finish_reason if answer.choices else None
-    return Seen(answer.usage.usage, answer.model, finish or "")
+    return Seen(answer.usage.usage, answer.model, finish or "", tier=answer.service_tier or "")
 
 
-def seen_usage(event: bytes) -> tuple[Usage | None, bool]:
-    """What a stream's event counts, and whether it holds nothing else that matters."""
+def seen_usage(event: bytes) -> tuple[Usage | None, bool, str]:
+    """What a stream's event counts, whether it holds nothing else that matters, and the service tier that it names."""
     try:
         answer = _answer(event)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         answer = None
     if answer is not None and answer.usage.standard:
-        return answer.usage.usage, answer.choices == []
+        return answer.usage.usage, answer.choices == [], answer.service_tier or ""
     row = object_in(event)
     choices = items(row.get("choices"))
-    return usage_anywhere(row, fields(choices[0]) if choices else {}), row.get("choices") == []
+    usage = usage_anywhere(row, fields(choices[0]) if choices else {})
+    return usage, row.get("choices") == [], _word(row.get("service_tier"))
 
 
 def _seen_otherwise(body: bytes) -> Seen:
@@ -102,7 +104,8 @@ def _seen_otherwise(body: bytes) -> Seen:
     choices = items(data.get("choices"))
     choice: Mapping[str, Any] = fields(choices[0]) if choices else {}
     finish: Any = choice.get("finish_reason")
-    return Seen(usage_anywhere(data, choice), _word(data.get("model")), _word(finish))
+    tier = _word(data.get("service_tier"))
+    return Seen(usage_anywhere(data, choice), _word(data.get("model")), _word(finish), tier=tier)
 
 
 def object_in(body: bytes | str) -> Mapping[str, Any]:
