@@ -387,3 +387,26 @@ def test_a_locked_postgres_is_named_as_such(postgres_server: str) -> None:
             database.writing(wait_ms=50) as second,
         ):
             locked_head(second)
+
+
+def test_a_crowd_of_calls_reaches_the_ledger_although_fewer_transactions_carry_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    mine = books(database_url, tmp_path)
+
+    async def crowded() -> None:
+        await mine.start()
+        for _ in range(300):  # in far less than one flush_ms: more than one transaction is worth
+            call = entry()
+            mine.open(call)
+            mine.close(ended(call))
+        for _ in range(1_000):
+            if not mine.health().behind:
+                break
+            await asyncio.sleep(0.01)
+        assert Ledger(mine._database).count() == 300 and mine.health().ok
+        await mine.stop()
+
+    asyncio.run(crowded())
+    assert Ledger(mine._database).verify().ok
+    mine._database.close()
