@@ -223,6 +223,15 @@ def test_what_is_not_offered_is_said_in_the_words_of_the_api_and_not_asked_for_a
     assert refusal.value.code == "not_supported"
 
 
+def test_what_a_vendor_keeps_for_all_tenants_is_not_reached(bench: Bench) -> None:
+    tool: Any = {"type": "file_search", "vector_store_ids": ["vs_of_somebody_else"]}
+    before = bench.upstreams["responses"].asked.total()
+    with pytest.raises(openai.PermissionDeniedError) as refusal:
+        bench.clients.openai.responses.create(model=MODELS["responses"], input="hi", tools=[tool])
+    assert refusal.value.param == "tools[0].vector_store_ids"
+    assert bench.upstreams["responses"].asked.total() == before
+
+
 # the asynchronous clients
 
 
