@@ -32,7 +32,11 @@ CASES: dict[str, dict[str, Any]] = {
             "from": [{"namespaceSelector": {"matchLabels": {"team": "ml"}}}],
             "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
         },
-        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {
+            "enabled": True,
+            "labels": {"release": "prometheus"},
+            "keySecret": {"name": "baimo-viewer", "key": "key"},
+        },
         "serviceAccount": {"name": "gateway", "annotations": {"a": "b"}},
         "podAnnotations": {"c": "d"},
         "podLabels": {"e": "f"},
