@@ -153,8 +153,17 @@ class Unreachable(ProviderError):
     http_status = 502
     retryable = True
 
-    def __init__(self, key: str, /, *, sent: bool = True, stage: str = "", **facts: object) -> None:
-        super().__init__(key, **facts)
+    def __init__(
+        self,
+        key: str,
+        /,
+        *,
+        sent: bool = True,
+        stage: str = "",
+        retry_after_s: float | None = None,
+        **facts: object,
+    ) -> None:
+        super().__init__(key, retry_after_s=retry_after_s, **facts)
         self.sent = sent
         self.stage = stage
 

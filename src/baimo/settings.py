@@ -105,7 +105,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     per_call: Amount | None = None
     """Price of each call, where the vendor bills calls."""
     batch_discount: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Part of the price that lines of a batch are spared: 0.5 = half price. A vendor that bills them in full needs 0."""
+    """Part of the price that lines of a batch are spared: 0.5 = half price. Vendors that bill them in full need 0."""
     context_window: Count | None = None
     """Tokens of prompt and answer together."""
     max_output: Count | None = None
@@ -243,7 +243,7 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     pii_kinds: list[str] = []
     """Kinds to replace; empty = all."""
     vendor_ids: Literal["refuse", "allow"] = "refuse"
-    """Whether requests may name files, prompts, vector stores and containers in vendors' accounts, which tenants share."""
+    """Whether requests may name files, prompts, vector stores and containers in vendors' accounts; tenants share them."""
     cache: Literal["off", "on", "read", "write"] = "off"
     """Exact cache of answers, per tenant."""
     cache_ttl_s: Positive = 86_400.0

@@ -27,7 +27,21 @@ def test_a_moment_is_a_date_a_time_or_a_distance_in_utc(source: str, back: bool,
     assert moment_ms(source, NOW, back=back) == expected
 
 
-@pytest.mark.parametrize("source", ["", "soon", "90", "-3d", "2027-02-30", "90 days", "9999999d", "99999w", "0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "soon",
+        "90",
+        "-3d",
+        "2027-02-30",
+        "90 days",
+        "9999999d",
+        "99999w",
+        "0001-01-01T00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+    ],
+)
 def test_anything_else_is_refused_with_the_forms_that_there_are(source: str) -> None:
     with pytest.raises(UsageError, match="no moment") as caught:
         moment_ms(source, NOW, back=True)

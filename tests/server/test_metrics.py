@@ -19,7 +19,7 @@ from baimo.server.metrics import LONG_S, MOST_PROVEN, QUICK_S, TABLE, Histogram,
 from baimo.server.snapshots import Snapshot, Snapshots, Sum
 from baimo.store.entry import Entry
 from tests.gateway.doubles import House, Script, answer, asking, key, stream
-from tests.server.served import TOML, Served, served
+from tests.server.served import Served, served
 
 
 def listed(name: str) -> bool:

@@ -24,4 +24,5 @@ def workspace_secret(database: Database) -> bytes:
                 {"value": secrets.token_bytes(LENGTH)},
             )
             found = connection.execute(question).scalar()
+    assert found is not None
     return bytes(found)
