@@ -36,6 +36,8 @@ and `reconcile` when something differs; 130 after Ctrl-C.
 
 from __future__ import annotations
 
+from typing import Any
+
 from baimo.text import has, text
 
 
@@ -153,17 +155,8 @@ class Unreachable(ProviderError):
     http_status = 502
     retryable = True
 
-    def __init__(
-        self,
-        key: str,
-        /,
-        *,
-        sent: bool = True,
-        stage: str = "",
-        retry_after_s: float | None = None,
-        **facts: object,
-    ) -> None:
-        super().__init__(key, retry_after_s=retry_after_s, **facts)
+    def __init__(self, key: str, /, *, sent: bool = True, stage: str = "", **facts: Any) -> None:
+        super().__init__(key, **facts)
         self.sent = sent
         self.stage = stage
 

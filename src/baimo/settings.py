@@ -243,7 +243,7 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     pii_kinds: list[str] = []
     """Kinds to replace; empty = all."""
     vendor_ids: Literal["refuse", "allow"] = "refuse"
-    """Whether requests may name files, prompts, vector stores and containers in vendors' accounts; tenants share them."""
+    """Whether requests may name files, prompts, vector stores, containers in vendors' accounts, which tenants share."""
     cache: Literal["off", "on", "read", "write"] = "off"
     """Exact cache of answers, per tenant."""
     cache_ttl_s: Positive = 86_400.0
