@@ -104,6 +104,7 @@ def configure(settings: ObserveSettings, stream: TextIO | None = None) -> None:
         theirs = logging.getLogger(name)
         theirs.handlers.clear()
         theirs.propagate = True
+        theirs.setLevel(logging.NOTSET)
     silent = settings.log == "off"
     handler = logging.NullHandler() if silent else logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Form(settings.log))

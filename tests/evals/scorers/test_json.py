@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from baimo.core.run import Outcome
@@ -76,7 +77,9 @@ def test_valid_json_is_read_as_the_standard_reader_reads_it(value: Any) -> None:
 
 @given(st.dictionaries(st.text(string.ascii_letters, min_size=1), values, min_size=1, max_size=3))
 def test_the_forgiving_reader_agrees_on_valid_json_with_a_trailing_comma(value: dict[str, Any]) -> None:
-    reading = read(json.dumps(value, ensure_ascii=True)[:-1] + ",}")
+    written = json.dumps(value, ensure_ascii=True)
+    assume(not re.search(r"\\[bfnrt]", written))  # in broken JSON, \ni is taken for LaTeX
+    reading = read(written[:-1] + ",}")
     assert reading is not None
     assert reading.value == value
 

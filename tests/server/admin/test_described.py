@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CHECKS
@@ -68,6 +68,8 @@ def test_whatever_is_asked_is_answered_as_described(
     )
     @given(case=DESCRIBED[name].as_strategy(generation_mode=mode))
     def asked(case: Case) -> None:
+        # an empty list or null in a query is not sent at all: nothing is left to refuse
+        assume(all(value not in ([], {}, None) for value in (case.query or {}).values()))
         case.call_and_validate(
             base_url=f"http://127.0.0.1:{house.port}",
             headers={"Authorization": f"Bearer {admin}"},
