@@ -7,6 +7,7 @@ Prevents the failure where a client of an API that we do not offer gets a page a
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
@@ -33,6 +34,10 @@ from baimo.workspace.workspace import Workspace
 log = logging.getLogger("baimo.serve")
 OPEN = frozenset({"/", *probes.OPEN})
 """Paths that want no key."""
+
+
+COLLECTED = (50_000, 20, 50)
+"""Allocations that outlive their call before cycles are looked for; and how often older generations are."""
 
 
 def app() -> Starlette:
@@ -67,6 +72,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
                 lanes = hot_routes(service)
             watching.over(service, lanes)
             await stack.enter_async_context(batches.running(service))
+            _spare_the_collector()
             yield {"service": service, "hot": lanes, "watching": watching}
 
     made = Starlette(routes=routes(), lifespan=lifespan)
@@ -85,6 +91,13 @@ def _told() -> Generator[None]:
     except BaimoError as error:
         log.error("%s", error, extra={"facts": {"hint": error.hint or None}})
         raise
+
+
+def _spare_the_collector() -> None:
+    """What has been made until now stays: looking through it for garbage again and again costs every call."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTED)
 
 
 def routes() -> Sequence[BaseRoute]:
