@@ -323,8 +323,3 @@ def _drawn(node: Route, draw: Draw | None) -> tuple[list[Model], str]:
         else expanded[order[0]][1] or "fallback"
     )
     return [model for place in order for model in expanded[place][0]], why
-
-
-def limits_of(settings: Mapping[str, RouteSettings], name: str) -> RouteSettings | None:
-    """The route of that name, for its limits."""
-    return settings.get(name)
