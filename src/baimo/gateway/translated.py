@@ -101,7 +101,7 @@ class Translated:
             completions = [await provider.complete(request)]
         else:
             asked = [provider.complete(replace(request, repeat=repeat)) for repeat in range(count)]
-            completions = list(await _together(asked))
+            completions = list(await all_answered(asked))
         grant.entry.attempts += sum(completion.attempts for completion in completions) - 1
         if masker is not None:
             completions = [unmasked(completion, masker) for completion in completions]
@@ -272,7 +272,7 @@ def summed(usages: list[Usage]) -> Usage:
     return Usage(**counts, estimated=any(usage.estimated for usage in usages))
 
 
-async def _together(asked: list[Any]) -> list[Completion]:
+async def all_answered(asked: list[Any]) -> list[Completion]:
     """All answers; when one call fails, the others are cancelled before its error goes on."""
     tasks = [asyncio.ensure_future(one) for one in asked]
     try:

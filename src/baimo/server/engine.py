@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from dataclasses import replace
 from hmac import compare_digest
@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from baimo.core.call import Delta, Provider
+from baimo.core.call import Provider
 from baimo.core.call import Request as Question
 from baimo.errors import BaimoError, NotSupported, StoreError, Unauthenticated
 from baimo.gateway.surface import Peek, Surface
+from baimo.gateway.translated import all_answered, together
 from baimo.providers.local import LocalProvider
 from baimo.server.credentials import credential
 from baimo.server.logs import configure
@@ -124,7 +125,7 @@ async def _answered(surface: Surface, provider: Provider, body: bytes, peek: Pee
     name, created_s = secrets.token_hex(12), int(time.time())
     repeats = [replace(question, repeat=number) for number in range(peek.answers)]
     if not peek.stream:
-        completions = await asyncio.gather(*(provider.complete(one) for one in repeats))
+        completions = await all_answered([provider.complete(one) for one in repeats])
         words = surface.answer(completions, peek, id=name, created_s=created_s)
         return Response(words, media_type="application/json")
     stream = _events(surface, provider, repeats, peek, name, created_s)
@@ -145,7 +146,7 @@ async def _events(
     events = surface.events(peek, id=name, created_s=created_s)
     begun = False
     try:
-        async for number, delta in _merged([provider.stream(question) for question in questions]):
+        async for number, delta in together([provider.stream(question) for question in questions]):
             begun = True
             yield events.delta(delta, number)
     except BaimoError as error:
@@ -154,35 +155,6 @@ async def _events(
         yield events.failed(error)
         return
     yield events.end()
-
-
-async def _merged(streams: list[AsyncIterator[Delta]]) -> AsyncGenerator[tuple[int, Delta]]:
-    """The deltas of all streams as they come, each with the number of its stream."""
-    queue: asyncio.Queue[tuple[int, Delta] | BaseException | None] = asyncio.Queue(maxsize=64)
-
-    async def fill(number: int, stream: AsyncIterator[Delta]) -> None:
-        try:
-            async for delta in stream:
-                await queue.put((number, delta))
-            await queue.put(None)
-        except BaseException as error:
-            await queue.put(error)
-
-    filling = [asyncio.create_task(fill(number, stream)) for number, stream in enumerate(streams)]
-    try:
-        left = len(streams)
-        while left:
-            item = await queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                left -= 1
-            else:
-                yield item
-    finally:
-        for task in filling:
-            task.cancel()
-        await asyncio.gather(*filling, return_exceptions=True)
 
 
 def main(folder: str) -> None:
