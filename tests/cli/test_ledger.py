@@ -240,14 +240,14 @@ def test_what_has_outlived_its_time_goes_without_being_named(folder: Path) -> No
             Cached(database).put("acme", f"answer {number}", at_ms, b"answer")
         with database.writing() as connection:
             put(connection, kept)
-        assert workspace.bookkeeping.retain() == (0, 4)  # two contents, two answers
+        assert workspace.bookkeeping.prune(None) == (0, 4)  # two contents, two answers
         assert Cached(database).get("acme", "answer 2", 0) == b"answer"
         assert audit.acts(database, limit=1)[0].facts == {"records": 0, "contents": 4}
-        assert workspace.bookkeeping.retain() == (0, 0)
+        assert workspace.bookkeeping.prune(None) == (0, 0)
         assert len(audit.acts(database)) == 2  # nothing was done, so nothing is said
     config(folder, "[ledger]\nrecords_days = 1\n")
     with Workspace() as workspace:
-        assert workspace.bookkeeping.retain() == (2, 0)
+        assert workspace.bookkeeping.prune(workspace.bookkeeping.prunable_ms(None)) == (2, 0)
         assert workspace.bookkeeping.verify().ok
     assert [row["id"] for row in baimo("ledger", "show", "--json").data] == ["rec_2"]
 

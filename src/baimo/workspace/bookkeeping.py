@@ -17,7 +17,6 @@ from baimo.core.record import Record
 from baimo.errors import NotFound, UsageError
 from baimo.store import audit
 from baimo.store.audit import Actor
-from baimo.store.cached import Cached
 from baimo.store.contents import Contents
 from baimo.store.export import cost_text
 from baimo.store.ledger import Filters, Ledger, Line, Spend
@@ -26,6 +25,7 @@ from baimo.store.responses import Responses
 from baimo.store.statements.statement import statement
 from baimo.store.verification import Findings
 from baimo.workspace.accounting import tenant_id
+from baimo.workspace.housekeeping import outlived
 from baimo.workspace.ledger_options import LedgerOptions, ReconcileOptions, ShowOptions, SumOptions
 
 if TYPE_CHECKING:
@@ -173,21 +173,13 @@ class Bookkeeping:
         responses, cached answers. The chain goes on from a checkpoint, totals stay, `verify` holds."""
         settings = self._workspace.settings
         gone = 0 if before_ms is None else self._ledger.prune(before_ms, progress)
-        tenants = self._workspace.accounts.tenants()
-        days_of = {one.id: one.contents_days for one in tenants if one.contents_days is not None}
-        contents = self._contents.expire(settings.ledger.contents_days, days_of)
-        contents += Responses(self._database).expire()
-        contents += Cached(self._database).expire(_now_ms() - round(settings.policy.cache_ttl_s * 1000))
+        tenants, responses = self._workspace.accounts.tenants(), Responses(self._database)
+        contents = sum(outlived(self._database, settings, tenants, responses, _now_ms).values())
         if gone or contents:
             facts: dict[str, Any] = {"records": gone, "contents": contents}
             with self._database.writing() as connection:
                 audit.enter(connection, Actor(), "records.prune", "", facts, _now_ms())
         return Pruned(gone, contents)
-
-    def retain(self) -> Pruned:
-        """What a running gateway does once a day: delete what has outlived its time by the settings and tenants."""
-        days = self._workspace.settings.ledger.records_days
-        return self.prune(None if days is None else self.prunable_ms(None))
 
     def forgettable(self, tenant: str | None, before: str | None, record: str | None) -> dict[str, Any]:
         """What `forget` is to be given.

@@ -55,14 +55,27 @@ def swept(house: House, settings: Settings) -> dict[str, int]:
     Raises:
         StoreError: the database does not take it; what was deleted so far stays deleted.
     """
-    ledger = settings.ledger
-    days_of = {one.id: one.contents_days for one in house.tenants() if one.contents_days is not None}
+    days = settings.ledger.records_days
     gone = {
         "files": house.files.expire(),
-        "responses": house.responses.expire(),
-        "cached": Cached(house.database).expire(house.now_ms() - round(settings.policy.cache_ttl_s * 1000)),
-        "contents": Contents(house.database, house.now_ms).expire(ledger.contents_days, days_of),
+        **outlived(house.database, settings, house.tenants(), house.responses, house.now_ms),
     }
-    if ledger.records_days is not None:
-        gone["records"] = Ledger(house.database).prune(house.now_ms() - ledger.records_days * DAY_MS)
+    if days is not None:
+        gone["records"] = Ledger(house.database).prune(house.now_ms() - days * DAY_MS)
     return {kind: count for kind, count in gone.items() if count}
+
+
+def outlived(
+    database: Database,
+    settings: Settings,
+    tenants: list[Tenant],
+    responses: Responses,
+    now_ms: Callable[[], int],
+) -> dict[str, int]:
+    """Delete prompts and answers that have outlived their time; how many of each kind there were."""
+    days_of = {one.id: one.contents_days for one in tenants if one.contents_days is not None}
+    return {
+        "responses": responses.expire(),
+        "cached": Cached(database).expire(now_ms() - round(settings.policy.cache_ttl_s * 1000)),
+        "contents": Contents(database, now_ms).expire(settings.ledger.contents_days, days_of),
+    }
