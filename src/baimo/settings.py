@@ -214,6 +214,31 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Origins that browsers may call from (CORS)."""
 
 
+class TuneSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[tune]: tuning on this machine."""
+
+    organization: str = "local"
+    """Third part of the names of tuned models: `ft:<base>:<organization>:<suffix>:<id>`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where recipes run; auto = a GPU if there is one."""
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Processor threads of a job; 0 = all."""
+    jobs: Count = 1
+    """Jobs at once on this machine; the others wait."""
+    memory_gib: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Most memory of a job; 0 = what is free. A job whose forecast is above it is refused."""
+    checkpoint_minutes: Positive = 5.0
+    """Longest working time between two checkpoints: what a killed job loses at most."""
+    hourly_rate: Amount = 0.0
+    """Price of an hour of this machine, in `money.currency`; 0 = not counted."""
+    watts: Amount = 0.0
+    """Power drawn while tuning; with kwh_price, for the price of electricity."""
+    kwh_price: Amount = 0.0
+    """Price of a kilowatt-hour, in `money.currency`."""
+    pii: Literal["report", "mask", "refuse"] = "report"
+    """What happens to personal data in training files."""
+
+
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[ledger]: how Records are kept."""
 
@@ -286,6 +311,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Defaults of `baimo compare`."""
     serve: ServeSettings = ServeSettings()
     """The endpoint."""
+    tune: TuneSettings = TuneSettings()
+    """Tuning on this machine."""
     ledger: LedgerSettings = LedgerSettings()
     """How Records are kept."""
     policy: PolicySettings = PolicySettings()

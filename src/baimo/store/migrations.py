@@ -162,6 +162,36 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')""",
         ),
     ),
+    (
+        "0007_tuning_evaluations",
+        (
+            # `holder` names the process that looks after a job; the child process itself holds a lock in its folder
+            """CREATE TABLE jobs (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL, holder TEXT NOT NULL,
+                created_ms BIGINT NOT NULL, job TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            """CREATE INDEX jobs_active ON jobs (created_ms)
+                WHERE status IN ('validating_files', 'queued', 'running', 'paused')""",
+            """CREATE TABLE job_events (
+                job TEXT NOT NULL, seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, event TEXT NOT NULL,
+                PRIMARY KEY (job, seq))""",
+            """CREATE TABLE adapters (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL UNIQUE, job TEXT NOT NULL,
+                status TEXT NOT NULL, created_ms BIGINT NOT NULL, adapter TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            """CREATE TABLE uploads (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL, created_ms BIGINT NOT NULL,
+                expires_ms BIGINT NOT NULL, upload TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            """CREATE TABLE evaluations (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, created_ms BIGINT NOT NULL, evaluation TEXT NOT NULL,
+                PRIMARY KEY (tenant, id))""",
+            """CREATE TABLE evaluation_runs (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, evaluation TEXT NOT NULL, status TEXT NOT NULL,
+                holder TEXT NOT NULL, created_ms BIGINT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            "CREATE INDEX evaluation_runs_of ON evaluation_runs (tenant, evaluation)",
+            """CREATE TABLE evaluation_items (
+                run TEXT NOT NULL, position BIGINT NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL,
+                item TEXT NOT NULL, PRIMARY KEY (run, position))""",
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

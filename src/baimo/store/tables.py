@@ -234,6 +234,67 @@ batches = Table(
     *(Column(name, Text) for name in ("surface", "status", "holder", "batch")),
 )
 
+jobs = Table(
+    "jobs",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("status", "holder")),
+    Column("created_ms", BigInteger),
+    Column("job", Text),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger),
+    Column("event", Text),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("name", "job", "status")),
+    Column("created_ms", BigInteger),
+    Column("adapter", Text),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    Column("status", Text),
+    *(Column(name, BigInteger) for name in ("created_ms", "expires_ms")),
+    Column("upload", Text),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    Column("created_ms", BigInteger),
+    Column("evaluation", Text),
+)
+
+evaluation_runs = Table(
+    "evaluation_runs",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("evaluation", "status", "holder")),
+    Column("created_ms", BigInteger),
+    Column("run", Text),
+)
+
+evaluation_items = Table(
+    "evaluation_items",
+    metadata,
+    Column("run", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Text) for name in ("id", "status", "item")),
+)
+
 blobs = Table(
     "blobs",
     metadata,
