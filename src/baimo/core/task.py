@@ -54,6 +54,8 @@ class FewShot:
     """Prefer examples whose metadata has the same value under this name."""
     select: str = "fixed"
     """fixed: the same examples for every question (prefix caches work); similar: nearest by text."""
+    ids: tuple[str, ...] = ()
+    """Only these examples, in this order; empty = any, by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

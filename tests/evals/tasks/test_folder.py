@@ -113,6 +113,18 @@ def test_a_model_alone_is_a_candidate() -> None:
         candidate(task, {"model": "a/b", "prompt": "long"})
 
 
+def test_a_candidate_may_take_its_prompt_from_a_file(folder: Path) -> None:
+    (folder / "better.toml").write_text(
+        '[prompt]\nname = "found"\nsystem = "Be {{ input }}."\nfew_shot = { count = 1, ids = ["1"] }\n'
+    )
+    (folder / "train.jsonl").write_text('{"id": "1", "input": "x", "target": "y"}\n')
+    task = load_task(_with(folder, '[[candidates]]\nmodel = "a/b"\nprompt = "better.toml"\n'))
+    (found,) = candidates(task)
+    assert found.name == "a/b found"
+    assert found.prompt.system == "Be {{ input }}."
+    assert found.prompt.few_shot == FewShot(count=1, ids=("1",))
+
+
 def test_two_candidates_need_two_names(folder: Path) -> None:
     task = load_task(_with(folder, '[[candidates]]\nmodel = "a/b"\n[[candidates]]\nmodel = "a/b"\n'))
     with pytest.raises(TaskError, match="two candidates are called a/b"):
@@ -154,6 +166,7 @@ def test_an_empty_task_toml_is_enough_beside_a_test_file(folder: Path) -> None:
         ('[prompt]\nname = "a"\n[[prompts]]\nname = "b"\n', "tasks.both_prompts", 3),
         ('[[candidates]]\nmodel = "a/b"\n[[candidates]]\nname = "x"\n', "tasks.bad_value", 3),
         ('[[candidates]]\nmodel = "a/b"\nprompt = "none"\n', "tasks.unknown_prompt", 3),
+        ('[[candidates]]\nmodel = "a/b"\nprompt = "gone.toml"\n', "tasks.missing_prompt", 3),
         ('[[candidates]]\nmodel = "a/b"\nfew_shot = 3\n', "tasks.few_shot_without_train", 3),
         (
             '[[candidates]]\nmodel = "a/b"\n[candidates.sampling]\ntemprature = 1\n',

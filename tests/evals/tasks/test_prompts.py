@@ -163,6 +163,25 @@ def test_a_conversation_keeps_its_own_system_message_and_gets_the_block_after_it
     assert _contents(prompt, Example(id="x", fields={}, messages=(parts,)), train)[-1] == parts.content
 
 
+def test_named_examples_are_shown_in_their_order_those_of_the_slice_first() -> None:
+    block = FewShot(count=2, by="language", ids=("zh3", "de5", "zh1", "de2"))
+    shown = _contents(Prompt(few_shot=block), _asks("x", "de"))
+    assert shown[0::2] == ["de question 5", "de question 2", "x"]
+    assert _contents(Prompt(few_shot=block), _asks("x", "fr"))[0::2] == [
+        "zh question 3",
+        "de question 5",
+        "x",
+    ]
+    nearest = Prompt(few_shot=FewShot(count=1, select="similar", ids=("zh3", "de5")))
+    assert _contents(nearest, _asks("de question 4"))[0] == "de question 5"
+
+
+def test_a_named_example_that_is_gone_is_an_error_with_the_nearest() -> None:
+    with pytest.raises(TemplateError, match="wants the solved example de77") as caught:
+        Renderer(Prompt(few_shot=FewShot(count=1, ids=("de77",))), TRAIN)
+    assert "de7" in caught.value.hint
+
+
 def test_a_block_needs_solved_examples() -> None:
     with pytest.raises(TemplateError, match="wants 2 solved examples"):
         Renderer(Prompt(few_shot=FewShot(count=2)), (_asks("x"),))

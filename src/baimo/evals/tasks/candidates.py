@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from baimo.core.call import Sampling
 from baimo.core.task import Candidate, FewShot, Prompt, Task
 from baimo.errors import TaskError
-from baimo.evals.tasks.folder import response_format
+from baimo.evals.tasks.folder import prompt_of, response_format
+from baimo.evals.tasks.manifest import PromptTable
 
 
 def candidates(task: Task) -> tuple[Candidate, ...]:
@@ -28,7 +31,7 @@ def candidates(task: Task) -> tuple[Candidate, ...]:
 
 def candidate(task: Task, table: Mapping[str, Any]) -> Candidate:
     """One candidate from a table as `Task.candidates` holds it; `{"model": "vendor/name"}` is enough."""
-    prompt = _prompt(task, str(table.get("prompt") or ""))
+    prompt = _prompt(task, table.get("prompt") or "")
     wanted = table.get("few_shot")
     if wanted is not None:
         block = prompt.few_shot or FewShot(count=0)
@@ -38,7 +41,8 @@ def candidate(task: Task, table: Mapping[str, Any]) -> Candidate:
     if table.get("system") is not None:
         prompt = replace(prompt, system=str(table["system"]))
     constrained = response_format(table["json_schema"]) if "json_schema" in table else task.response_format
-    suffix = f" {prompt.name}" if len(task.prompts) > 1 else ""
+    told_apart = len(task.prompts) > 1 or isinstance(table.get("prompt"), Mapping)
+    suffix = f" {prompt.name}" if told_apart else ""
     return Candidate(
         name=str(table.get("name") or f"{table['model']}{suffix}"),
         model=str(table["model"]),
@@ -48,7 +52,9 @@ def candidate(task: Task, table: Mapping[str, Any]) -> Candidate:
     )
 
 
-def _prompt(task: Task, name: str) -> Prompt:
+def _prompt(task: Task, name: str | Mapping[str, Any]) -> Prompt:
+    if isinstance(name, Mapping):
+        return prompt_of(msgspec.convert(name, PromptTable))
     if not name:
         return task.prompts[0]
     for prompt in task.prompts:

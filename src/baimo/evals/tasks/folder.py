@@ -22,7 +22,14 @@ from baimo.errors import TaskError
 from baimo.evals.tasks.formats.columns import Columns
 from baimo.evals.tasks.formats.recognise import Contents, read_file
 from baimo.evals.tasks.formats.rows import content, json_object, near_files
-from baimo.evals.tasks.manifest import FILE_NAME, CandidateTable, Manifest, PromptTable, SamplingTable
+from baimo.evals.tasks.manifest import (
+    FILE_NAME,
+    CandidateTable,
+    Manifest,
+    PromptTable,
+    SamplingTable,
+    prompt_table,
+)
 from baimo.evals.tasks.notes import Note, Notebook
 
 _BARE_NAMES = ("promptfooconfig.yaml", "promptfooconfig.yml", "promptfooconfig.json")
@@ -93,7 +100,7 @@ def _from_manifest(manifest: Manifest) -> Reading:
     test = _split(manifest, "test", notebook)
     learned = Notebook(file=str(folder / table.data.train))
     train = _split(manifest, "train", learned).examples if table.data.train else ()
-    prompts = tuple(_prompt(prompt) for prompt in manifest.prompts) or test.prompts or (Prompt(),)
+    prompts = tuple(prompt_of(prompt) for prompt in manifest.prompts) or test.prompts or (Prompt(),)
     _check_prompts(manifest, prompts, has_train=bool(train))
     task = Task(
         name=table.name or folder.absolute().name,
@@ -136,15 +143,25 @@ def _split(manifest: Manifest, name: str, notebook: Notebook) -> Contents:
     return read_file(path, notebook, mapping=columns, format=data.format, delimiter=data.delimiter)
 
 
-def _prompt(table: PromptTable) -> Prompt:
+def prompt_of(table: PromptTable) -> Prompt:
+    """A prompt from its table."""
     block = table.few_shot
-    return Prompt(
-        name=table.name,
-        system=table.system,
-        user=table.user,
-        assistant=table.assistant,
-        few_shot=FewShot(count=block.count, by=block.by, select=block.select) if block else None,
+    shown = (
+        FewShot(count=block.count, by=block.by, select=block.select, ids=tuple(block.ids)) if block else None
     )
+    return Prompt(
+        name=table.name, system=table.system, user=table.user, assistant=table.assistant, few_shot=shown
+    )
+
+
+def _prompt_file(manifest: Manifest, number: int, name: str) -> dict[str, Any]:
+    """The table of a prompt.toml beside or below the task."""
+    path = manifest.path.parent / name
+    if not path.is_file():
+        line = manifest.line(("candidates", number, "prompt"))
+        facts = {"path": manifest.path, "line": line, "file": name, "near": near_files(path)}
+        raise TaskError("tasks.missing_prompt", **facts)
+    return cast("dict[str, Any]", msgspec.to_builtins(prompt_table(path)))
 
 
 def _check_prompts(manifest: Manifest, prompts: Sequence[Prompt], *, has_train: bool) -> None:
@@ -158,7 +175,7 @@ def _check_prompts(manifest: Manifest, prompts: Sequence[Prompt], *, has_train: 
             line = manifest.line((*place, "few_shot"))
             raise TaskError("tasks.few_shot_without_train", path=manifest.path, line=line, name=prompt.name)
     for number, candidate in enumerate(manifest.candidates):
-        if candidate.prompt and candidate.prompt not in names:
+        if candidate.prompt and not candidate.prompt.endswith(".toml") and candidate.prompt not in names:
             line = manifest.line(("candidates", number, "prompt"))
             facts = {"path": manifest.path, "line": line, "name": candidate.prompt, "known": ", ".join(names)}
             raise TaskError("tasks.unknown_prompt", **facts)
@@ -195,6 +212,8 @@ def _scorers(manifest: Manifest) -> tuple[Spec, ...]:
 def _candidate(manifest: Manifest, number: int, table: CandidateTable) -> Mapping[str, Any]:
     given = cast("dict[str, Any]", msgspec.to_builtins(table))
     kept = {name: value for name, value in given.items() if value not in (None, "", {})}
+    if table.prompt.endswith(".toml"):
+        kept["prompt"] = _prompt_file(manifest, number, table.prompt)
     if isinstance(table.json_schema, str):
         kept["json_schema"] = _schema(manifest, table.json_schema, ("candidates", number, "json_schema"))
     return kept

@@ -61,6 +61,8 @@ class FewShotTable(Strict, frozen=True, kw_only=True):
     """Metadata to match: `language` shows examples of the question's language."""
     select: Literal["fixed", "similar"] = "fixed"
     """fixed: one block for all; similar: the nearest to each question."""
+    ids: list[str] = []
+    """Only these examples of train, in this order; empty = any, by chance."""
 
 
 class PromptTable(Strict, frozen=True, kw_only=True):
@@ -101,7 +103,7 @@ class CandidateTable(Strict, frozen=True, kw_only=True):
     model: str
     """vendor/model."""
     prompt: str = ""
-    """Name of a prompt; empty = the first."""
+    """Name of a prompt, or a file that the recipe `prompt` wrote: …/prompt.toml; empty = the first."""
     few_shot: int | None = None
     """How many solved examples to show; 0 = none."""
     select: Literal["fixed", "similar"] | None = None
@@ -202,6 +204,25 @@ class Manifest:
         facts = {"path": self.path, "line": self.line((*place, unknown[1])), "key": key, "near": near}
         known = ", ".join(getattr(kind, "__struct_fields__", ()))
         return TaskError("tasks.unknown_key_near" if near else "tasks.unknown_key", **facts, known=known)
+
+
+def prompt_table(path: Path) -> PromptTable:
+    """The [prompt] of a prompt.toml.
+
+    Raises:
+        TaskError: it is not TOML, or its table is not a prompt's; names file and line.
+    """
+    source = content(path)
+    try:
+        tree = tomllib.loads(source)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise TaskError("tasks.bad_toml", path=path, problem=error) from error
+    try:
+        return msgspec.convert(tree.get("prompt"), PromptTable)
+    except msgspec.ValidationError as error:
+        line = line_of(source, ("prompt",))
+        problem = misfit(str(error))
+        raise TaskError("tasks.bad_value", path=path, line=line, key="prompt", problem=problem) from error
 
 
 _Table = TypeVar("_Table", bound=Strict)

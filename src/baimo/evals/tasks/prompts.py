@@ -117,7 +117,7 @@ class Renderer:
         self._assistant = compiled(prompt.assistant, f"{prompt.name}.assistant")
         few_shot = prompt.few_shot
         solved = [example for example in train if example.target is not None] if few_shot else []
-        self._solved = sorted(solved, key=lambda example: example.id)
+        self._solved = _named(solved, few_shot.ids if few_shot else (), prompt.name)
         if few_shot and few_shot.count > 0 and not self._solved:
             raise TemplateError("tasks.no_train", name=prompt.name, count=few_shot.count)
         self._seed = seed
@@ -159,8 +159,11 @@ class Renderer:
         return self._fixed[slice_key]
 
     def _drawn(self, example: Example, few_shot: FewShot, slice_key: str) -> list[Example]:
-        """Random by seed and slice: same slice before others, unseen answers before seen ones."""
+        """Random by seed and slice: same slice before others, unseen answers before seen ones. Named ones in order."""
         wanted = slice_of(example, few_shot.by)
+        if few_shot.ids:
+            of_slice = sorted(self._solved, key=lambda one: slice_of(one, few_shot.by) != wanted)  # stable
+            return of_slice[: few_shot.count]
         order = list(self._solved)
         random.Random(digest([self._seed, slice_key])).shuffle(order)
         chosen: list[Example] = []
@@ -199,6 +202,19 @@ class Renderer:
     def _rendered(self, template: Template, example: Example, *, solved: bool = False) -> str:
         variables = {**example.fields, "target": example.target} if solved else example.fields
         return template.render(variables, f"{example.file}:{example.line}" if example.file else example.id)
+
+
+def _named(solved: Sequence[Example], ids: Sequence[str], name: str) -> list[Example]:
+    """The examples of these ids, in their order; without ids all of them, in an order that the file cannot change."""
+    if not ids:
+        return sorted(solved, key=lambda example: example.id)
+    known = {example.id: example for example in solved}
+    missing = next((id for id in ids if id not in known), None)
+    if missing is not None:
+        raise TemplateError(
+            "tasks.few_shot_unknown_id", name=name, id=missing, near=near_name(missing, known)
+        )
+    return [known[id] for id in dict.fromkeys(ids)]
 
 
 def _varied(pool: Sequence[Example], count: int, answers: set[str]) -> list[Example]:

@@ -158,7 +158,9 @@ def _prompt(prompt: Prompt, count: int) -> Iterator[str]:
             yield assignment(one.name, value)
     if prompt.few_shot is not None:
         block = {one.name: getattr(prompt.few_shot, one.name) for one in fields(prompt.few_shot)}
-        yield assignment("few_shot", {name: value for name, value in block.items() if value is not None})
+        yield assignment(
+            "few_shot", {name: value for name, value in block.items() if value not in (None, ())}
+        )
 
 
 def _sampling(task: Task) -> Iterator[str]:
