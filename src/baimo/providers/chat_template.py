@@ -36,6 +36,7 @@ def rendered(
     special: Mapping[str, str] | None = None,
     now: datetime | None = None,
     variables: Mapping[str, Any] | None = None,
+    opening: bool = True,
 ) -> str:
     """The conversation as the model's prompt, ending where its answer begins.
 
@@ -46,6 +47,7 @@ def rendered(
         special: texts of special tokens: bos_token, eos_token …
         now: what `strftime_now` reads; None = the clock.
         variables: further template variables, e.g. `enable_thinking`.
+        opening: whether the answer is still to come; False = a conversation that ends as it stands, to be learnt.
 
     Raises:
         RequestRefused: a part that is no text, tools without a place for them, or a template that refuses.
@@ -59,7 +61,7 @@ def rendered(
             messages=[_message(message) for message in messages],
             tools=[_tool(tool) for tool in tools] or None,
             documents=None,
-            add_generation_prompt=True,
+            add_generation_prompt=opening,
             strftime_now=_clock(now),
             **(special or {}),
             **(variables or {}),
