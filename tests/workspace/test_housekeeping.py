@@ -20,6 +20,7 @@ from baimo.store.files import Files
 from baimo.store.ledger import Ledger
 from baimo.store.responses import KeptResponse, Responses
 from baimo.store.store import Store
+from baimo.store.uploads import Uploads
 from baimo.workspace.housekeeping import House, due, swept
 from tests.store.test_responses import Clock
 
@@ -33,9 +34,9 @@ def clock() -> Clock:
 def house(database_url: str, tmp_path: Path, clock: Clock) -> Iterator[House]:
     database = Database(database_url)
     files = Files(database, tmp_path / "files", clock)
-    yield House(
-        database, files, Responses(database, clock), lambda: [Tenant(id="brief", contents_days=1)], clock
-    )
+    uploads = Uploads(database, files, clock)
+    tenants = [Tenant(id="brief", contents_days=1)]
+    yield House(database, files, uploads, Responses(database, clock), lambda: tenants, clock)
     database.close()
 
 
@@ -54,6 +55,7 @@ def test_everything_that_is_too_old_goes_and_the_ledger_still_verifies(house: Ho
     clock.now_ms += 2 * DAY_MS
     assert swept(house, settings) == {
         "files": 1,
+        "uploads": 1,
         "cached": 1,
         "contents": 1,
     }  # of the tenant that said one day
@@ -68,6 +70,7 @@ def kept(house: House, clock: Clock) -> None:
     incoming = house.files.incoming("brief", 10)
     incoming.write(b"x")
     house.files.keep(incoming, tenant="brief", key="k", name="n", purpose="batch", lives_s=86_400)
+    house.uploads.begin(tenant="brief", key="k", name="n", purpose="evals", size=1, lives_s=None)
     house.responses.put(KeptResponse(id="resp_1", tenant="brief", given=b"[]", response=b"{}"))
     store = Store(house.database)
     with house.database.writing() as connection:

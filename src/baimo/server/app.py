@@ -22,7 +22,16 @@ from starlette.routing import BaseRoute, Route
 import baimo
 from baimo.config import settings
 from baimo.errors import BaimoError, NotFound, NotSupported
-from baimo.server import batches, engine, files, logs, message_batches, probes, responses_routes
+from baimo.server import (
+    batches,
+    engine,
+    files,
+    logs,
+    message_batches,
+    probes,
+    responses_routes,
+    uploads,
+)
 from baimo.server.admin.routes import admin_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
@@ -109,6 +118,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/v1/models/{name:path}", _model),
         *responses_routes.routes(),
         *files.routes(),
+        *uploads.routes(),
         *batches.routes(),
         *message_batches.routes(),
         *admin_routes(),

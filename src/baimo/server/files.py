@@ -6,7 +6,7 @@ Source: developers.openai.com/api/reference/resources/files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,22 +14,26 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from baimo.core.tenant import Key
-from baimo.errors import CallRefused, Conflict, Forbidden, NotFound
+from baimo.errors import CallRefused, Conflict, Forbidden, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES
 from baimo.gateway.keyring import permits_surface
 from baimo.server.replies import caller, json_response, presented, service_of
 from baimo.server.surfaces.form import boundary_of
 from baimo.server.upload import Form
-from baimo.store.files import Files, Incoming, StoredFile
+from baimo.store.files import Incoming, StoredFile
 
-PURPOSES: Mapping[str, int] = {"batch": MOST_BYTES}
+_MIB_512 = 512 * 1024 * 1024
+PURPOSES: Mapping[str, int] = {"batch": MOST_BYTES, "fine-tune": _MIB_512, "evals": _MIB_512}
 """What may be uploaded, and how long it may be."""
-LONGEST_FORM = max(PURPOSES.values()) + 64 * 1024
+FORM = 64 * 1024
+"""Bytes of the form around a file, at most."""
+LONGEST_FORM = max(PURPOSES.values()) + FORM
 """Bytes of an upload with the form around it."""
 DAYS_30_S = 30 * 86_400
 MOST_LISTED = 10_000
 _LONGEST_FIELD = 4096
-_LONGEST_NAME = 512
+LONGEST_NAME = 512
+"""Characters of a file's name that are kept."""
 _TOGETHER = 1024 * 1024
 
 
@@ -103,7 +107,9 @@ def lifetime(anchor: object, seconds: object, field: str) -> int:
     return int(text)
 
 
-class _Upload(NamedTuple):
+class Taken(NamedTuple):
+    """A form with a file in it."""
+
     fields: dict[str, str]
     incoming: Incoming
     filename: str
@@ -112,21 +118,24 @@ class _Upload(NamedTuple):
 async def _upload(request: Request) -> Response:
     key, tenant = permitted(request, "files")
     files = service_of(request).files
-    headers = presented(request)
-    taking = _Taking(files, tenant, boundary_of(headers))
+    # the purpose may come behind the file: the longest of all holds until then
+    taking = Taking(boundary_of(presented(request)), "file", lambda: files.incoming(tenant, most_of(None)))
     try:
         async for piece in request.stream():
             await taking.take(piece)
-        upload = await taking.done()
-        purpose = upload.fields["purpose"]
+        taken = await taking.done()
+        purpose = taken.fields.get("purpose")
+        if purpose is None:
+            raise CallRefused("surfaces.missing", field="purpose")
+        usable(purpose, taken.filename, taken.incoming.size)
         made = await asyncio.to_thread(
             files.keep,
-            upload.incoming,
+            taken.incoming,
             tenant=tenant,
             key=key.public,
-            name=upload.filename[:_LONGEST_NAME] or upload.incoming.path.name,
+            name=taken.filename[:LONGEST_NAME] or taken.incoming.path.name,
             purpose=purpose,
-            lives_s=_lives_s(upload.fields),
+            lives_s=_lives_s(taken.fields),
         )
     except ClientDisconnect:
         return Response(status_code=499)
@@ -135,13 +144,51 @@ async def _upload(request: Request) -> Response:
     return json_response(file_row(made))
 
 
-class _Taking:
-    """An upload under way."""
+def usable(purpose: str, filename: str, size: int) -> None:
+    """Refuse a file that nothing here could use.
 
-    def __init__(self, files: Files, tenant: str, boundary: bytes) -> None:
-        self._files = files
-        self._tenant = tenant
+    Args:
+        purpose: what the client wants to use it for.
+        filename: as the client calls it.
+        size: bytes.
+
+    Raises:
+        CallRefused: nothing reads such files, or they have another form.
+        TooLarge: it is longer than files for this purpose may be.
+    """
+    most = most_of(purpose)
+    if size > most:
+        raise TooLarge("files.no_room", limit=most)
+    if purpose == "fine-tune" and not filename.lower().endswith(".jsonl"):
+        raise CallRefused("files.not_jsonl", field="file")
+
+
+def most_of(purpose: str | None) -> int:
+    """Bytes of a file for this purpose, at most; None = for any.
+
+    Raises:
+        CallRefused: nothing here reads files for it.
+    """
+    if purpose is None:
+        return max(PURPOSES.values())
+    if purpose not in PURPOSES:
+        raise CallRefused("files.purpose", field="purpose", purpose=purpose[:40], known=", ".join(PURPOSES))
+    return PURPOSES[purpose]
+
+
+class Taking:
+    """A form with one file, on its way in.
+
+    Args:
+        boundary: of `boundary_of`.
+        field: name of the file's field.
+        opened: where the file is written; called when it begins.
+    """
+
+    def __init__(self, boundary: bytes, field: str, opened: Callable[[], Incoming]) -> None:
         self._form = Form(boundary)
+        self._field = field
+        self._opened = opened
         self._fields: dict[str, str] = {}
         self._incoming: Incoming | None = None
         self._filename = ""
@@ -152,11 +199,9 @@ class _Taking:
     async def take(self, piece: bytes) -> None:
         """Bytes of the body."""
         for part in self._form.feed(piece):
-            if part.name == "file" and part.filename is not None:
+            if part.name == self._field and part.filename is not None:
                 if self._incoming is None:
-                    # the purpose may come behind the file: the longest of all holds until then
-                    most = max(PURPOSES.values())
-                    self._incoming = await asyncio.to_thread(self._files.incoming, self._tenant, most)
+                    self._incoming = await asyncio.to_thread(self._opened)
                     self._filename = part.filename
                 if self._whole:  # a second file
                     raise CallRefused("surfaces.broken_form")
@@ -172,25 +217,18 @@ class _Taking:
                 if sum(map(len, self._fields.values())) > _LONGEST_FIELD:
                     raise CallRefused("surfaces.broken_form")
 
-    async def done(self) -> _Upload:
+    async def done(self) -> Taken:
         """The whole form.
 
         Raises:
-            CallRefused: a field is missing or cannot be used.
+            CallRefused: it is broken, or there is no file in it.
         """
         if not self._form.ended:
             raise CallRefused("surfaces.broken_form")
         await self._write()
-        for field, there in (("file", self._incoming), ("purpose", self._fields.get("purpose"))):
-            if there is None:
-                raise CallRefused("surfaces.missing", field=field)
-        assert self._incoming is not None
-        purpose = self._fields["purpose"]
-        if purpose not in PURPOSES:
-            raise CallRefused(
-                "files.purpose", field="purpose", purpose=purpose[:40], known=", ".join(PURPOSES)
-            )
-        return _Upload(self._fields, self._incoming, self._filename)
+        if self._incoming is None:
+            raise CallRefused("surfaces.missing", field=self._field)
+        return Taken(self._fields, self._incoming, self._filename)
 
     async def abandon(self) -> None:
         """Whatever was not kept is forgotten."""
@@ -206,8 +244,13 @@ class _Taking:
 def _lives_s(fields: Mapping[str, str]) -> int | None:
     anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
     if anchor is None and seconds is None:
-        return DAYS_30_S if fields["purpose"] == "batch" else None
+        return usual_lifetime(fields["purpose"])
     return lifetime(anchor, seconds, "expires_after")
+
+
+def usual_lifetime(purpose: str) -> int | None:
+    """Seconds that a file is kept when the client does not say; None = it stays."""
+    return DAYS_30_S if purpose == "batch" else None
 
 
 async def _listed(request: Request) -> Response:

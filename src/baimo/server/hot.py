@@ -12,11 +12,12 @@ from baimo.gateway.surface import Surface
 from baimo.server.counting import counting
 from baimo.server.credentials import credential
 from baimo.server.exchange import Exchange
-from baimo.server.files import LONGEST_FORM
+from baimo.server.files import FORM, LONGEST_FORM
 from baimo.server.lanes import Handler, Lanes
 from baimo.server.surfaces.responses import Responses
 from baimo.server.surfaces.responses_memory import Remembering, begun
 from baimo.server.surfaces.table import surfaces
+from baimo.store.uploads import LONGEST_PART
 from baimo.workspace.serving import Service
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
@@ -29,7 +30,12 @@ def hot_routes(service: Service) -> Lanes:
     routes = {(b"POST", path.encode()): _handler(service, surface) for path, surface in surfaces().items()}
     routes[b"POST", b"/v1/responses"] = _remembering(service, Responses())
     routes[b"POST", b"/v1/messages/count_tokens"] = counting(service)
-    return Lanes(routes, service.settings.serve, uploads={b"/v1/files": LONGEST_FORM})
+    return Lanes(
+        routes,
+        service.settings.serve,
+        uploads={b"/v1/files": LONGEST_FORM},
+        parts=(b"/v1/uploads/", b"/parts", LONGEST_PART + FORM),
+    )
 
 
 def _handler(service: Service, surface: Surface) -> Handler:

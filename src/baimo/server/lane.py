@@ -310,7 +310,8 @@ class Lane(asyncio.Protocol):
         # only who wants to keep a connection that would not be kept by default is asked for its version
         modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
         path, _, query = target.partition(b"?")
-        limits = lanes.uploads.get(path, lanes.limits)
+        handler = lanes.hot.get(method, _NONE).get(path)
+        limits = lanes.limits_of(path) if handler is None else lanes.limits
         trouble = unacceptable(method, target, headers, fields, modern, parser.should_upgrade(), limits)
         if trouble is not None:
             self.refuse(*trouble)
@@ -319,7 +320,6 @@ class Lane(asyncio.Protocol):
         chain = fields.get(b"x-forwarded-for") if self._trusts else None
         peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
-        handler = lanes.hot.get(method, _NONE).get(path)
         if handler is None:
             asked = Asked(
                 method, target, headers, peer, request_id, keep_alive, modern, expects, self._secure

@@ -69,12 +69,14 @@ class Lanes:
         settings: ServeSettings,
         *,
         uploads: Mapping[bytes, int] = MappingProxyType({}),
+        parts: tuple[bytes, bytes, int] | None = None,
     ) -> None:
         """
         Args:
             routes: hot operations by method and exact path; everything else goes to the ASGI application.
             settings: limits, and whose X-Forwarded-For is believed.
             uploads: paths of the application that read their body as it comes, and may be sent so many bytes.
+            parts: beginning and end of such paths that have an id between, and the bytes.
 
         Raises:
             ConfigError: `trusted_proxies` holds something that is no network.
@@ -87,6 +89,8 @@ class Lanes:
         self.uploads = {
             path: self.limits._replace(body_bytes=max(long, most)) for path, long in uploads.items()
         }
+        start, end, long = parts or (b"", b"", 0)
+        self._parts = start, end, self.limits._replace(body_bytes=max(long, most))
         self.heads = Heads()
         self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
         self.tick_s = min(self.tick_s, self.limits.write_s / 4)
@@ -101,6 +105,13 @@ class Lanes:
         self._timer: asyncio.TimerHandle | None = None
         self._numbers = itertools.count(1)
         self._prefix = secrets.token_hex(6)
+
+    def limits_of(self, path: bytes) -> Limits:
+        """What a request for this path may take."""
+        start, end, limits = self._parts
+        if start and path.startswith(start) and path.endswith(end):
+            return limits
+        return self.uploads.get(path, self.limits)
 
     def request_id(self, given: bytes | None) -> str:
         """The client's own, if it is safe to print, else a new one."""

@@ -44,7 +44,7 @@ class StoredFile:
     name: str
     """As the client calls it; never part of a path."""
     purpose: str
-    """What it may be used for: batch, batch_output; fine-tune and evals, once there is something that reads them."""
+    """What it may be used for: batch, batch_output, fine-tune, fine-tune-results, evals."""
     bytes: int
     """Length."""
     sha256: str

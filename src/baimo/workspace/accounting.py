@@ -17,6 +17,7 @@ from baimo.store.audit import Actor
 from baimo.store.contents import Contents
 from baimo.store.files import Files
 from baimo.store.spent import spent
+from baimo.store.uploads import Uploads
 from baimo.workspace.account_options import KeyChanges, KeyOptions, NewKey, TenantChanges, TenantOptions
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class Accounting:
         """
         id, database = self._accounts.tenant(tenant_id(name)).id, self._workspace.store.database
         gone = Contents(database).forget_tenant(id, by)
-        Files(database, self._workspace.path / "files").forget(id)
+        files = Files(database, self._workspace.path / "files")
+        files.forget(id)
+        Uploads(database, files).forget(id)
         return gone
 
     # keys

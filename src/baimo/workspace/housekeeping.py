@@ -22,6 +22,7 @@ from baimo.store.engine import Database
 from baimo.store.files import Files
 from baimo.store.ledger import Ledger
 from baimo.store.responses import Responses
+from baimo.store.uploads import Uploads
 
 HOUR_MS = 3_600_000
 HOUR = "housekeeping"
@@ -33,6 +34,7 @@ class House(NamedTuple):
 
     database: Database
     files: Files
+    uploads: Uploads
     responses: Responses
     tenants: Callable[[], list[Tenant]]
     now_ms: Callable[[], int]
@@ -58,6 +60,7 @@ def swept(house: House, settings: Settings) -> dict[str, int]:
     days = settings.ledger.records_days
     gone = {
         "files": house.files.expire(),
+        "uploads": house.uploads.expire(),
         **outlived(house.database, settings, house.tenants(), house.responses, house.now_ms),
     }
     if days is not None:

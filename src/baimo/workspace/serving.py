@@ -37,6 +37,7 @@ from baimo.store.cached import Cached
 from baimo.store.files import Files
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
+from baimo.store.uploads import Uploads
 from baimo.text import text
 from baimo.workspace.elsewhere import elsewhere_counted
 from baimo.workspace.housekeeping import House, due, swept
@@ -93,6 +94,7 @@ class Service:
         self.responses = Responses(database)
         self.batches = Batches(database)
         self.files = Files(database, workspace.path / "files", most_bytes=_room(self.settings))
+        self.uploads = Uploads(database, self.files)
         self.on_batch: Callable[[], None] = lambda: None
         """Called when there is a new batch, or one is to be cancelled."""
         self._secret = workspace_secret(database)
@@ -265,7 +267,9 @@ class Service:
     async def _keep_house(self) -> None:
         """Delete what is too old, if no other process has done so this hour."""
         accounts, database = self.workspace.accounts, self.workspace.store.database
-        house = House(database, self.files, self.responses, accounts.tenants, self.batches.now_ms)
+        house = House(
+            database, self.files, self.uploads, self.responses, accounts.tenants, self.batches.now_ms
+        )
         while True:
             await asyncio.sleep(HOUSE_S)
             try:
