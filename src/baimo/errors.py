@@ -6,7 +6,9 @@
     ├─ ConfigError            2    baimo.toml, a BAIMO_* variable or a flag is wrong; mend it
     ├─ TaskError              2    a task folder or one of its examples cannot be used; mend the line it names
     │  └─ TemplateError            a prompt template does not render with these examples
+    ├─ DataError              2    a file of training data cannot be used; mend the line it names
     ├─ UnknownModel           2    no such model or provider; take one of the near names
+    ├─ AdapterError           2    an adapter cannot be read, merged, exported or served; the message says which part
     ├─ PullError              3    weights could not be fetched or failed their hash; try again or name another source
     ├─ ProviderError          3    a model could not answer
     │  ├─ AuthenticationFailed     the key is missing or refused; set the variable it names
@@ -28,8 +30,8 @@
     │  └─ Overloaded               503: too much at once, or stopping; try again
     └─ RequirementNotMet      6    `--require` was not met by the verdict
 
-Other exit codes: 0 done; 1 from `baimo tasks check` when something must be mended, from `baimo ledger verify`
-and `reconcile` when something differs; 130 after Ctrl-C.
+Other exit codes: 0 done; 1 from `baimo tasks check` and `baimo data check` when something must be mended, from
+`baimo ledger verify` and `reconcile` when something differs; 130 after Ctrl-C.
 
 `str(error)` says what is wrong and where; `error.hint` says what to do next. Both come from the message catalogue.
 """
@@ -103,10 +105,24 @@ class TemplateError(TaskError):
     """A prompt template does not render; the message names the template and the missing variable."""
 
 
+class DataError(BaimoError):
+    """A file of training data, or one of its rows, cannot be used; the message names file and line."""
+
+    http_status = 400
+    exit_code = 2
+
+
 class UnknownModel(BaimoError):
     """No such model or provider; take one of the near names."""
 
     http_status = 404
+    exit_code = 2
+
+
+class AdapterError(BaimoError):
+    """An adapter cannot be read, merged, exported or served; the message names the folder and the part."""
+
+    http_status = 400
     exit_code = 2
 
 

@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -32,7 +32,7 @@ _MAGIC = b"GGUF"
 _ARRAY, _STRING = 9, 8
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _F32, _F16, _Q8_0 = 0, 1, 8
-_FILE_TYPES = {"f16": 1, "q8_0": 7}
+FILE_TYPES = {"f16": 1, "q8_0": 7}
 _Q8_BLOCK = 32
 _CHUNK = 16 << 20  # bytes of weights that are dequantised at once, however large the tensor
 _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
@@ -268,7 +268,7 @@ def converted(source: Path, form: WeightsFormat, *, cache: Path | None = None) -
     file = read(source)
     if file.metadata.get("split.count", 1) > 1:
         raise ProviderError("local.split", path=source, count=file.metadata["split.count"])
-    if all(tensor.kind == _target_kind(tensor, form) for tensor in file.tensors):
+    if all(tensor.kind == target_kind(tensor, form) for tensor in file.tensors):
         return source
     name = f"{file_hash(source)[:32]}-{form}-{CONVERTER}.gguf"
     folders = [cache] if cache else [source.parent / ".converted", user_cache() / "converted"]
@@ -321,9 +321,9 @@ def write(file: GgufFile, form: WeightsFormat, out: Any) -> None:
     Raises:
         ProviderError: see `converted`.
     """
-    kinds = [_target_kind(tensor, form) for tensor in file.tensors]
-    sizes = [_size(tensor, kind) for tensor, kind in zip(file.tensors, kinds, strict=True)]
-    head = _pairs(file, form) + _infos(file, kinds, sizes)
+    kinds = [target_kind(tensor, form) for tensor in file.tensors]
+    sizes = [size_of(tensor, kind) for tensor, kind in zip(file.tensors, kinds, strict=True)]
+    head = _pairs(file, form) + infos(file.tensors, kinds, sizes, file.alignment)
     out.write(head + b"\0" * (-len(head) % file.alignment))
     for (tensor, data), kind, size in zip(arrays(file), kinds, sizes, strict=True):
         written = 0
@@ -341,30 +341,33 @@ def _pairs(file: GgufFile, form: WeightsFormat) -> bytes:
     kept = [span for name, span in file.spans.items() if name != key]
     with file.path.open("rb") as source:
         data = source.read(file.data_start)
-    file_type = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<II", 4, _FILE_TYPES[form])
+    file_type = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<II", 4, FILE_TYPES[form])
     head = _MAGIC + struct.pack("<IQQ", 3, len(file.tensors), len(kept) + 1)
     return head + b"".join(data[start:end] for start, end in kept) + file_type
 
 
-def _infos(file: GgufFile, kinds: list[int], sizes: list[int]) -> bytes:
-    infos = bytearray()
+def infos(tensors: Sequence[Tensor], kinds: Sequence[int], sizes: Sequence[int], alignment: int) -> bytes:
+    """The part of a head that lists the tensors, in the types and sizes that they have behind it."""
+    listed = bytearray()
     offset = 0
-    for tensor, kind, size in zip(file.tensors, kinds, sizes, strict=True):
+    for tensor, kind, size in zip(tensors, kinds, sizes, strict=True):
         name = tensor.name.encode()
-        infos += struct.pack("<Q", len(name)) + name + struct.pack("<I", len(tensor.shape))
-        infos += struct.pack(f"<{len(tensor.shape)}QIQ", *tensor.shape, kind, offset)
-        offset += -(-size // file.alignment) * file.alignment
-    return bytes(infos)
+        listed += struct.pack("<Q", len(name)) + name + struct.pack("<I", len(tensor.shape))
+        listed += struct.pack(f"<{len(tensor.shape)}QIQ", *tensor.shape, kind, offset)
+        offset += -(-size // alignment) * alignment
+    return bytes(listed)
 
 
-def _target_kind(tensor: Tensor, form: WeightsFormat) -> int:
+def target_kind(tensor: Tensor, form: WeightsFormat) -> int:
+    """The ggml type that a tensor has in files of this form."""
     if len(tensor.shape) < 2:  # norms and biases: a few kilobytes that decide much
         return _F32
     whole_blocks = tensor.shape[0] % _Q8_BLOCK == 0
     return _Q8_0 if form == "q8_0" and whole_blocks else _F16
 
 
-def _size(tensor: Tensor, kind: int) -> int:
+def size_of(tensor: Tensor, kind: int) -> int:
+    """Bytes of a tensor's data in a ggml type."""
     values = 1
     for length in tensor.shape:
         values *= length

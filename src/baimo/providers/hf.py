@@ -57,7 +57,7 @@ _LLAMA3 = (
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_CUTS = {
+CUTS = {
     "smollm": (r"\p{N}", _GPT2),
     "gpt-2": (_GPT2,),
     "gpt2": (_GPT2,),
@@ -188,7 +188,7 @@ def tokenizer(file: GgufFile) -> dict[str, Any]:
         ProviderError: another kind of tokenizer, or a way of cutting words that is not known here.
     """
     kind, cut = file.metadata.get("tokenizer.ggml.model"), file.metadata.get("tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or cut not in _CUTS:
+    if kind != "gpt2" or cut not in CUTS:
         raise ProviderError("hf.tokenizer", path=file.path, kind=kind, cut=cut)
     tokens: list[str] = file.metadata["tokenizer.ggml.tokens"]
     types: list[int] = file.metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
@@ -214,7 +214,7 @@ def tokenizer(file: GgufFile) -> dict[str, Any]:
             "type": "Sequence",
             "pretokenizers": [
                 *({"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
-                  for cut in _CUTS[cut]),
+                  for cut in CUTS[cut]),
                 {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
             ],
         },
