@@ -80,6 +80,8 @@ def test_it_is_not_ready_while_no_model_that_it_offers_answers(tmp_path: Path) -
         assert ready(house) == (200, [])  # nobody has tried yet
         assert house.chat(credential, model="only").status == 502
         assert ready(house) == (503, ["models"])
+        shown = house.call("GET", "/api/health", house.key(role="admin")).data
+        assert shown["status"] == "not ready" and len(shown["trouble"]) == 1
 
 
 def test_one_model_that_answers_is_enough(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from baimo.core.record import Record
 from baimo.core.tenant import Tenant
 from baimo.settings import Settings
 from baimo.store import tables
+from baimo.store.audit import acts
 from baimo.store.contents import sealed
 from baimo.store.engine import Database
 from baimo.store.files import Files
@@ -64,6 +65,10 @@ def test_everything_that_is_too_old_goes_and_the_ledger_still_verifies(house: Ho
     assert swept(house, settings) == {"responses": 1, "contents": 1, "records": 2}
     findings = Ledger(house.database).verify()
     assert not findings.problems and swept(house, settings) == {}
+    assert [(act.act, act.facts) for act in acts(house.database)] == [
+        ("house.sweep", {"responses": 1, "contents": 1, "records": 2}),
+        ("house.sweep", {"files": 1, "uploads": 1, "cached": 1, "contents": 1}),
+    ]
 
 
 def kept(house: House, clock: Clock) -> None:

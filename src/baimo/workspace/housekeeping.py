@@ -15,7 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from baimo.core.moments import DAY_MS
 from baimo.core.tenant import Tenant
 from baimo.settings import Settings
-from baimo.store import tables
+from baimo.store import audit, tables
+from baimo.store.audit import Actor
 from baimo.store.cached import Cached
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
@@ -65,7 +66,11 @@ def swept(house: House, settings: Settings) -> dict[str, int]:
     }
     if days is not None:
         gone["records"] = Ledger(house.database).prune(house.now_ms() - days * DAY_MS)
-    return {kind: count for kind, count in gone.items() if count}
+    deleted = {kind: count for kind, count in gone.items() if count}
+    if deleted:
+        with house.database.writing() as connection:
+            audit.enter(connection, Actor(), "house.sweep", "", deleted, house.now_ms())
+    return deleted
 
 
 def outlived(

@@ -175,11 +175,6 @@ class Service:
                 routes[name] = list(models_of(node))
         return models, routes
 
-    def trouble(self) -> list[str]:
-        """Why calls should go to another process for now; empty = they are welcome here."""
-        found = [str(problem) for problem in (self.books.health().problem, self.keyring.trouble) if problem]
-        return [*found, text("serve.stopping")] if self.gateway.stopping else found
-
     def provider(self, vendor: str) -> Provider:
         """The way to a vendor's models."""
         return self._providers.provider(vendor)

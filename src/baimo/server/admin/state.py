@@ -14,6 +14,7 @@ from baimo.core.rights import OWNER_NAME
 from baimo.errors import BaimoError, Conflict
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged
+from baimo.server.probes import reasons
 from baimo.store import audit
 from baimo.store.cached import Cached
 from baimo.store.ledger import Ledger
@@ -128,11 +129,11 @@ class AuditPage:
     """Cursor of the next page."""
 
 
-def _health(asking: Asking, _: Nothing) -> HealthShown:
+async def _health(asking: Asking, _: Nothing) -> HealthShown:
     service = asking.service
-    trouble, ledger = service.trouble(), service.books.health()
+    trouble, ledger = [one.problem for one in await reasons(service)], service.books.health()
     database = service.workspace.store.database
-    head = Ledger(database).head()
+    head = await asyncio.to_thread(Ledger(database).head)
     return HealthShown(
         status="not ready" if trouble else "ready",
         trouble=trouble,
