@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -38,8 +38,8 @@ class JobEvent:
 
     job: str
     """TuneSpec.id."""
-    place: int
-    """Where it stands among the events of its job."""
+    place: int = 0
+    """Where it stands among the events of its job; 0 = not yet entered."""
     at_ms: int
     """Wall clock, milliseconds since 1970."""
     kind: str
@@ -75,9 +75,7 @@ class Jobs:
         """Enter a new one, and that it was made."""
         with self._database.writing() as connection:
             connection.execute(insert(tables.jobs).values({**_row(job), "holder": ""}))
-            self._enter(
-                connection, [JobEvent(job=job.spec.id, place=1, at_ms=job.created_ms, kind="created")]
-            )
+            self._enter(connection, [JobEvent(job=job.spec.id, at_ms=job.created_ms, kind="created")])
 
     def get(self, tenant: str, id: str) -> TuneJob | None:
         """A tenant's job; None when there is none, or it is another's."""
@@ -127,7 +125,8 @@ class Jobs:
             changed: given it as it is now; what it returns is kept.
             when: only while its status is one of these.
             holder: only while this process looks after it.
-            events: entered with the change, or not at all; one whose place is taken is left out.
+            events: entered with the change, or not at all; one whose place is taken is left out, one without a place
+                gets the next.
 
         Returns:
             It as it is afterwards; None when there is none, or `when` or `holder` forbid it.
@@ -177,11 +176,9 @@ class Jobs:
 
     def tell(self, id: str, kind: str, **facts: Any) -> JobEvent:
         """Enter something that happened beside the job's folder, behind everything that is known."""
+        event = JobEvent(job=id, at_ms=self.now_ms(), kind=kind, facts=plain(facts))
         with self._database.writing() as connection:
-            place = self._last(connection, id) + 1
-            event = JobEvent(job=id, place=place, at_ms=self.now_ms(), kind=kind, facts=plain(facts))
-            self._enter(connection, [event])
-        return event
+            return self._enter(connection, [event])[0]
 
     def events(self, id: str, *, limit: int, after: str = "") -> list[JobEvent]:
         """What happened to a job, the newest first.
@@ -214,7 +211,13 @@ class Jobs:
         table = tables.job_events
         return connection.execute(select(func.max(table.c.seq)).where(table.c.job == id)).scalar() or 0
 
-    def _enter(self, connection: Connection, events: list[JobEvent]) -> None:
+    def _enter(self, connection: Connection, events: list[JobEvent]) -> list[JobEvent]:
+        placed: list[JobEvent] = []
+        for event in events:
+            if not event.place:
+                last = placed[-1].place if placed else self._last(connection, event.job)
+                event = replace(event, place=last + 1)
+            placed.append(event)
         rows = [
             {
                 "job": event.job,
@@ -222,10 +225,11 @@ class Jobs:
                 "at_ms": event.at_ms,
                 "event": msgspec.json.encode({"kind": event.kind, "facts": event.facts}).decode(),
             }
-            for event in events
+            for event in placed
         ]
         if rows:
             connection.execute(self._event, rows)
+        return placed
 
     def _all(self, query: Select[Any]) -> list[TuneJob]:
         with self._database.reading() as connection:
