@@ -162,12 +162,16 @@ def config(file: GgufFile) -> dict[str, Any]:
         "use_cache": True,
         **_special_ids(file),
     }
-    found["rope_theta"] = found["rope_parameters"]["rope_theta"]  # where readers older than transformers 5 look
+    found["rope_theta"] = found["rope_parameters"][
+        "rope_theta"
+    ]  # where readers older than transformers 5 look
     return found
 
 
 def _special_ids(file: GgufFile) -> dict[str, Any]:
-    ids = {f"{role}_token_id": file.metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("bos", "eos")}
+    ids = {
+        f"{role}_token_id": file.metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("bos", "eos")
+    }
     ids["pad_token_id"] = file.metadata.get("tokenizer.ggml.padding_token_id", ids["eos_token_id"])
     return {name: int(number) for name, number in ids.items() if number is not None}
 
@@ -213,13 +217,20 @@ def tokenizer(file: GgufFile) -> dict[str, Any]:
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                *({"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
-                  for cut in CUTS[cut]),
+                *(
+                    {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
+                    for cut in CUTS[cut]
+                ),
                 {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
             ],
         },
         "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": False,
+            "use_regex": False,
+        },
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -252,7 +263,7 @@ def _tokenizer_config(file: GgufFile) -> dict[str, Any]:
 
 
 def hf_name(name: str) -> str | None:
-    """What Hugging Face calls a tensor of llama.cpp: `blk.0.attn_q.weight` → `model.layers.0.self_attn.q_proj.weight`."""
+    """What Hugging Face calls a tensor of llama.cpp; None = there is no such tensor in these architectures."""
     stem, _, kind = name.rpartition(".")
     if stem in _WHOLE:
         return f"{_WHOLE[stem]}.{kind}"
@@ -326,7 +337,9 @@ def _order(file: GgufFile, tensor: Tensor, values: Any) -> Any:
     if role == "attn_k":
         heads = int(file.metadata.get("llama.attention.head_count_kv", heads))
     rows = values.shape[0]
-    return values.reshape(heads, rows // heads // 2, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+    return (
+        values.reshape(heads, rows // heads // 2, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+    )
 
 
 def _count(tensor: Tensor) -> int:

@@ -5,14 +5,20 @@ No torch here: the parent reads `RECIPES` and fills `Facts` for a forecast witho
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
 
 from baimo.core.call import Completion, Request
 from baimo.core.tuning import Row
+from baimo.errors import ConfigError
 from baimo.tuning.folder import JobFolder
+from baimo.tuning.search.work import Work
 
 Reward = Callable[[Row, str], float]
 """How good an answer to a row is; a scorer or a grader, lent by the workspace."""
@@ -70,6 +76,8 @@ class Bench:
     """Scorers by name, for recipes that want them."""
     ask: Ask | None = None
     """Calls to other models, for recipes that want them."""
+    work: Work | None = None
+    """The task as the recipe `prompt` sees it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
     threads: int = 0
@@ -82,3 +90,37 @@ class Bench:
     """How many are kept besides those at the end of an epoch."""
     cache: Path | None = None
     """Where a base in Hugging Face form is kept; None = the user's cache."""
+
+
+Chosen = TypeVar("Chosen", bound=msgspec.Struct)
+
+
+def overridden(recipe: str, settings: Chosen, overrides: Mapping[str, Any]) -> Chosen:
+    """Derived settings with what the user wants otherwise; "auto" and None leave a value as derived.
+
+    Args:
+        recipe: its name, for messages.
+        settings: as derived.
+        overrides: by name of the field.
+
+    Raises:
+        ConfigError: no such setting, or a value that is not possible.
+    """
+    values = msgspec.to_builtins(settings)
+    for name, value in overrides.items():
+        if name not in values:
+            near = difflib.get_close_matches(name, values, n=1)
+            raise ConfigError("fit.unknown_setting", recipe=recipe, name=name, near=", ".join(near or values))
+        if value is None or value == "auto":
+            continue
+        try:
+            settings = msgspec.convert(
+                {**values, name: value}, type(settings), strict=not isinstance(value, str)
+            )
+        except msgspec.ValidationError as error:
+            problem = str(error).partition(" - at")[0]
+            raise ConfigError(
+                "fit.bad_setting", recipe=recipe, name=name, value=value, problem=problem
+            ) from error
+        values[name] = value
+    return settings

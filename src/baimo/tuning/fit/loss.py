@@ -1,0 +1,100 @@
+# pyright: basic
+"""Log-probabilities of answers, without ever holding all logits.
+
+A vocabulary of 49,152 makes the head most of the cost of a small model when it is applied to every position. Here it
+is applied where a learnt token is predicted, a few positions at a time; the gradient with respect to the hidden
+state is formed in the same pass (as in Liger Kernel, arXiv:2410.10989), so the logits are never needed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+
+from baimo.tuning.fit.base import LoadedBase
+from baimo.tuning.fit.encode import Encoded
+from baimo.tuning.fit.forward import answers
+
+_POSITIONS = 128  # at once: 25 MB of logits
+
+
+class Logprobs(NamedTuple):
+    """Of every learnt token, rows one after the other."""
+
+    values: torch.Tensor
+    """(answers,) f32, natural logarithm, with gradient."""
+    hits: torch.Tensor
+    """(answers,) bool: whether greedy decoding would have chosen it."""
+    row: torch.Tensor
+    """(answers,) int64: place in the rows given."""
+
+    def sums(self, rows: int) -> torch.Tensor:
+        """(rows,) f32: log-probability of every row's answer."""
+        return torch.zeros(rows, device=self.values.device).index_add(0, self.row, self.values)
+
+
+class Measured(NamedTuple):
+    """What a micro-batch gave."""
+
+    total: torch.Tensor
+    """Loss summed (not averaged) over what the step's mean is taken over; with gradient."""
+    loss: float
+    """Sum that is shown as loss, over `count`."""
+    hits: float
+    """Tokens that greedy decoding would have got right."""
+    count: int
+    """Learnt tokens."""
+    sums: Mapping[str, float] = MappingProxyType({})
+    """Further figures, summed over rows: reward, margin …"""
+
+
+def logprobs(base: LoadedBase, rows: Sequence[Encoded]) -> Logprobs:
+    """Log-probabilities of the learnt tokens of some rows under the model as it is."""
+    found = answers(base, rows)
+    values, hits = _Chosen.apply(found.hidden, base.head, found.targets)
+    return Logprobs(values, hits, found.row)
+
+
+def supervised(base: LoadedBase, rows: Sequence[Encoded]) -> Measured:
+    """Cross-entropy of the answers."""
+    found = logprobs(base, rows)
+    total = -found.values.sum()
+    return Measured(total, float(total.detach()), float(found.hits.sum()), len(found.values))
+
+
+class _Chosen(torch.autograd.Function):
+    """log softmax(hidden · headᵀ)[target] and its gradient; the head is not learnt."""
+
+    @staticmethod
+    def forward(
+        context, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = context.needs_input_grad[0]
+        values = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        hits = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+        slopes = torch.empty_like(hidden) if wanted else None
+        for start in range(0, len(hidden), _POSITIONS):
+            part = slice(start, start + _POSITIONS)
+            target = targets[part, None]
+            logits = (hidden[part] @ head.T).float()
+            top, best = logits.max(dim=1, keepdim=True)
+            chosen = logits.gather(1, target) - top
+            logits.sub_(top).exp_()
+            total = logits.sum(dim=1, keepdim=True)
+            values[part] = (chosen - total.log())[:, 0]
+            hits[part] = (best == target)[:, 0]
+            if slopes is not None:
+                logits.div_(-total)
+                logits.scatter_add_(1, target, torch.ones_like(chosen))
+                torch.mm(logits.to(head.dtype), head, out=slopes[part])
+        context.save_for_backward(slopes)
+        context.mark_non_differentiable(hits)
+        return values, hits
+
+    @staticmethod
+    def backward(context, slope: torch.Tensor, _: torch.Tensor):
+        (slopes,) = context.saved_tensors
+        return (slopes * slope[:, None].to(slopes.dtype)), None, None
