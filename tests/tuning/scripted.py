@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from baimo.core.ids import plain
 from baimo.core.tuning import TuneProgress
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import TAKEN
@@ -22,11 +21,11 @@ def work(folder: JobFolder) -> int:
     step, loss = 0, 1.0
     if kept := folder.checkpoints():
         step, loss = json.loads((kept[-1][1] / "state.json").read_text())
-    folder.tell("plan", settings={"micro_batch": 8, **folder.overrides()})
+    folder.tell("plan", settings={"micro_tokens": 8, **folder.overrides()})
     while step < steps:
         step, loss = step + 1, loss * 0.9 + 0.01 * step
         time.sleep(float(given.get("pause_s", 0.01)))
-        folder.tell("progress", **plain(TuneProgress(step=step, steps=steps, epoch=step / steps, loss=loss)))
+        folder.tell("progress", progress=TuneProgress(step=step, steps=steps, epoch=step / steps, loss=loss))
         died = folder.path / f"died-{step}"
         if step == given.get("die_at") and not (given.get("once", True) and died.exists()):
             died.touch()

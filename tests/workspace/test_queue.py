@@ -190,7 +190,9 @@ def test_a_paused_job_stops_and_goes_on_where_it_was(house: House) -> None:
     assert queue.resume("acme", job.spec.id).status is JobStatus.QUEUED
     until(lambda: house.now(job).status.ended, queue)
     steps = [
-        event.facts["step"] for event in house.jobs.events(job.spec.id, limit=999) if event.kind == "progress"
+        event.facts["progress"]["step"]
+        for event in house.jobs.events(job.spec.id, limit=999)
+        if event.kind == "progress"
     ]
     assert steps == list(range(60, 0, -1))
 

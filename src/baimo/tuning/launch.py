@@ -16,7 +16,9 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from baimo.core.ids import canonical
 from baimo.tuning.folder import JobFolder
 
 TAKEN = 75
@@ -42,6 +44,8 @@ class Launch:
     """Names of variables that a child gets although they look like secrets: the keys of providers that it asks."""
     threads: int = 0
     """Processor threads; 0 = all."""
+    bench: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the child finds in `bench.json`."""
 
     def started(self, folder: JobFolder, *, slot: int | None = None) -> Child:
         """Start a child.
@@ -50,6 +54,7 @@ class Launch:
             folder: of its job.
             slot: descriptor of a lock that the child keeps as long as it lives.
         """
+        (folder.path / "bench.json").write_bytes(canonical(self.bench))
         with (folder.path / "log").open("ab") as log:
             process = subprocess.Popen(
                 [*self.command, str(folder.path.absolute())],

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 """How often a child is started again that died without having reached another checkpoint."""
+MICRO = "micro_tokens"
+"""Setting of recipes that bounds their memory, and nothing else."""
 MOST_EVENTS = 500
 """Events that are entered in one transaction."""
 Adopt = Callable[[TuneJob, JobFolder], TuneJob]
@@ -51,7 +53,7 @@ class Care:
         self._tries = 0
         self._ending: Mapping[str, Any] | None = None
         self._progress: TuneProgress | None = None
-        self._micro_batch = 0
+        self._micro_tokens = 0
         self._killed: int | None = None
         self._since: float | None = None
         self._outcome: list[TuneJob | BaseException] | None = None
@@ -116,13 +118,13 @@ class Care:
                 self._tries += 1
                 self._ending = None
             case "plan":
-                settings = event.facts.get("settings") or event.facts
-                self._micro_batch = int(settings.get("micro_batch") or 0)
+                settings: Mapping[str, Any] = event.facts.get("settings") or {}
+                self._micro_tokens = int(settings.get(MICRO) or 0)
             case "checkpoint":
                 self._tries = 0
             case "progress":
                 with contextlib.suppress(msgspec.ValidationError):  # a loss that is no number
-                    self._progress = msgspec.convert(dict(event.facts), TuneProgress)
+                    self._progress = msgspec.convert(event.facts.get("progress"), TuneProgress)
             case "done" | "failed" | "paused" | "cancelled":
                 self._ending = {"kind": event.kind, **event.facts}
                 self._tries = 0 if event.kind == "paused" else self._tries
@@ -186,11 +188,10 @@ class Care:
         return self._child is not None and self._child.code == -signal.SIGKILL
 
     def _shrink(self) -> None:
-        if self._micro_batch > 1:
-            self._folder.override(micro_batch=self._micro_batch // 2)
-            self._folder.tell(
-                "notice", level="warn", key="tune.shrunk", facts={"micro_batch": self._micro_batch // 2}
-            )
+        if self._micro_tokens > 1:
+            tokens = self._micro_tokens // 2
+            self._folder.override(**{MICRO: tokens})
+            self._folder.tell("notice", code="shrunk", message=text("tune.shrunk", tokens=tokens))
 
     def _how(self) -> str:
         code = None if self._child is None else self._child.code

@@ -1,9 +1,9 @@
 """Whose turn it is: the tuning jobs of one machine, looked after by whichever process is there.
 
 Prevents three failures: a job that nobody goes on with because the process that started it is gone (a lock in its
-folder says whether somebody looks after it, and the kernel lets go of it when that process dies), a machine that computes
-more jobs at once than it has room for (a child holds one of a few locks as long as it lives), and a wish that gets lost
-(the status in the database is the wish; whoever looks after the job sees to it that the child comes to agree).
+folder says whether somebody looks after it, and the kernel lets go of it when that process dies), a machine that
+computes more jobs at once than it has room for (a child holds one of a few locks as long as it lives), and a wish that
+gets lost (the status in the database is the wish; whoever looks after the job sees to it that the child comes to agree).
 
 What a job's status asks of its child: running = work, paused and cancelled = stop at the next step.
 """

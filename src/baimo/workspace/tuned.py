@@ -1,0 +1,190 @@
+"""The child process of a tuning job: `python -m baimo.workspace.tuned FOLDER`.
+
+Prevents two failures: a child that dies without a word (whatever goes wrong is an event in the folder, a fault of ours
+with its traceback in the log), and two children at work on one job (the second one finds the lock taken and leaves).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from baimo.core.ids import plain
+from baimo.core.registry import Spec
+from baimo.core.task import Task
+from baimo.core.tuning import TuneSpec
+from baimo.errors import BaimoError, ConfigError
+from baimo.text import text
+from baimo.tuning.bench import RECIPES, Bench, Facts
+from baimo.tuning.folder import JobFolder
+from baimo.tuning.launch import TAKEN
+
+NICE = 10
+"""Calls that are served here come first."""
+NO_BASE = frozenset({"prompt"})
+"""Recipes that ask a model and load none."""
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What the parent settles for the child: `bench.json` of the job's folder."""
+
+    base: str = ""
+    """GGUF file, or folder of Hugging Face form; empty = the recipe asks a model by its name."""
+    device: str = "auto"
+    """[tune].device."""
+    threads: int = 0
+    """[tune].threads."""
+    memory_mb: float = 0.0
+    """[tune].memory_gib; 0 = what is free."""
+    checkpoint_minutes: float = 5.0
+    """[tune].checkpoint_minutes."""
+    grader: dict[str, Any] | None = None
+    """Grader of a reinforcement job, as the client sent it."""
+    workspace: str = "."
+    """Folder in which baimo.toml is looked for."""
+    flags: dict[str, Any] = {}
+    """Settings that are stronger than that file."""
+
+
+def main(arguments: list[str], recipes: Mapping[str, str] = RECIPES) -> int:
+    """Work on the job of a folder; returns the exit code: 0, 1 after a failure, 75 where another child is at work."""
+    folder = JobFolder(Path(arguments[0]))
+    with folder.held() as mine:
+        if not mine:
+            return TAKEN
+        with suppress(OSError):
+            os.nice(NICE)
+        signal.signal(signal.SIGTERM, _pausing(folder))
+        folder.sweep()
+        try:
+            work(folder, recipes)
+        except BaimoError as error:
+            return _failed(
+                folder, error.key.replace(".", "_"), " ".join(filter(None, (str(error), error.hint)))
+            )
+        except Exception as error:
+            traceback.print_exc()
+            problem = f"{type(error).__name__}: {error}"
+            return _failed(
+                folder, "internal_error", text("tune.fault", problem=problem, log=folder.path / "log")
+            )
+        return 0
+
+
+def work(folder: JobFolder, recipes: Mapping[str, str] = RECIPES) -> None:
+    """Plan the job, tell the plan, and run its recipe.
+
+    Raises:
+        BaimoError: something that a person can mend.
+    """
+    spec = folder.spec()
+    given = msgspec.json.decode((folder.path / "bench.json").read_bytes(), type=Given)
+    recipe = _recipe(spec.recipe, recipes)
+    bench, lent = _bench(folder, spec, given)
+    try:
+        known = _facts(folder, bench, given)
+        names = recipe.Settings.__struct_fields__
+        stronger = {name: value for name, value in folder.overrides().items() if name in names}
+        settings = recipe.planned(spec.effort, known, {**spec.recipe.args, **stronger})
+        version = str(getattr(recipe, "VERSION", ""))
+        folder.tell(
+            "plan",
+            recipe=spec.recipe.name,
+            version=version,
+            settings=msgspec.to_builtins(settings),
+            facts=known,
+        )
+        recipe.run(bench, settings)
+    finally:
+        if lent is not None:
+            lent.close()
+
+
+def _recipe(spec: Spec, recipes: Mapping[str, str]) -> Any:
+    import importlib
+
+    if spec.name not in recipes:
+        raise ConfigError("tune.unknown_recipe", name=spec.name, known=", ".join(recipes))
+    return importlib.import_module(recipes[spec.name])
+
+
+def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]:
+    lent, rewards, ask = None, {}, None
+    if spec.recipe.name in ASKING or given.grader:
+        from baimo.workspace.lending import Lent
+        from baimo.workspace.workspace import Workspace
+
+        task = _task(spec)
+        lent = Lent(Workspace(given.workspace, flags=given.flags), folder, spec, task)
+        rewards, ask = lent.rewards(given.grader), lent.ask
+    bench = Bench(
+        folder=folder,
+        base=Path(given.base),
+        rewards=rewards,
+        ask=ask,
+        device=given.device,
+        threads=given.threads,
+        memory_mb=given.memory_mb,
+        checkpoint_minutes=given.checkpoint_minutes,
+    )
+    return bench, lent
+
+
+ASKING = frozenset({"grpo", "distill", "prompt"})
+"""Recipes that ask models or judge answers."""
+
+
+def _task(spec: TuneSpec) -> Task | None:
+    if not spec.task:
+        return None
+    from baimo.evals.tasks.folder import load_task
+
+    return load_task(spec.task)
+
+
+def _facts(folder: JobFolder, bench: Bench, given: Given) -> Facts:
+    """Counted once for all lives of the job: its plan must not change when it is resumed."""
+    kept = folder.path / "facts.json"
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(kept.read_bytes(), type=Facts)
+    from baimo.tuning.facts import facts
+
+    base = device = None
+    if given.base:
+        from baimo.providers.hf import hf_folder
+        from baimo.tuning.fit.base import device as device_of
+
+        base, device = hf_folder(bench.base, bench.cache), str(device_of(bench.device))
+    known = facts(
+        base, folder.train(), device=device or "cpu", cores=bench.threads, memory_mb=bench.memory_mb
+    )
+    kept.write_bytes(msgspec.json.encode(plain(known)))
+    return known
+
+
+def _pausing(folder: JobFolder) -> Any:
+    """SIGTERM is what a machine says that is shut down: stop at a checkpoint, to go on later."""
+
+    def paused(_: int, __: FrameType | None) -> None:
+        if not folder.wished():
+            folder.wish("pause")
+
+    return paused
+
+
+def _failed(folder: JobFolder, code: str, message: str) -> int:
+    folder.tell("failed", code=code, message=message)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
