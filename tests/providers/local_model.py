@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,12 @@ def asked(
 def provider(path: Path, **options: object) -> LocalProvider:
     """A provider whose only model is the file at `path`."""
     return LocalProvider(LOCAL, ProviderSettings(options=options), weights=lambda _: path)
+
+
+async def engine(provider: LocalProvider) -> Any:
+    """The engine that answers for the provider's model."""
+    async with provider._using(asked("x")) as loaded:
+        return loaded.engine
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from local_model import BRIEF, FRANCE, LABELS, asked
+from local_model import engine as engine_of
 
 from baimo.core.call import Completion, JsonFormat
 from baimo.errors import RequestRefused
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.local
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets")
 def test_its_server_listens_on_a_private_socket_and_wants_a_key(on_llamacpp: LocalProvider) -> None:
-    engine = asyncio.run(on_llamacpp._model(asked("x"))).engine
+    engine = asyncio.run(engine_of(on_llamacpp))
     address: str = engine.address  # type: ignore[attr-defined]
     assert address.startswith("unix://")
     path = Path(address.removeprefix("unix://"))
@@ -94,7 +95,7 @@ def test_a_prompt_beyond_the_window_is_refused_with_both_sizes(on_llamacpp: Loca
 
 def test_a_caller_that_goes_away_ends_the_work(on_llamacpp: LocalProvider) -> None:
     async def ask() -> int:
-        engine = (await on_llamacpp._model(asked("x"))).engine
+        engine = await engine_of(on_llamacpp)
         deltas = on_llamacpp.stream(asked("Count to a thousand", max_tokens=900))
         assert (await anext(deltas)).text
         await deltas.aclose()  # type: ignore[attr-defined]

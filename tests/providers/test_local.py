@@ -21,7 +21,8 @@ from baimo.core.message import Message, Part, Tool, ToolCall
 from baimo.errors import ConfigError, ProviderError, RequestRefused, UnknownModel
 from baimo.providers import chat_template, gguf
 from baimo.providers.engine import Job, Piece
-from baimo.providers.local import LocalOptions, LocalProvider
+from baimo.providers.local import LocalProvider
+from baimo.providers.local_options import LocalOptions
 from baimo.providers.shelf import Shelf
 from baimo.providers.tools import Spoken, ToolReader
 
@@ -107,11 +108,11 @@ def test_two_providers_of_one_process_share_the_model(
     twin = provider(smollm2, engine="openvino", cache=str(weights_cache), max_waiting=64)
 
     async def ask() -> bool:
-        mine = await twin._model(asked("x"))
-        theirs = await on_openvino._model(asked("x"))
+        async with twin._using(asked("x")) as mine, on_openvino._using(asked("x")) as theirs:
+            same = mine.engine is theirs.engine
         await twin.aclose()
         assert (await on_openvino.complete(asked("still there?", max_tokens=1))).usage.tokens_out == 1
-        return mine.engine is theirs.engine
+        return same
 
     assert asyncio.run(ask())
 

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from local_model import LABELS, asked, provider
+from local_model import engine as engine_of
 
 from baimo.core.call import Completion, JsonFormat
 from baimo.errors import BadReply, ProviderError, RateLimited, RequestRefused
@@ -214,7 +215,7 @@ def test_a_schema_that_cannot_be_enforced_is_refused_and_the_others_are_answered
 @pytest.mark.local
 def test_a_caller_that_goes_away_frees_its_slot(on_openvino: LocalProvider) -> None:
     async def ask() -> int:
-        engine = (await on_openvino._model(asked("x"))).engine
+        engine = await engine_of(on_openvino)
         call = asyncio.create_task(on_openvino.complete(asked("Count to a thousand", max_tokens=900)))
         for _ in range(500):
             if engine.running:  # type: ignore[attr-defined]

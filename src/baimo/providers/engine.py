@@ -39,6 +39,8 @@ class Job:
     """JSON Schema, as JSON, that the answer must satisfy."""
     top_logprobs: int | None = None
     """Alternatives per token; None = no logprobs."""
+    adapter: int | None = None
+    """Place of a LoRA among those that the engine was loaded with; None = the bare model."""
     stream: bool = False
     """Whether pieces are wanted as they come, or one at the end."""
 

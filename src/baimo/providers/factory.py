@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 from baimo.core.call import Provider
 from baimo.core.model import Vendor
 from baimo.core.registry import resolve
 from baimo.errors import ConfigError
+from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 
 PROTOCOLS: dict[str, str] = {
@@ -24,9 +24,7 @@ PROTOCOLS: dict[str, str] = {
 """Wire formats; each class is constructed as `(vendor, settings, *, weights=None)` and loaded when first used."""
 
 
-def provider(
-    vendor: Vendor, settings: ProviderSettings, *, weights: Callable[[str], Path] | None = None
-) -> Provider:
+def provider(vendor: Vendor, settings: ProviderSettings, *, weights: Located | None = None) -> Provider:
     """A way to reach the models of `vendor`.
 
     Args:

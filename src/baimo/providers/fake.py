@@ -21,8 +21,7 @@ import inspect
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from baimo.core.call import Completion, Delta, Request, Usage
@@ -35,6 +34,7 @@ from baimo.providers.faults import Place, fault
 from baimo.providers.pace import Clock
 from baimo.providers.paced import PacedProvider
 from baimo.providers.retry import Patience
+from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 
 OPTIONS = frozenset({"constant", "table", "function", "errors", "fault_rate", "seed", "latency_ms"})
@@ -49,7 +49,7 @@ class FakeProvider(PacedProvider):
         vendor: Vendor,
         settings: ProviderSettings,
         *,
-        weights: Callable[[str], Path] | None = None,
+        weights: Located | None = None,
         clock: Clock | None = None,
         chance: random.Random | None = None,
     ) -> None:

@@ -26,7 +26,7 @@ from baimo.providers import gguf
 from baimo.providers.gguf import FILE_TYPES, Tensor, size_of, target_kind
 from baimo.providers.peft_folder import PeftFolder, Update
 from baimo.providers.tensor_files import TensorFiles
-from baimo.providers.vocabulary import vocabulary_pairs
+from baimo.providers.vocabulary import token_text, vocabulary_pairs
 
 GgufForm = Literal["f16", "q8_0"]
 WRITER = 1
@@ -328,8 +328,7 @@ def chat_template_of(folder: Path) -> str:
 
 def end_token(folder: Path) -> str:
     """Text of the token that ends an answer, as the folder's tokenizer has it; empty = not said."""
-    token: Any = read_json(folder / "tokenizer_config.json", optional=True).get("eos_token")
-    return str(token["content"]) if isinstance(token, dict) else str(token or "")
+    return token_text(read_json(folder / "tokenizer_config.json", optional=True).get("eos_token"))
 
 
 def read_json(path: Path, *, optional: bool = False) -> Mapping[str, Any]:

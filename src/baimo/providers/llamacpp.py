@@ -54,6 +54,8 @@ class LlamaCppOptions:
     """Most requests in the queue."""
     window: int
     """Tokens of prompt and answer together."""
+    adapters: tuple[Path, ...] = ()
+    """LoRA in GGUF form that requests may name by place."""
 
 
 class Step(NamedTuple):
@@ -93,6 +95,8 @@ class LlamaCppServer:
         parameters.ui = False
         parameters.n_threads_http = 1
         parameters.api_keys = [self._key]
+        parameters.lora_adapters = [library.CommonAdapterLoraInfo(str(one), 1.0) for one in options.adapters]
+        self._adapters = len(options.adapters)
         self._socket = str(Path(self._folder) / "engine.sock")
         if sys.platform != "win32":
             parameters.hostnames = [self._socket]
@@ -121,10 +125,19 @@ class LlamaCppServer:
             connection.close()
 
     def complete(self, body: Mapping[str, Any], receive: Any) -> None:
-        """Run one request; `receive` gets every chunk as JSON text and ends the request by returning True."""
+        """Run one request; `receive` gets every chunk as JSON text and ends the request by returning True.
+
+        An adapter that is loaded counts wherever it is not said how much: `lora` names all of them.
+        """
         self._server.handle_completions(json.dumps(body, ensure_ascii=False), receive)
 
-    def greedy(self, prompt: Sequence[int], count: int, alternatives: int = 20) -> list[Step]:
+    def strengths(self, adapter: int | None) -> list[dict[str, float]]:
+        """The field `lora` of a request: one adapter, or none, and never what another request had."""
+        return [{"id": place, "scale": float(place == adapter)} for place in range(self._adapters)]
+
+    def greedy(
+        self, prompt: Sequence[int], count: int, alternatives: int = 20, adapter: int | None = None
+    ) -> list[Step]:
         """`count` greedy tokens with log-probabilities of the alternatives."""
         chunks: list[dict[str, Any]] = []
 
@@ -132,7 +145,13 @@ class LlamaCppServer:
             chunks.append(_parsed(chunk))
             return False
 
-        body = {"prompt": list(prompt), "temperature": 0, "n_predict": count, "logprobs": alternatives}
+        body: dict[str, Any] = {
+            "prompt": list(prompt),
+            "temperature": 0,
+            "n_predict": count,
+            "logprobs": alternatives,
+        }
+        body["lora"] = self.strengths(adapter)
         self.complete({**body, "cache_prompt": False, "stream": False}, receive)
         if failure := chunks[0].get("error"):
             raise BadReply("local.engine_failed", problem=failure.get("message", failure))
@@ -283,6 +302,7 @@ class _Call:
     def run(self) -> None:
         prompt = self._server.encode(self.job.prompt)
         body = _body(self.job, prompt, room(self.job, len(prompt), self._window))
+        body["lora"] = self._server.strengths(self.job.adapter)
         self._server.complete(body, self._receive)
         if not self._done and not self.cancelled:
             raise BadReply("local.engine_failed", problem="end of stream")

@@ -8,94 +8,33 @@ library is imported before the first answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-import difflib
 import json
-import platform
-import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baimo.core.call import Completion, Delta, JsonFormat, Request, TokenLogprob
 from baimo.core.ids import digest
 from baimo.core.model import Vendor
 from baimo.core.registry import Spec
-from baimo.errors import BadReply, ConfigError, ProviderError, RequestRefused, UnknownModel
-from baimo.providers import agreement, chat_template, gguf
+from baimo.errors import BadReply, ProviderError, RequestRefused, UnknownModel
+from baimo.providers import chat_template, gguf
 from baimo.providers.engine import DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, Engine, Job, Piece
+from baimo.providers.loading import engine_of
+from baimo.providers.local_options import LocalOptions
 from baimo.providers.shelf import SHELF
 from baimo.providers.tools import ToolReader
+from baimo.providers.weights import Located, Weights, weights_of
 from baimo.settings import ProviderSettings
 
 if TYPE_CHECKING:
     from baimo.providers.tools import Spoken
-
-ENGINES = ("openvino", "llamacpp")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalOptions:
-    """[providers.NAME.options] of protocol `local`."""
-
-    engine: str = "auto"
-    """openvino, llamacpp, or auto: openvino where it runs, llamacpp for the rest."""
-    precision: str = "bf16"
-    """Of OpenVINO's computation: bf16, f16 or f32 (half the speed, for comparisons with training)."""
-    weights_format: str = "f16"
-    """What OpenVINO's copy of the weights is kept in: f16 or q8_0 (half the memory, slightly other answers)."""
-    threads: int = 0
-    """0 = all cores."""
-    max_batch: int = 0
-    """Requests computed together; 0 = 64 on openvino, 4 on llamacpp."""
-    max_waiting: int = 4096
-    """Requests that may wait for a slot; more are turned away with RateLimited."""
-    context: int = 8192
-    """Tokens of prompt and answer together, at most what the model was made for."""
-    cache_gib: int = 0
-    """OpenVINO's KV cache; 0 = by model and context, 1 to 8."""
-    cache: str = ""
-    """Folder of converted weights; empty = `.converted` beside the model, or the user's cache."""
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "engine": ("auto", *ENGINES),
-            "precision": ("bf16", "f16", "f32"),
-            "weights_format": ("f16", "q8_0"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ConfigError(
-                    "local.bad_value", option=name, value=getattr(self, name), allowed=", ".join(values)
-                )
-
-    @classmethod
-    def read(cls, options: Mapping[str, Any]) -> LocalOptions:
-        """Options as configured.
-
-        Raises:
-            ConfigError: an unknown name or an ill-typed value.
-        """
-        known: dict[str, type[Any]] = {entry.name: type(entry.default) for entry in dataclasses.fields(cls)}
-        for name, value in options.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise ConfigError("local.unknown_option", option=name, near=", ".join(near or known))
-            if type(value) is not known[name] or (isinstance(value, int) and value < 0):
-                raise ConfigError("local.bad_value", option=name, value=value, allowed=known[name].__name__)
-        return cls(**options)
-
-    @property
-    def preferred(self) -> str:
-        """The engine for ordinary requests on this machine."""
-        if self.engine != "auto":
-            return self.engine
-        x86 = platform.machine().lower() in ("x86_64", "amd64")
-        return "openvino" if x86 and sys.platform in ("linux", "win32") else "llamacpp"
 
 
 class LocalProvider:
@@ -104,20 +43,19 @@ class LocalProvider:
     Args:
         vendor: of the catalogue.
         settings: its options are `LocalOptions`.
-        weights: GGUF file of a pulled model, by the model's upstream name.
+        weights: by the model's upstream name: the GGUF file of a pulled model, or what was tuned.
 
     Raises:
         ConfigError: an option that does not exist or has a bad value.
     """
 
-    def __init__(
-        self, vendor: Vendor, settings: ProviderSettings, *, weights: Callable[[str], Path] | None = None
-    ) -> None:
+    def __init__(self, vendor: Vendor, settings: ProviderSettings, *, weights: Located | None = None) -> None:
         self._vendor = vendor
         self._options = LocalOptions.read(settings.options)
         self._weights = weights
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="baimo-load")
         self._loaded: dict[tuple[str, bool], _Loaded] = {}
+        self._lock = threading.RLock()
         self._closed = False
 
     @property
@@ -132,9 +70,14 @@ class LocalProvider:
             UnknownModel, PullError: as `weights` does.
             ProviderError: the file cannot be read.
         """
-        path = self._path(model)
-        spec = self._spec(self._chosen(gguf.read(path), logprobs=False))
-        return dataclasses.replace(spec, args={**spec.args, "file": gguf.file_hash(path)})
+        weights = self._found(model)
+        spec = self._spec(self._chosen(gguf.read(weights.path), weights, logprobs=False))
+        args = {**spec.args, "file": gguf.file_hash(weights.path)}
+        if weights.adapter is not None:
+            args["adapter"] = gguf.file_hash(weights.adapter)
+        if weights.before:
+            args["before"] = digest(weights.before)
+        return dataclasses.replace(spec, args=args)
 
     def _spec(self, engine: str) -> Spec:
         from baimo.providers import llamacpp, openvino
@@ -154,16 +97,16 @@ class LocalProvider:
             RateLimited: too many requests wait.
             ProviderError: the model cannot be loaded, or the engine failed.
         """
-        loaded = await self._model(request)
-        began = time.perf_counter()  # loading is not part of the answer's latency
         reader = ToolReader(request)
         logprobs: list[TokenLogprob] = []
         last = Piece()
         spoken: list[Spoken] = []
-        async with aclosing(loaded.engine.generate(loaded.job(request, stream=False))) as pieces:
-            async for last in pieces:
-                spoken.append(reader.feed(last.text))
-                logprobs += last.logprobs
+        async with self._using(request) as loaded:
+            began = time.perf_counter()  # loading is not part of the answer's latency
+            async with aclosing(loaded.engine.generate(loaded.job(request, stream=False))) as pieces:
+                async for last in pieces:
+                    spoken.append(reader.feed(last.text))
+                    logprobs += last.logprobs
         spoken.append(reader.rest())
         text = "".join(part.text for part in spoken)
         calls = tuple(call for part in spoken for call in part.calls)
@@ -180,11 +123,13 @@ class LocalProvider:
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         """See `Provider.stream`; raises as `complete` does."""
-        loaded = await self._model(request)
         reader = ToolReader(request)
         called = False
         shown: list[str] = []
-        async with aclosing(loaded.engine.generate(loaded.job(request, stream=True))) as pieces:
+        async with (
+            self._using(request) as loaded,
+            aclosing(loaded.engine.generate(loaded.job(request, stream=True))) as pieces,
+        ):
             async for piece in pieces:
                 spoken = reader.feed(piece.text)
                 if piece.finish_reason is not None:
@@ -206,8 +151,8 @@ class LocalProvider:
         Raises:
             UnknownModel, PullError, RequestRefused, ProviderError: as `complete` does.
         """
-        loaded = await self._model(request)
-        return await asyncio.to_thread(loaded.engine.count, loaded.job(request, stream=False).prompt)
+        async with self._using(request) as loaded:
+            return await asyncio.to_thread(loaded.engine.count, loaded.job(request, stream=False).prompt)
 
     def counted(self, model: str, text: str) -> int | None:
         """Tokens of a text, nothing added; None where the model is not loaded. Blocks for milliseconds.
@@ -224,7 +169,14 @@ class LocalProvider:
         Raises:
             UnknownModel, PullError, ProviderError: as `complete` does.
         """
-        await self._model(Request(model=model, messages=()))
+        await self._ensured(model, logprobs=False)
+
+    def forget(self, gone: Callable[[str], bool]) -> None:
+        """Let go of tuned models that are not served any more; who is being answered is answered to the end."""
+        with self._lock:
+            for key, loaded in list(self._loaded.items()):
+                if loaded.weights.tuned and gone(key[0]):
+                    self._retire(key)
 
     async def aclose(self) -> None:
         """See `Provider.aclose`; a model that another provider uses stays loaded."""
@@ -234,58 +186,105 @@ class LocalProvider:
             await asyncio.get_running_loop().run_in_executor(self._loader, SHELF.give_back, model.key)
         self._loader.shutdown(wait=False)
 
-    async def _model(self, request: Request) -> _Loaded:
-        key = (request.model, request.top_logprobs is not None)
+    async def _ensured(self, model: str, *, logprobs: bool) -> None:
         if self._closed:
             raise ProviderError("local.closed")
-        if (
-            key not in self._loaded
-        ):  # the loader is one thread: the second caller finds it loaded by the first
-            await asyncio.get_running_loop().run_in_executor(self._loader, self._load, *key)
-        return self._loaded[key]
+        # the loader is one thread: the second caller finds it loaded by the first
+        await asyncio.get_running_loop().run_in_executor(self._loader, self._load, model, logprobs)
+
+    @asynccontextmanager
+    async def _using(self, request: Request) -> AsyncGenerator[_Loaded]:
+        """The model of a request, which stays loaded meanwhile."""
+        key = (request.model, request.top_logprobs is not None)
+        while (loaded := self._taken(key)) is None:
+            await self._ensured(key[0], logprobs=key[1])
+        try:
+            yield loaded
+        finally:
+            with self._lock:
+                loaded.users -= 1
+                if loaded.retired and not loaded.users:
+                    self._give_back(loaded)
+
+    def _taken(self, key: tuple[str, bool]) -> _Loaded | None:
+        with self._lock:  # the loader retires what nobody uses
+            if self._closed:
+                raise ProviderError("local.closed")
+            loaded = self._loaded.get(key)
+            if loaded is not None:
+                loaded.users += 1
+                loaded.used_at = time.monotonic()
+            return loaded
 
     def _load(self, model: str, logprobs: bool) -> None:
         if (model, logprobs) in self._loaded:
             return
-        path = self._path(model)
-        file = gguf.read(path)
-        engine = self._chosen(file, logprobs)
-        key = digest([str(path), gguf.file_hash(path), engine, dataclasses.asdict(self._options)])
-        loaded = SHELF.take(key, lambda: _engine(file, engine, self._options))
-        self._loaded[model, logprobs] = _Loaded(key=key, file=file, engine=loaded)
+        weights = self._found(model)
+        file = gguf.read(weights.path)
+        engine = self._chosen(file, weights, logprobs)
+        facts = [str(weights.path), gguf.file_hash(weights.path), engine, dataclasses.asdict(self._options)]
+        key = digest([*facts, *(gguf.file_hash(one) for one in weights.beside)])
+        loaded = SHELF.take(key, lambda: engine_of(file, engine, self._options, weights.beside))
+        with self._lock:
+            mine = self._loaded[model, logprobs] = _Loaded(
+                key=key, file=file, weights=weights, engine=loaded, used_at=time.monotonic()
+            )
+            if weights.tuned:
+                self._make_room(mine)
 
-    def _chosen(self, file: gguf.GgufFile, logprobs: bool) -> str:
+    def _make_room(self, newest: _Loaded) -> None:
+        """One engine for all adapters of a base, and not more tuned models than there may be."""
+        tuned = sorted((one.used_at, key) for key, one in self._loaded.items() if one.weights.tuned)
+        surplus = len(tuned) - self._options.most_tuned
+        for _, key in tuned:
+            loaded = self._loaded[key]
+            outdated = loaded.weights.beside and loaded.weights.path == newest.weights.path
+            if outdated and loaded.key != newest.key:
+                self._retire(key)
+            elif surplus > 0 and loaded is not newest and not loaded.users:
+                surplus -= 1
+                self._retire(key)
+
+    def _retire(self, key: tuple[str, bool]) -> None:
+        loaded = self._loaded.pop(key)
+        loaded.retired = True
+        if not loaded.users:
+            self._give_back(loaded)
+
+    def _give_back(self, loaded: _Loaded) -> None:
+        with contextlib.suppress(RuntimeError):  # the provider is closed, and its engines with it
+            self._loader.submit(SHELF.give_back, loaded.key)
+
+    def _chosen(self, file: gguf.GgufFile, weights: Weights, logprobs: bool) -> str:
         """The engine for a model; only `auto` leaves a choice."""
         from baimo.providers import openvino
 
+        if weights.adapter is not None:
+            return "llamacpp"
         if self._options.engine == "auto" and (logprobs or file.architecture not in openvino.ARCHITECTURES):
             return "llamacpp"
         return self._options.preferred
 
-    def _path(self, model: str) -> Path:
+    def _found(self, model: str) -> Weights:
         if self._weights is None:
             raise UnknownModel("local.no_weights", model=model)
-        return self._weights(model)
+        return weights_of(self._weights(model))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Loaded:
     key: str
     file: gguf.GgufFile
+    weights: Weights
     engine: Engine
+    users: int = 0
+    used_at: float = 0.0
+    retired: bool = False
 
     def job(self, request: Request, *, stream: bool) -> Job:
-        sampling = request.sampling
-        special = {f"{role}_token": self.file.token(role) for role in ("bos", "eos", "unknown", "padding")}
-        prompt = chat_template.rendered(
-            self.file.chat_template,
-            request.messages,
-            tools=() if request.tool_choice == "none" else request.tools,
-            special=special,
-            variables=(request.extra or {}).get("chat_template_kwargs"),
-        )
+        sampling, adapter = request.sampling, self.weights.adapter
         return Job(
-            prompt=prompt,
+            prompt=self.prompt(request),
             max_tokens=DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens,
             temperature=DEFAULT_TEMPERATURE if sampling.temperature is None else sampling.temperature,
             top_p=1.0 if sampling.top_p is None else sampling.top_p,
@@ -293,61 +292,27 @@ class _Loaded:
             stop=sampling.stop,
             schema=_schema(request.response_format),
             top_logprobs=request.top_logprobs,
+            adapter=None if adapter is None else self.weights.beside.index(adapter),
             stream=stream,
         )
 
+    def prompt(self, request: Request) -> str:
+        return prompt_of(self.file, self.weights, request)
 
-def _engine(file: gguf.GgufFile, engine: str, options: LocalOptions) -> Engine:
-    from baimo.providers import llamacpp, openvino
 
-    window = min(options.context, file.context_window or options.context)
-    if engine == "llamacpp":
-        return llamacpp.LlamaCppEngine(
-            file.path,
-            llamacpp.LlamaCppOptions(
-                threads=options.threads,
-                max_batch=options.max_batch or 4,
-                max_waiting=options.max_waiting,
-                window=window,
-            ),
-        )
-    built = openvino.OpenVinoOptions(
-        precision=options.precision,  # pyright: ignore[reportArgumentType]
-        threads=options.threads,
-        max_batch=options.max_batch or 64,
-        max_waiting=options.max_waiting,
-        window=window,
-        cache_gib=options.cache_gib,
+def prompt_of(file: gguf.GgufFile, weights: Weights, request: Request) -> str:
+    """What a model is given for a request.
+
+    Raises:
+        RequestRefused: see `chat_template.rendered`.
+    """
+    return chat_template.rendered(
+        weights.template or file.chat_template,
+        (*weights.before, *request.messages),
+        tools=() if request.tool_choice == "none" else request.tools,
+        special={f"{role}_token": file.token(role) for role in ("bos", "eos", "unknown", "padding")},
+        variables=(request.extra or {}).get("chat_template_kwargs"),
     )
-    folder = Path(options.cache).expanduser() if options.cache else None
-    copy = gguf.converted(file.path, options.weights_format, cache=folder)  # pyright: ignore[reportArgumentType]
-    record = agreement_record(file.path, copy, built.precision, folder)
-    agreement.ensured(record, lambda: _measured(file.path, copy, built), source=file.path)
-    return openvino.OpenVinoEngine(copy, built)
-
-
-def agreement_record(source: Path, copy: Path, precision: str, cache: Path | None) -> Path:
-    """Where the agreement of a copy with its source is kept."""
-    from baimo.providers import openvino
-
-    folder = copy.parent if copy != source else cache or gguf.user_cache() / "converted"
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = copy.stem if copy != source else gguf.file_hash(source)[:32]
-    return folder / f"{stem}-openvino-{openvino.version()}-{precision}.json"
-
-
-def _measured(source: Path, copy: Path, options: Any) -> agreement.Agreement:
-    from baimo.providers import llamacpp, openvino
-
-    small = dataclasses.replace(options, window=512, cache_gib=1, max_batch=1)
-    candidate = openvino.OpenVinoPipeline(copy, small)
-    reference = llamacpp.LlamaCppServer(
-        source, llamacpp.LlamaCppOptions(threads=options.threads or 1, max_batch=1, window=512)
-    )
-    try:
-        return agreement.compared(reference, candidate)
-    finally:
-        reference.close()
 
 
 def _schema(form: JsonFormat | None) -> str | None:

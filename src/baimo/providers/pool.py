@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 
 import msgspec
@@ -13,6 +12,7 @@ from baimo.core.call import Provider
 from baimo.core.model import Vendor
 from baimo.providers.factory import provider
 from baimo.providers.paced import PacedProvider
+from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 
 
@@ -23,7 +23,7 @@ class Providers:
         self,
         vendor: Callable[[str], Vendor],
         settings: Mapping[str, ProviderSettings],
-        weights: Callable[[str], Path],
+        weights: Located,
         *,
         once: bool = False,
     ) -> None:

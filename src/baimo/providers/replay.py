@@ -18,7 +18,7 @@ import dataclasses
 import gzip
 import hashlib
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from baimo.core.registry import Spec
 from baimo.errors import ConfigError, RequestRefused
 from baimo.providers.fake import last_user_text
 from baimo.providers.paced import as_delta, gathered
+from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 
 
@@ -83,9 +84,7 @@ class Recording(NamedTuple):
 class ReplayProvider:
     """Implements `Provider` from a recording."""
 
-    def __init__(
-        self, vendor: Vendor, settings: ProviderSettings, *, weights: Callable[[str], Path] | None = None
-    ) -> None:
+    def __init__(self, vendor: Vendor, settings: ProviderSettings, *, weights: Located | None = None) -> None:
         del weights
         for name in sorted(settings.options.keys() - {"file"}):
             raise ConfigError("providers.unknown_option", provider=vendor.name, option=name, known="file")

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import random
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import aiohttp
@@ -32,6 +31,7 @@ from baimo.providers.paced import PacedProvider, as_delta, gathered, log
 from baimo.providers.quirks import known, learnt
 from baimo.providers.retry import Patience
 from baimo.providers.sse import Event, SseParser
+from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 from baimo.text import text
 
@@ -86,7 +86,7 @@ class ServerProvider(PacedProvider):
         vendor: Vendor,
         settings: ProviderSettings,
         *,
-        weights: Callable[[str], Path] | None = None,
+        weights: Located | None = None,
         clock: Clock | None = None,
         chance: random.Random | None = None,
     ) -> None:

@@ -14,7 +14,7 @@ import dataclasses
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,7 @@ from baimo.core.registry import Spec
 from baimo.errors import ConfigError, MissingExtra, Unreachable
 from baimo.providers.openai import OpenAIProvider
 from baimo.providers.pace import Clock, SystemClock
+from baimo.providers.weights import Located
 from baimo.settings import Count, Positive, ProviderSettings
 
 LONGEST_REST_S = 60.0
@@ -255,9 +256,7 @@ class VllmProvider:
         ConfigError: options that do not fit.
     """
 
-    def __init__(
-        self, vendor: Vendor, settings: ProviderSettings, *, weights: Callable[[str], Path] | None = None
-    ) -> None:
+    def __init__(self, vendor: Vendor, settings: ProviderSettings, *, weights: Located | None = None) -> None:
         del weights
         options = VllmOptions.read(vendor.name, settings.options)
         self.server = VllmServer(options, runtime_folder())

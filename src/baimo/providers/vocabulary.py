@@ -58,7 +58,7 @@ def vocabulary_pairs(folder: Path, size: int, end: str) -> list[tuple[str, int, 
         ("tokenizer.ggml.add_bos_token", _BOOL, bool(configured.get("add_bos_token", False))),
     ]
     roles = {"bos": "bos_token", "unknown": "unk_token", "padding": "pad_token"}
-    named = {role: _text(configured.get(name)) for role, name in roles.items()} | {"eos": end}
+    named = {role: token_text(configured.get(name)) for role, name in roles.items()} | {"eos": end}
     for role, token in named.items():
         if token in tokens:
             pairs.append((f"tokenizer.ggml.{role}_token_id", _U32, tokens.index(token)))
@@ -85,5 +85,6 @@ def _cut(source: Mapping[str, Any], folder: Path) -> str:
     )
 
 
-def _text(token: Any) -> str:
-    return str(token["content"]) if isinstance(token, dict) else str(token or "")
+def token_text(token: Any) -> str:
+    """Text of a special token as tokenizer_config.json has it: a string, or an object; empty = none."""
+    return str(cast("Mapping[str, Any]", token)["content"]) if isinstance(token, dict) else str(token or "")
