@@ -16,6 +16,10 @@ from tests.evals.scorers import ScriptedJudge
 ARGUMENTS = {
     "all": {"scorers": [{"name": "exact"}]},
     "any": {"scorers": [{"name": "exact"}, {"name": "numeric", "absolute": 1}]},
+    "grader": {
+        "grader": {"type": "string_check", "input": "a", "reference": "{{item.b}}", "operation": "eq"},
+        "by": "score",
+    },
     "judge": {"model": "lab/judge"},
     "pairwise": {"model": "lab/judge"},
 }

@@ -27,6 +27,7 @@ SCORERS = {
     "code": "baimo.evals.scorers.code:Code",
     "contains": "baimo.evals.scorers.text:Contains",
     "exact": "baimo.evals.scorers.text:Exact",
+    "grader": "baimo.evals.graders.scorer:GraderScorer",
     "icontains": "baimo.evals.scorers.text:ContainsAnyCase",
     "json": "baimo.evals.scorers.fields:Json",
     "judge": "baimo.evals.scorers.judge:Judge",
