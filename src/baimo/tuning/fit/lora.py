@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
@@ -51,7 +52,9 @@ def adapt(
         task_type="CAUSAL_LM",
         bias="none",
     )
-    base.peft = peft.get_peft_model(base.model, config, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():  # PEFT 0.21 asks transformers 5.23 by a name that goes out of use
+        warnings.simplefilter("ignore", FutureWarning)
+        base.peft = peft.get_peft_model(base.model, config, autocast_adapter_dtype=True)
     return learnt(base)
 
 
