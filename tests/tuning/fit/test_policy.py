@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -11,11 +9,11 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from baimo.tuning.fit.policy import (  # noqa: E402
-    averaged,
+    answer_weight,
     clipped_ratio,
-    correction,
     divergence,
     group_advantages,
+    token_weights,
 )
 
 groups = st.lists(st.lists(st.floats(-1, 1), min_size=4, max_size=4), min_size=1, max_size=5)
@@ -56,19 +54,18 @@ def test_an_answer_without_a_grade_is_neither_good_nor_bad() -> None:
 
 
 def test_the_ratio_is_clipped_only_where_going_on_would_gain() -> None:
-    old = torch.zeros(4, 1)
-    logprobs = torch.log(torch.tensor([[1.5], [1.5], [0.5], [0.5]])).requires_grad_()
-    found = clipped_ratio(logprobs, old, torch.tensor([1.0, -1.0, 1.0, -1.0]), low=0.2, high=0.3)
-    assert found.gain[:, 0].tolist() == pytest.approx([1.3, -1.5, 0.5, -0.8])
-    assert found.clipped[:, 0].tolist() == [True, False, False, True]
+    logprobs = torch.log(torch.tensor([1.5, 1.5, 0.5, 0.5])).requires_grad_()
+    found = clipped_ratio(logprobs, torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.0]), low=0.2, high=0.3)
+    assert found.gain.tolist() == pytest.approx([1.3, -1.5, 0.5, -0.8])
+    assert found.clipped.tolist() == [True, False, False, True]
     found.gain.sum().backward()
-    assert logprobs.grad[:, 0].tolist() == pytest.approx([0.0, -1.5, 0.5, 0.0])
+    assert logprobs.grad.tolist() == pytest.approx([0.0, -1.5, 0.5, 0.0])
 
 
 def test_on_the_policys_own_answers_the_gradient_is_that_of_reinforce() -> None:
-    logprobs = torch.tensor([[-1.0, -2.0], [-0.5, -3.0]], requires_grad=True)
-    clipped_ratio(logprobs, logprobs.detach(), torch.tensor([2.0, -1.0])).gain.sum().backward()
-    assert logprobs.grad.tolist() == [[2.0, 2.0], [-1.0, -1.0]]
+    logprobs = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
+    clipped_ratio(logprobs, logprobs.detach(), torch.tensor([2.0, 2.0, -1.0])).gain.sum().backward()
+    assert logprobs.grad.tolist() == [2.0, 2.0, -1.0]
 
 
 @given(st.lists(st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)), min_size=2, max_size=6))
@@ -83,25 +80,15 @@ def test_k3_is_in_expectation_the_divergence_of_the_policy_from_the_reference(
     assert (policy * each).sum().item() == pytest.approx(exact.item(), abs=1e-9)
 
 
-def test_only_division_by_a_constant_gives_every_token_the_same_weight() -> None:
-    mask = torch.tensor([[True, True, True, True], [True, False, False, False]])
-    values = torch.ones(2, 4, requires_grad=True)
-    weights = {}
-    for share in ("longest", "answer", "token"):
-        averaged(values, mask, share=share, longest=8).backward()  # type: ignore[arg-type]
-        weights[share], values.grad = values.grad.clone(), None
-    assert weights["longest"].tolist() == [[1 / 16] * 4, [1 / 16, 0, 0, 0]]
-    assert weights["answer"].tolist() == [[1 / 8] * 4, [1 / 2, 0, 0, 0]]
-    assert weights["token"].tolist() == [[pytest.approx(1 / 5)] * 4, [pytest.approx(1 / 5), 0, 0, 0]]
+def test_only_division_by_a_constant_gives_every_token_the_same_weight_at_every_length() -> None:
+    lengths = torch.tensor([4, 1])
+    assert token_weights(lengths, longest=8).tolist() == [1 / 8, 1 / 8]
+    assert token_weights(lengths, share="answer", longest=8).tolist() == [1 / 4, 1.0]
+    assert token_weights(lengths, share="token", longest=8).tolist() == [1.0, 1.0]
 
 
-def test_what_lies_behind_an_answers_end_cannot_spoil_the_figure() -> None:
-    values = torch.tensor([[1.0, float("nan")]])
-    for share in ("longest", "answer", "token"):
-        found = averaged(values, torch.tensor([[True, False]]), share=share, longest=1)  # type: ignore[arg-type]
-        assert found.item() == 1.0
-
-
-def test_the_weight_of_another_engines_token_is_the_ratio_up_to_a_bound() -> None:
-    old, sampled = torch.tensor([-1.0, -1.0, -1.0]), torch.tensor([-1.0, -1.0 - math.log(1.5), -9.0])
-    assert correction(old, sampled).tolist() == pytest.approx([1.0, 1.5, 2.0])
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=9), st.sampled_from(["answer", "token"]))
+def test_over_a_step_the_weights_of_all_tokens_make_one(lengths: list[int], share: str) -> None:
+    each = token_weights(torch.tensor(lengths), share=share, longest=50)  # type: ignore[arg-type]
+    whole = sum(answer_weight(length, share) for length in lengths)  # type: ignore[arg-type]
+    assert (each * torch.tensor(lengths)).sum().item() / whole == pytest.approx(1.0)

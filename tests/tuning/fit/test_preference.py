@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from baimo.tuning.fit.preference import Pair, preference_loss, summed  # noqa: E402
+from baimo.tuning.fit.preference import Pair, preference_loss  # noqa: E402
 
 figures = st.floats(-60, 0)
 betas = st.floats(0.01, 2)
@@ -66,13 +66,6 @@ def test_a_huge_margin_neither_overflows_nor_leaves_a_gradient() -> None:
     loss.sum().backward()
     assert loss.item() == 0.0
     assert policy.chosen.grad.item() == 0.0
-
-
-def test_padding_does_not_count_in_an_answers_log_probability() -> None:
-    logprobs = torch.tensor([[-1.0, -2.0, float("nan")], [-3.0, float("-inf"), -9.0]])
-    mask = torch.tensor([[True, True, False], [True, False, False]])
-    assert summed(logprobs, mask).tolist() == [-3.0, -3.0]
-    assert summed(logprobs, mask, mean=True).tolist() == [-1.5, -3.0]
 
 
 def test_an_interleaved_batch_falls_into_its_pairs() -> None:

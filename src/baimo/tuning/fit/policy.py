@@ -23,9 +23,9 @@ class Surrogate(NamedTuple):
     """The objective of each token of a batch."""
 
     gain: Tensor
-    """To be maximised, shape [answers, tokens]."""
+    """To be maximised."""
     clipped: Tensor
-    """Where clipping took the gradient away, shape [answers, tokens], boolean."""
+    """Where clipping took the gradient away."""
 
 
 def group_advantages(rewards: Tensor, *, scaled: bool = True, least: float = 1e-4) -> Tensor:
@@ -53,15 +53,14 @@ def clipped_ratio(
     """min(r·A, clip(r, 1 − low, 1 + high)·A) with r = π / old of each token.
 
     Args:
-        logprobs: of the tokens under the policy, with gradient, shape [answers, tokens].
-        old: under the policy that the answers are judged against, without gradient; the same shape.
-        advantages: of the answers, shape [answers].
+        logprobs: of the tokens under the policy, with gradient, any shape.
+        old: under the policy that sampled them, as it computed them: another engine never computes quite the same.
+        advantages: of the answer that each token is part of.
         low, high: how far the ratio may move before the gradient ends.
     """
     ratio = (logprobs - old).exp()
-    weight = advantages[:, None]
-    bounded = ratio.clamp(1 - low, 1 + high) * weight
-    free = ratio * weight
+    bounded = ratio.clamp(1 - low, 1 + high) * advantages
+    free = ratio * advantages
     return Surrogate(torch.minimum(free, bounded), (bounded < free).detach())
 
 
@@ -73,27 +72,20 @@ def divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
     return torch.expm1(difference) - difference
 
 
-def averaged(values: Tensor, mask: Tensor, *, share: Share = "longest", longest: int) -> Tensor:
-    """One figure of values [answers, tokens] under the mask.
+def token_weights(lengths: Tensor, *, share: Share = "longest", longest: int) -> Tensor:
+    """What a token of each answer counts, shape as `lengths`, before division by all answers' `answer_weight`.
 
     Args:
-        share: what an answer's tokens are divided by. answer: its own length, then the mean over answers (GRPO), in
-            which a token of a short answer weighs more; longest: the same constant for all (Dr. GRPO), unbiased;
-            token: the number of tokens in the batch (DAPO).
+        lengths: tokens of each answer.
+        share: longest: the same for every token (Dr. GRPO), unbiased; answer: one share of its own answer (GRPO), in
+            which a token of a short answer weighs more; token: one of all tokens of the step (DAPO).
         longest: most tokens that an answer may have.
     """
-    total = torch.where(mask, values, 0.0)
-    if share == "token":
-        return total.sum() / mask.sum().clamp(min=1)
-    divisor = mask.sum(-1).clamp(min=1) if share == "answer" else longest
-    return (total.sum(-1) / divisor).mean()
+    if share == "answer":
+        return 1 / lengths.clamp(min=1)
+    return torch.full(lengths.shape, 1.0 if share == "token" else 1 / longest, device=lengths.device)
 
 
-def correction(old: Tensor, sampled: Tensor, *, most: float = 2.0) -> Tensor:
-    """Weights for tokens that another engine sampled: min(old / sampled, most), without gradient.
-
-    Two engines never compute the same probabilities; untreated, the difference acts as if the policy were
-    off its own answers. Source: truncated importance sampling, Yao et al. 2025, "Your efficient RL framework secretly
-    brings you off-policy RL training".
-    """
-    return (old - sampled).exp().clamp(max=most).detach()
+def answer_weight(length: int, share: Share) -> float:
+    """What an answer counts in the mean over a step."""
+    return float(length) if share == "token" else 1.0

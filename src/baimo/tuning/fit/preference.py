@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -66,9 +65,3 @@ def preference_loss(policy: Pair, reference: Pair, *, beta: float, variant: Vari
     difference = gained.chosen - gained.rejected
     loss = -logsigmoid(beta * difference) if variant == "sigmoid" else (difference - 1 / (2 * beta)) ** 2
     return Judged(loss, Pair(beta * gained.chosen.detach(), beta * gained.rejected.detach()))
-
-
-def summed(logprobs: Tensor, mask: Tensor, *, mean: bool = False) -> Tensor:
-    """Log-probability of each answer, shape [answers]: sum, or mean, over the tokens [answers, tokens] of the mask."""
-    total = torch.where(mask, logprobs, 0.0).sum(-1)
-    return total / mask.sum(-1).clamp(min=1) if mean else total
