@@ -40,10 +40,8 @@ def can_be_fast(base: LoadedBase) -> bool:
     config = base.model.config
     if config.model_type not in FAMILY or config.hidden_act != "silu":
         return False
-    if (
-        getattr(config, "use_sliding_window", False)
-        or config.model_type == "mistral"
-        and config.sliding_window
+    if getattr(config, "use_sliding_window", False) or (
+        config.model_type == "mistral" and config.sliding_window
     ):
         return False
     if base.peft is None:
@@ -59,14 +57,14 @@ def fast(base: LoadedBase, rows: Sequence[Encoded]) -> Answers:
     model = base.model.model
     values = torch.nn.functional.embedding(where.ids, model.embed_tokens.weight)
     rotation = _rotation(base, where)
-    for layer in _layers(base):
+    for layer in layers_of(base):
         values = through(layer, values, where, rotation, base.adapted)
     hidden = model.norm(values[where.predicts])
     return Answers(hidden, where.targets, where.row)
 
 
-def _layers(base: LoadedBase) -> list[Layer]:
-    """Made once; made again when an adapter was put in."""
+def layers_of(base: LoadedBase) -> list[Layer]:
+    """The layers of a base that can be fast; made once, and again when an adapter was put in."""
     kept = base.kept.get("layers")
     if kept is None or kept[0] is not base.peft:
         config = base.model.config

@@ -10,7 +10,7 @@ On two cores this is most of the distance to TRL (benchmarks/tuning.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -239,6 +239,27 @@ def through(
     """(tokens, width) through a layer, with gradient where something is learnt."""
     layer.refresh()
     return _Through.apply(values, layer, layout, rotation, adapted, *layer.learnt)
+
+
+Look = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Attention: queries (tokens, heads, width), keys and values (tokens, key heads, width) → (tokens, heads · width)."""
+
+
+def across(layer: Layer, values: torch.Tensor, rotation: Rotation, adapted: bool, look: Look) -> torch.Tensor:
+    """(tokens, width) through a layer as `through` computes it, without gradient, with attention of another kind."""
+    tokens = len(values)
+    entry = layer.entry.room(tokens, adapted)
+    layer.norms[0].forward(values, entry[:, : layer.entry.inner])
+    pairs, content = layer.split(layer.entry.forward(entry))
+    turned = rotation.turned(_normed_heads(layer, pairs)[0])
+    spoken = layer.out.room(tokens, adapted)
+    spoken[:, : layer.out.inner] = look(turned[:, : layer.heads], turned[:, layer.heads :], content)
+    middle = layer.out.forward(spoken, onto=values)
+    gated = layer.gates.room(tokens, adapted)
+    layer.norms[1].forward(middle, gated[:, : layer.gates.inner])
+    end = layer.end.room(tokens, adapted)
+    _swish(layer.gates.forward(gated), end[:, : layer.end.inner])
+    return layer.end.forward(end, onto=middle)
 
 
 class _Through(torch.autograd.Function):
