@@ -101,7 +101,7 @@ def test_a_forgotten_tenant_is_gone_from_every_table_that_holds_what_it_said(dat
 
 def filled(table: Table, tenant: str) -> dict[str, Any]:
     """A row with something in every column."""
-    some = {"TEXT": "x", "BIGINT": 1, "BLOB": b"x", "DOUBLE": 1.0}
+    some = {"TEXT": f"x {tenant}", "BIGINT": 1, "BLOB": b"x", "DOUBLE": 1.0}
     row = {column.name: some[str(column.type).split()[0]] for column in table.columns}
     return {**row, "tenant": tenant}
 

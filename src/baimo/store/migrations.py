@@ -192,6 +192,35 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 item TEXT NOT NULL, PRIMARY KEY (run, position))""",
         ),
     ),
+    (
+        "0008_evaluations_of_tenants",
+        (
+            # nothing was ever written to these: items get a tenant, so that they are forgotten with it
+            "DROP TABLE evaluation_items",
+            "DROP TABLE evaluation_runs",
+            "DROP TABLE evaluations",
+            """CREATE TABLE evaluations (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL,
+                evaluation TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            # `asked` is the data source as the client sent it: written once, however often `run` changes
+            """CREATE TABLE evaluation_runs (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, evaluation TEXT NOT NULL, status TEXT NOT NULL,
+                holder TEXT NOT NULL, asked TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            "CREATE INDEX evaluation_runs_of ON evaluation_runs (tenant, evaluation)",
+            """CREATE INDEX evaluation_runs_active ON evaluation_runs (id)
+                WHERE status IN ('queued', 'in_progress')""",
+            # `source` is the row of data, `item` what came of it
+            """CREATE TABLE evaluation_items (
+                tenant TEXT NOT NULL, run TEXT NOT NULL, position BIGINT NOT NULL, status TEXT NOT NULL,
+                source TEXT NOT NULL, item TEXT NOT NULL, PRIMARY KEY (tenant, run, position))""",
+            # chat completions that clients wanted stored: where they lie among the contents, and their labels
+            """CREATE TABLE stored_completions (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, record TEXT NOT NULL, created_ms BIGINT NOT NULL,
+                model TEXT NOT NULL, labels TEXT NOT NULL, PRIMARY KEY (tenant, id))""",
+            # up to which line of the ledger they were looked for
+            "CREATE TABLE stored_completions_seen (tenant TEXT PRIMARY KEY, seq BIGINT NOT NULL)",
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

@@ -274,7 +274,7 @@ evaluations = Table(
     "evaluations",
     metadata,
     *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
-    Column("created_ms", BigInteger),
+    *(Column(name, BigInteger) for name in ("created_ms", "updated_ms")),
     Column("evaluation", Text),
 )
 
@@ -282,17 +282,31 @@ evaluation_runs = Table(
     "evaluation_runs",
     metadata,
     *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
-    *(Column(name, Text) for name in ("evaluation", "status", "holder")),
-    Column("created_ms", BigInteger),
-    Column("run", Text),
+    *(Column(name, Text) for name in ("evaluation", "status", "holder", "asked", "run")),
 )
 
 evaluation_items = Table(
     "evaluation_items",
     metadata,
-    Column("run", Text, primary_key=True),
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "run")),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
-    *(Column(name, Text) for name in ("id", "status", "item")),
+    *(Column(name, Text) for name in ("status", "source", "item")),
+)
+
+stored_completions = Table(
+    "stored_completions",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    Column("record", Text),
+    Column("created_ms", BigInteger),
+    *(Column(name, Text) for name in ("model", "labels")),
+)
+
+stored_completions_seen = Table(
+    "stored_completions_seen",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("seq", BigInteger),
 )
 
 blobs = Table(

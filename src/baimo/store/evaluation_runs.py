@@ -1,0 +1,402 @@
+"""Runs of evaluations, and what came of each row of their data.
+
+Prevents three failures: a run that two processes work on and that is paid for twice (as with batches, a process takes
+a run by writing its name beside it), a result that is lost or entered twice when a process dies (every row of data has
+one place, and its result is written there once), and rows of one tenant that another can read (every statement names
+the tenant).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from baimo.core.ids import base32, plain, sortable_id
+from baimo.store import tables
+from baimo.store.engine import Database
+
+RunStatus = Literal["queued", "in_progress", "completed", "failed", "canceled"]
+ItemStatus = Literal["queued", "pass", "fail", "error"]
+ACTIVE: tuple[RunStatus, ...] = ("queued", "in_progress")
+_AT_A_STRETCH = 500
+_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTokens:
+    """What a model was asked in a run."""
+
+    model: str
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    """As far as the answers say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRun:
+    """One pass of an evaluation over data. Times are milliseconds since 1970; 0 = not yet."""
+
+    id: str
+    """evalrun_… sortable by time; `Record.run` of its calls."""
+    tenant: str
+    """Tenant.id that pays; empty = the workspace's owner."""
+    key: str
+    """Public part of the key that ordered it, and whose rights and limits hold."""
+    evaluation: str
+    """Evaluation.id."""
+    name: str
+    """For people."""
+    model: str = ""
+    """Name of the model that answers; empty = the data bring their answers."""
+    status: RunStatus = "queued"
+    """As OpenAI names it."""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The client's labels."""
+    created_ms: int
+    started_ms: int = 0
+    ended_ms: int = 0
+    rows: int | None = None
+    """Rows of data, once all are entered; None = not yet."""
+    passed: int = 0
+    """Rows whose answer passed every criterion."""
+    failed: int = 0
+    """Rows whose answer failed one."""
+    errored: int = 0
+    """Rows without a judgement."""
+    criteria: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Name of a criterion → rows that passed it, rows that failed it."""
+    usage: tuple[ModelTokens, ...] = ()
+    """What models were asked, judges included."""
+    error_code: str = ""
+    """Why it failed, for programs."""
+    error: str = ""
+    """The same, for people."""
+
+    @property
+    def active(self) -> bool:
+        """Whether there is something left to do."""
+        return self.status in ACTIVE
+
+
+class Source(NamedTuple):
+    """A row of data on its way into a run."""
+
+    position: int
+    row: Mapping[str, Any]
+    """{"item": …, "sample": …}; without a sample, the model is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputItem:
+    """A row of data and what came of it."""
+
+    run: str
+    """EvalRun.id."""
+    position: int
+    """Place of the row in the data, from 0."""
+    status: ItemStatus
+    """queued: nothing yet."""
+    row: Mapping[str, Any]
+    """Source.row."""
+    output: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """created_ms; results, one for each criterion; sample, the answer; calls, what models were asked."""
+
+    @property
+    def id(self) -> str:
+        """outputitem_… sortable within its run."""
+        return f"outputitem_{self.run.partition('_')[2]}{base32(self.position, _DIGITS)}"
+
+
+class EvalRuns:
+    """Reads and changes runs. Every method is one transaction; all block."""
+
+    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
+        """
+        Args:
+            database: where they are kept.
+            now_ms: wall clock, milliseconds since 1970.
+        """
+        self._database = database
+        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+
+    def new_id(self) -> str:
+        """An id that nobody has."""
+        return sortable_id("evalrun", self.now_ms(), os.urandom(7))
+
+    def add(self, run: EvalRun, asked: Mapping[str, Any]) -> None:
+        """Enter a new one.
+
+        Args:
+            run: waiting.
+            asked: its data source as the client sent it.
+        """
+        row = {**_run_row(run), "holder": "", "asked": msgspec.json.encode(asked).decode()}
+        with self._database.writing() as connection:
+            connection.execute(insert(tables.evaluation_runs).values(row))
+
+    def get(self, tenant: str, id: str) -> EvalRun | None:
+        """A tenant's run; None when there is none, or it is another's."""
+        with self._database.reading() as connection:
+            return _run(_found(connection, tenant, id))
+
+    def asked(self, tenant: str, id: str) -> dict[str, Any]:
+        """The data source of a run as the client sent it; empty when there is no such run."""
+        table = tables.evaluation_runs
+        query = select(table.c.asked).where(table.c.tenant == tenant, table.c.id == id)
+        with self._database.reading() as connection:
+            found = connection.execute(query).scalar()
+        return {} if found is None else msgspec.json.decode(found)
+
+    def page(
+        self,
+        tenant: str,
+        evaluation: str,
+        *,
+        limit: int,
+        after: str = "",
+        ascending: bool = True,
+        status: str = "",
+    ) -> list[EvalRun]:
+        """The runs of an evaluation in the order of their making.
+
+        Args:
+            tenant: whose.
+            evaluation: Evaluation.id.
+            limit: most that are wanted.
+            after: id of the last one that is known already.
+            ascending: the oldest first.
+            status: only of this one; empty = any.
+        """
+        table = tables.evaluation_runs
+        query = select(table.c.run).where(table.c.tenant == tenant, table.c.evaluation == evaluation)
+        if status:
+            query = query.where(table.c.status == status)
+        query = _ordered(query, table.c.id, after, ascending)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.limit(limit)).scalars()
+            return [msgspec.json.decode(row, type=EvalRun) for row in rows]
+
+    def delete(self, tenant: str, id: str) -> bool:
+        """Forget a run with its items, whatever it is at; whether there was one."""
+        runs, items = tables.evaluation_runs, tables.evaluation_items
+        with self._database.writing() as connection:
+            overwriting(connection)
+            connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
+            gone = connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.id == id))
+        return bool(gone.rowcount)
+
+    def claim(self, holder: str, wanted: Callable[[EvalRun], bool]) -> EvalRun | None:
+        """Take the oldest run that no living process works on.
+
+        Args:
+            holder: `Books.holder` of this process: its heartbeat is kept there.
+            wanted: whether this process can work on it now.
+        """
+        table, holders = tables.evaluation_runs, tables.holders
+        free = table.c.holder.not_in(select(holders.c.id))
+        query = select(table.c.run).where(table.c.status.in_(ACTIVE), free).order_by(table.c.id)
+        with self._database.reading() as connection:  # most looks find nothing, and take no lock
+            if connection.execute(query.limit(1)).first() is None:
+                return None
+        with self._database.writing() as connection:
+            if self._database.dialect == "postgresql":
+                query = query.with_for_update(skip_locked=True)
+            for text in connection.execute(query).scalars().all():
+                found = msgspec.json.decode(text, type=EvalRun)
+                if wanted(found):
+                    which = (table.c.tenant == found.tenant, table.c.id == found.id)
+                    connection.execute(update(table).where(*which).values(holder=holder))
+                    return found
+        return None
+
+    def release(self, holder: str, run: EvalRun) -> None:
+        """Let another process go on with it."""
+        table = tables.evaluation_runs
+        which = (table.c.tenant == run.tenant, table.c.id == run.id, table.c.holder == holder)
+        with self._database.writing() as connection:
+            connection.execute(update(table).where(*which).values(holder=""))
+
+    def change(
+        self, tenant: str, id: str, changed: Callable[[EvalRun], EvalRun], *, holder: str | None = None
+    ) -> EvalRun | None:
+        """Change a run.
+
+        Args:
+            tenant: whose.
+            id: its id.
+            changed: given it as it is now; what it returns is kept.
+            holder: only while this process works on it.
+
+        Returns:
+            It as it is afterwards; None when there is none, or another process works on it.
+        """
+        table = tables.evaluation_runs
+        with self._database.writing() as connection:
+            row = _found(connection, tenant, id, lock=self._database.dialect == "postgresql")
+            before = _run(row)
+            if row is None or before is None or (holder is not None and row.holder != holder):
+                return None
+            after = changed(before)
+            if after != before:
+                which = (table.c.tenant == tenant, table.c.id == id)
+                connection.execute(update(table).where(*which).values(_run_row(after)))
+        return after
+
+    # items
+
+    def enter(self, run: EvalRun, sources: Iterable[Source]) -> None:
+        """Enter rows of data, in place of whatever was entered of them before."""
+        items = tables.evaluation_items
+        stretch: list[dict[str, Any]] = []
+        with self._database.writing() as connection:
+            connection.execute(delete(items).where(items.c.tenant == run.tenant, items.c.run == run.id))
+            for position, row in sources:
+                source = msgspec.json.encode(row).decode()
+                stretch.append(
+                    {"tenant": run.tenant, "run": run.id, "position": position, "status": "queued"}
+                    | {"source": source, "item": ""}
+                )
+                if len(stretch) >= _AT_A_STRETCH:
+                    connection.execute(insert(items), stretch)
+                    stretch = []
+            if stretch:
+                connection.execute(insert(items), stretch)
+
+    def finish(self, run: EvalRun, done: Sequence[OutputItem]) -> None:
+        """Keep what came of rows of data."""
+        items = tables.evaluation_items
+        rows = [
+            {"at": item.position, "now": item.status, "result": msgspec.json.encode(item.output).decode()}
+            for item in done
+        ]
+        change = (
+            update(items)
+            .where(items.c.tenant == run.tenant, items.c.run == run.id, items.c.position == bindparam("at"))
+            .values(status=bindparam("now"), item=bindparam("result"))
+        )
+        if rows:
+            with self._database.writing() as connection:
+                connection.execute(change, rows)
+
+    def waiting(self, run: EvalRun, *, after: int = -1, limit: int = _AT_A_STRETCH) -> list[Source]:
+        """Rows of data that nothing came of yet, in order.
+
+        Args:
+            run: whose.
+            after: position of the last one that is known already.
+            limit: most that are wanted.
+        """
+        items = tables.evaluation_items
+        query = (
+            select(items.c.position, items.c.source)
+            .where(items.c.tenant == run.tenant, items.c.run == run.id)
+            .where(items.c.status == "queued", items.c.position > after)
+            .order_by(items.c.position)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [
+                Source(row.position, msgspec.json.decode(row.source)) for row in connection.execute(query)
+            ]
+
+    def done(self, run: EvalRun) -> Iterator[OutputItem]:
+        """Everything that came of a run so far, in order."""
+        after = ""
+        while page := self.items(run, limit=_AT_A_STRETCH, after=after):
+            yield from page
+            after = page[-1].id
+
+    def items(
+        self, run: EvalRun, *, limit: int, after: str = "", ascending: bool = True, status: str = ""
+    ) -> list[OutputItem]:
+        """What came of the rows of a run, in their order.
+
+        Args:
+            run: whose.
+            limit: most that are wanted.
+            after: id of the last one that is known already.
+            ascending: the first row first.
+            status: pass, fail or error; empty = any.
+        """
+        items = tables.evaluation_items
+        query = select(items).where(items.c.tenant == run.tenant, items.c.run == run.id)
+        query = query.where(items.c.status == status if status else items.c.status != "queued")
+        place = _position(run, after)
+        if place is not None:
+            query = query.where(items.c.position > place if ascending else items.c.position < place)
+        query = query.order_by(items.c.position if ascending else items.c.position.desc()).limit(limit)
+        with self._database.reading() as connection:
+            return [_item(row) for row in connection.execute(query)]
+
+    def item(self, run: EvalRun, id: str) -> OutputItem | None:
+        """What came of one row; None when nothing did yet, or there is none."""
+        items, place = tables.evaluation_items, _position(run, id)
+        which = (items.c.tenant == run.tenant, items.c.run == run.id, items.c.position == place)
+        with self._database.reading() as connection:
+            row = connection.execute(select(items).where(*which, items.c.status != "queued")).first()
+        found = None if row is None else _item(row)
+        return found if found is not None and found.id == id else None
+
+
+def _ordered(query: Any, column: Any, after: str, ascending: bool) -> Any:
+    if after:
+        query = query.where(column > after if ascending else column < after)
+    return query.order_by(column if ascending else column.desc())
+
+
+def _position(run: EvalRun, id: str) -> int | None:
+    """The place that an item's id names; None = it is no id of this run."""
+    head = f"outputitem_{run.id.partition('_')[2]}"
+    digits = id.removeprefix(head)
+    if not id.startswith(head) or len(digits) != _DIGITS:
+        return None
+    number = 0
+    for digit in digits:
+        value = _VALUES.get(digit)
+        if value is None:
+            return None
+        number = number * 32 + value
+    return number
+
+
+_VALUES = {base32(number, 1): number for number in range(32)}
+
+
+def _found(connection: Connection, tenant: str, id: str, *, lock: bool = False) -> Row[Any, Any] | None:
+    table = tables.evaluation_runs
+    columns = (table.c.holder, table.c.run)
+    query = select(*columns).where(table.c.tenant == tenant, table.c.id == id)
+    return connection.execute(query.with_for_update() if lock else query).first()
+
+
+def _run(row: Row[Any, Any] | None) -> EvalRun | None:
+    return None if row is None else msgspec.json.decode(row.run, type=EvalRun)
+
+
+def _run_row(run: EvalRun) -> dict[str, str]:
+    facts = {name: getattr(run, name) for name in ("tenant", "id", "evaluation", "status")}
+    return {**facts, "run": msgspec.json.encode(plain(run)).decode()}
+
+
+def _item(row: Row[Any]) -> OutputItem:
+    return OutputItem(
+        run=row.run,
+        position=row.position,
+        status=row.status,
+        row=msgspec.json.decode(row.source),
+        output=msgspec.json.decode(row.item) if row.item else {},
+    )
+
+
+def overwriting(connection: Connection) -> None:
+    """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete=ON")
