@@ -128,7 +128,7 @@ def _options(command: click.Command, context: click.Context) -> str:
 
 EXIT_CODES = {
     0: "done",
-    1: "anything else that a person can mend; `baimo tasks check`: something in the task must be mended; "
+    1: "anything else that a person can mend; `baimo tasks check`, `baimo data check`: something must be mended; "
     "`baimo ledger verify`: the ledger does not hold; `baimo ledger reconcile`: it differs from the statement",
     2: "wrong input: the command, the settings, the task, or the name of a model",
     3: "nobody answered: a provider, a scorer or a source of weights failed",
