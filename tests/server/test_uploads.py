@@ -68,7 +68,7 @@ def test_the_librarys_own_helper_sends_a_file_in_parts_and_gets_it_back_whole(
 
 def test_parts_come_in_any_order_and_lie_in_the_order_that_completing_names(house: Served, key: str) -> None:
     with client(house, key) as ours:
-        upload = ours.uploads.create(bytes=6, filename="a.jsonl", mime_type="text/jsonl", purpose="fine-tune")
+        upload = ours.uploads.create(bytes=6, filename="a.jsonl", mime_type="text/jsonl", purpose="evals")
         assert problems(upload.to_dict(), WireUpload) == []
         last, first = (
             ours.uploads.parts.create(upload.id, data=io.BytesIO(piece)) for piece in (b"def", b"abc")
@@ -97,7 +97,7 @@ def test_an_upload_that_does_not_fit_together_says_why_and_stays_open(
     house: Served, key: str, parts: dict[str, object], status: int, word: str
 ) -> None:
     with client(house, key) as ours:
-        upload = ours.uploads.create(bytes=6, filename="a.jsonl", mime_type="x", purpose="fine-tune")
+        upload = ours.uploads.create(bytes=6, filename="a.jsonl", mime_type="x", purpose="evals")
         known = [ours.uploads.parts.create(upload.id, data=piece).id for piece in (b"abcd", b"ef")]
         ids = [known[int(one)] if one.isdigit() else one for one in parts["part_ids"]]  # type: ignore[attr-defined]
         answer = house.call("POST", f"/v1/uploads/{upload.id}/complete", key, {**parts, "part_ids": ids})
@@ -114,7 +114,7 @@ def test_more_than_was_announced_is_not_taken(house: Served, key: str) -> None:
 
 def test_a_cancelled_upload_takes_nothing_more(house: Served, key: str) -> None:
     with client(house, key) as ours:
-        upload = ours.uploads.create(bytes=3, filename="a.jsonl", mime_type="x", purpose="fine-tune")
+        upload = ours.uploads.create(bytes=3, filename="a.jsonl", mime_type="x", purpose="evals")
         ours.uploads.parts.create(upload.id, data=b"abc")
         cancelled = ours.uploads.cancel(upload.id)
         assert cancelled.status == "cancelled" and problems(cancelled.to_dict(), WireUpload) == []
@@ -147,7 +147,7 @@ def test_another_tenant_finds_nothing_of_an_upload(house: Served, key: str) -> N
         ):
             with pytest.raises(openai.NotFoundError):
                 attempt()
-        mine = theirs.uploads.create(bytes=3, filename="a.jsonl", mime_type="x", purpose="fine-tune")
+        mine = theirs.uploads.create(bytes=3, filename="a.jsonl", mime_type="x", purpose="evals")
         with pytest.raises(openai.BadRequestError):
             theirs.uploads.complete(mine.id, part_ids=[part])
 

@@ -26,6 +26,7 @@ from baimo.server import (
     batches,
     engine,
     files,
+    fine_tuning,
     logs,
     message_batches,
     probes,
@@ -81,6 +82,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
                 lanes = hot_routes(service)
             watching.over(service, lanes)
             await stack.enter_async_context(batches.running(service))
+            await stack.enter_async_context(fine_tuning.running(service))
             _spare_the_collector()
             yield {"service": service, "hot": lanes, "watching": watching}
 
@@ -119,6 +121,7 @@ def routes() -> Sequence[BaseRoute]:
         *responses_routes.routes(),
         *files.routes(),
         *uploads.routes(),
+        *fine_tuning.routes(),
         *batches.routes(),
         *message_batches.routes(),
         *admin_routes(),

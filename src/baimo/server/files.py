@@ -20,7 +20,7 @@ from baimo.gateway.keyring import permits_surface
 from baimo.server.replies import caller, json_response, presented, service_of
 from baimo.server.surfaces.form import boundary_of
 from baimo.server.upload import Form
-from baimo.store.files import Incoming, StoredFile
+from baimo.store.files import Files, Incoming, StoredFile
 
 _MIB_512 = 512 * 1024 * 1024
 PURPOSES: Mapping[str, int] = {"batch": MOST_BYTES, "fine-tune": _MIB_512, "evals": _MIB_512}
@@ -141,7 +141,23 @@ async def _upload(request: Request) -> Response:
         return Response(status_code=499)
     finally:
         await taking.abandon()
+    await asyncio.to_thread(readable, files, made)
     return json_response(file_row(made))
+
+
+def readable(files: Files, file: StoredFile) -> None:
+    """Delete a file for tuning again that could never be read as one.
+
+    Raises:
+        CallRefused: it could not.
+    """
+    if file.purpose == "fine-tune":
+        from baimo.tuning.data.openai import upload_fault  # loaded where something is tuned
+
+        fault = upload_fault(files.path(file.tenant, file.id))
+        if fault is not None:
+            files.delete(file.tenant, file.id)
+            raise CallRefused("files.not_lines", field="file", message=fault.message)
 
 
 def usable(purpose: str, filename: str, size: int) -> None:
@@ -301,6 +317,9 @@ async def _deleted(request: Request) -> Response:
     using = await asyncio.to_thread(service.batches.using, file.tenant, file.id)
     if using is not None:
         raise Conflict("files.in_use", id=file.id, batch=using.id)
+    validated = await asyncio.to_thread(service.tuning.using, file.tenant, file.id)
+    if validated is not None:
+        raise Conflict("finetuning.file_in_use", id=file.id, job=validated)
     await asyncio.to_thread(service.files.delete, file.tenant, file.id)
     return json_response({"id": file.id, "object": "file", "deleted": True})
 

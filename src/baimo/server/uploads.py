@@ -13,7 +13,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from baimo.errors import CallRefused, NotFound
-from baimo.server.files import LONGEST_NAME, Taking, file_row, lifetime, permitted, usable, usual_lifetime
+from baimo.server.files import (
+    LONGEST_NAME,
+    Taking,
+    file_row,
+    lifetime,
+    permitted,
+    readable,
+    usable,
+    usual_lifetime,
+)
 from baimo.server.replies import json_response, presented, service_of
 from baimo.server.surfaces.form import boundary_of
 from baimo.server.surfaces.given import Given
@@ -93,8 +102,9 @@ async def _completed(request: Request) -> Response:
     parts = given.texts("part_ids")
     if not parts:
         raise CallRefused("surfaces.missing", field="part_ids")
-    complete = service_of(request).uploads.complete
-    ended, file = await asyncio.to_thread(complete, upload, parts, given.text("md5"))
+    service = service_of(request)
+    ended, file = await asyncio.to_thread(service.uploads.complete, upload, parts, given.text("md5"))
+    await asyncio.to_thread(readable, service.files, file)
     return json_response(upload_row(ended, file))
 
 

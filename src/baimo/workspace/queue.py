@@ -277,9 +277,14 @@ class Queue:
         )
 
 
-async def tended(queue: Queue) -> None:
-    """Look after the machine's jobs until cancelled; whatever goes wrong is logged, and tried again."""
-    first = True
+async def tended(queue: Queue, nudged: asyncio.Event | None = None) -> None:
+    """Look after the machine's jobs until cancelled; whatever goes wrong is logged, and tried again.
+
+    Args:
+        queue: whose.
+        nudged: set when there is something new; then nobody waits for the next look.
+    """
+    first, nudged = True, nudged or asyncio.Event()
     while True:
         busy = False
         try:
@@ -289,7 +294,10 @@ async def tended(queue: Queue) -> None:
             first = False
         except (BaimoError, OSError) as error:
             log.warning(text("tune.not_tended", problem=error))
-        await asyncio.sleep(STEP_S if busy else IDLE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STEP_S if busy else IDLE_S):
+                await nudged.wait()
+        nudged.clear()
 
 
 def settled(queue: Queue, tenant: str, id: str, seen: Callable[[TuneJob, list[JobEvent]], None]) -> TuneJob:

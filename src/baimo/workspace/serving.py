@@ -40,6 +40,7 @@ from baimo.store.secret import workspace_secret
 from baimo.store.uploads import Uploads
 from baimo.text import text
 from baimo.workspace.elsewhere import elsewhere_counted
+from baimo.workspace.fine_tuning_wiring import fine_tuning
 from baimo.workspace.housekeeping import House, due, swept
 from baimo.workspace.workspace import Workspace
 
@@ -97,6 +98,11 @@ class Service:
         self.uploads = Uploads(database, self.files)
         self.on_batch: Callable[[], None] = lambda: None
         """Called when there is a new batch, or one is to be cancelled."""
+        self.tuning = fine_tuning(workspace, self.files, self.tunable, lambda: self.settings)
+        self.on_order: Callable[[], None] = lambda: None
+        """Called when there is a new tuning job."""
+        self.on_wish: Callable[[], None] = lambda: None
+        """Called when one is to be paused, to go on, or to end."""
         self._secret = workspace_secret(database)
         self._providers: Providers = self._fresh_providers(self.settings)
         self.catalogue = Catalogue.load(self.settings)
@@ -174,6 +180,11 @@ class Service:
             else:
                 routes[name] = list(models_of(node))
         return models, routes
+
+    def tunable(self, name: str | None, key: Key) -> list[Model]:
+        """The models of this machine that a name stands for; of None, all that a key may ask for."""
+        models = self.parts.router.behind(name, key) if name is not None else self.offered(key)[0]
+        return [model for model in models if self.counts(model)]
 
     def provider(self, vendor: str) -> Provider:
         """The way to a vendor's models."""

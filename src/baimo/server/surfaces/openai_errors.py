@@ -57,11 +57,18 @@ _BY_WORD = {  # last word of the message's key
     "expected": "invalid_type",
     "wrong_value": "invalid_value",
 }
+_BY_KEY = {
+    "finetuning.unknown": "fine_tune_not_found",
+    "finetuning.not_available": "model_not_available",
+    "finetuning.no_model": "model_not_found",
+}
 
 
 def kind(error: BaimoError) -> Kind:
     """Type and code of an error."""
     found = next(KINDS[one] for one in type(error).__mro__ if one in KINDS)
+    if error.key in _BY_KEY:
+        return Kind(found.type, _BY_KEY[error.key])
     if found.code is not None:
         return found
     word = error.key.rpartition(".")[2]

@@ -1,0 +1,119 @@
+"""How the fine-tuning API of one process is wired: its queue, its readers of files, its models."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import select
+
+from baimo.core.tuning import Adapter, Row, TuneJob
+from baimo.errors import DataError, MissingExtra
+from baimo.settings import Settings
+from baimo.store import tables
+from baimo.store.engine import Database
+from baimo.store.files import Files
+from baimo.store.jobs import Jobs
+from baimo.text import text
+from baimo.tuning.folder import JobFolder
+from baimo.tuning.launch import Launch
+from baimo.workspace.fine_tuning import FineTuning, Tunable
+from baimo.workspace.queue import Queue
+from baimo.workspace.workspace import Workspace
+
+
+def fine_tuning(
+    workspace: Workspace, files: Files, tunable: Tunable, settings: Callable[[], Settings]
+) -> FineTuning:
+    """The tuning jobs of a workspace.
+
+    Args:
+        workspace: whose.
+        files: of its tenants.
+        tunable: bases.
+        settings: as they are now.
+    """
+    database = workspace.store.database
+    tune = settings().tune
+    queue = Queue(
+        jobs=Jobs(database),
+        folder=workspace.path / "tuning",
+        at_once=tune.jobs,
+        launch=lambda _: Launch(directory=workspace.folder.absolute(), threads=tune.threads),
+    )
+    tuning = FineTuning(queue, files, _Shelf(database), tunable=tunable, read=rows, able=able)
+    adopt = queue.adopt
+
+    def adopted(job: TuneJob, folder: JobFolder) -> TuneJob:
+        return tuning.results(adopt(job, folder))
+
+    queue.adopt = adopted
+    return tuning
+
+
+class _Shelf:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def _all(self, *which: Any) -> list[Adapter]:
+        table = tables.adapters
+        with self._database.reading() as connection:
+            found = connection.execute(select(table.c.adapter).where(*which).order_by(table.c.id))
+            return [msgspec.json.decode(row[0], type=Adapter) for row in found]
+
+    def named(self, tenant: str, name: str) -> Adapter | None:
+        table = tables.adapters
+        return next(iter(self._all(table.c.tenant == tenant, table.c.name == name)), None)
+
+    def of_job(self, tenant: str, job: str) -> list[Adapter]:
+        table = tables.adapters
+        return self._all(table.c.tenant == tenant, table.c.job == job)
+
+    def delete(self, tenant: str, name: str) -> bool:
+        table = tables.adapters
+        which = (table.c.tenant == tenant, table.c.name == name)
+        with self._database.writing() as connection:
+            return bool(connection.execute(table.delete().where(*which)).rowcount)
+
+
+def rows(path: Path, method: str, param: str, file: str) -> Sequence[Row]:
+    """Rows of an uploaded file.
+
+    Args:
+        path: where it lies.
+        method: OpenAI's.
+        param: which of a job's files it is.
+        file: its id.
+
+    Raises:
+        DataError: it cannot be used; `param` and `code` are among its facts.
+    """
+    from baimo.tuning.data.formats import read  # loaded where something is tuned
+    from baimo.tuning.data.openai import Method, Param, file_faults
+
+    faults = file_faults(path, cast("Method", method), param=cast("Param", param), file=file)
+    if faults:
+        first = faults[0]
+        facts = {"param": first.param or param, "code": first.code or f"invalid_{param}"}
+        raise DataError("finetuning.invalid_file", message=first.job_message, **facts)
+    reading = read(path)
+    for problem in reading.problems:
+        problem.facts.setdefault("param", param)
+        raise problem
+    return reading.rows
+
+
+def able(recipe: str) -> None:
+    """Refuse a job that this machine could not begin.
+
+    Raises:
+        MissingExtra: the libraries of tuning are not installed.
+    """
+    if recipe != "prompt":
+        for module in ("torch", "peft"):
+            if importlib.util.find_spec(module) is None:
+                purpose = text("finetuning.purpose_extra")
+                raise MissingExtra("core.missing_extra", module=module, extra="tune", purpose=purpose)
