@@ -19,6 +19,7 @@ from baimo.text import LANGUAGES, text
 COMMANDS: dict[str, str] = {
     "compare": "baimo.cli.compare:compare",
     "import": "baimo.cli.imports:imports",
+    "jobs": "baimo.cli.jobs:jobs",
     "keys": "baimo.cli.keys:keys",
     "ledger": "baimo.cli.ledger:ledger",
     "models": "baimo.cli.models:models",
@@ -27,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "serve": "baimo.cli.serve:serve",
     "tasks": "baimo.cli.tasks:tasks",
     "tenants": "baimo.cli.tenants:tenants",
+    "tune": "baimo.cli.tune:tune",
 }
 """Loaded when called, so that `baimo --help` imports none of them."""
 

@@ -137,6 +137,10 @@ class TuneForecast:
     """Currency of the cost."""
     based_on: str = "calibration"
     """calibration: a short run on this data; jobs: past jobs on this machine; both."""
+    raw_minutes: float = 0.0
+    """What the calibration alone says; past jobs correct it."""
+    raw_memory_mb: float = 0.0
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +195,8 @@ class TuneJob:
     """Public part of the key that asked for it."""
     progress: TuneProgress | None = None
     """The newest figures."""
+    minutes: float | None = None
+    """Wall time of its child processes together, calibration included."""
     forecast: TuneForecast | None = None
     """What was forecast."""
     adapter: str = ""

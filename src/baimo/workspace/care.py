@@ -23,6 +23,7 @@ from baimo.errors import BaimoError
 from baimo.store.jobs import JobEvent, line_event
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
+from baimo.tuning.forecast import worked_minutes
 from baimo.tuning.launch import Child, killed_for_memory, last_lines
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Care:
         self._killed, self._since, self._ending = killed_for_memory(), None, None
         try:
             self._child = self._queue.launch(self.job).started(self._folder, slot=self._place.fileno())
-        except OSError as error:
+        except (BaimoError, OSError) as error:
             return self._fail({"code": "not_started", "message": text("tune.not_started", problem=error)})
         return True
 
@@ -224,11 +225,12 @@ class Care:
             return self._fail({"code": "not_adopted", "message": str(outcome)})
         ended_ms = self._queue.jobs.now_ms()
         names = {name: getattr(outcome, name) for name in ("adapter", "model", "files")}
+        minutes = worked_minutes(event for _, event in self._folder.events())
         told = JobEvent(
             job=self.job.spec.id, at_ms=ended_ms, kind="succeeded", facts={"model": outcome.model}
         )
         self._change(
-            lambda one: replace(one, status=JobStatus.SUCCEEDED, ended_ms=ended_ms, **names),
+            lambda one: replace(one, status=JobStatus.SUCCEEDED, ended_ms=ended_ms, minutes=minutes, **names),
             [told],
             when=(JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.QUEUED),
         )

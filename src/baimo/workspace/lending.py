@@ -17,14 +17,16 @@ from typing import Any, TypeVar
 
 from baimo.core.call import Completion, Request, Usage
 from baimo.core.ids import digest, plain, sortable_id
+from baimo.core.message import Message
 from baimo.core.record import Record
-from baimo.core.run import Scorer
-from baimo.core.task import Example, Task
+from baimo.core.run import Score, Scorer
+from baimo.core.task import Example, Prompt, Task
 from baimo.core.tuning import Row, TuneSpec
 from baimo.errors import BaimoError, ScorerError, UsageError
 from baimo.providers.pool import Providers
 from baimo.tuning.bench import Reward
 from baimo.tuning.folder import JobFolder
+from baimo.tuning.search.work import Work
 from baimo.workspace.workspace import Workspace
 
 _Result = TypeVar("_Result")
@@ -57,7 +59,7 @@ class Lent:
             ProviderError: the model could not answer; the attempt is recorded all the same.
             UsageError: the task is confidential and the model outside.
         """
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._asked(request), self._loop))
+        return await self._elsewhere(self._asked(request))
 
     def rewards(self, grader: Mapping[str, Any] | None) -> dict[str, Reward]:
         """Scorers of the task by name, the deciding one also as `task`; a grader of OpenAI's kinds as `grader`.
@@ -77,6 +79,42 @@ class Lent:
         if grader:
             found["grader"] = self._graded(grader)
         return found
+
+    def work(self) -> Work | None:
+        """The task as a search for better prompts sees it; None = there is no task."""
+        task = self._task
+        if task is None:
+            return None
+        from baimo.evals.scorers.registry import scorer
+        from baimo.evals.tasks.prompts import Renderer
+
+        judge = scorer(task.scorers[0], folder=Path(task.folder), ask=self._asked)
+
+        async def judged(example: Example, completion: Completion) -> Score:
+            return await self._elsewhere(judge.score(example, completion))
+
+        def render(prompt: Prompt, example: Example) -> tuple[Message, ...]:
+            return Renderer(prompt, task.train, seed=self._spec.seed).messages(example)
+
+        catalogue = self._workspace.catalogue
+
+        def price(model: str, usage: Usage) -> int | None:
+            known = catalogue.model(model).price
+            return None if known is None else known.cost_micros(usage)
+
+        known = catalogue.model(self._spec.base).price
+        return Work(
+            model=self._spec.base,
+            prompt=task.prompts[0],
+            train=task.train,
+            ask=self.ask,
+            judge=judged,
+            render=render,
+            sampling=task.sampling,
+            response_format=task.response_format,
+            price=price,
+            currency=known.currency if known else self._workspace.settings.money.currency,
+        )
 
     def _scored(self, scorer: Scorer) -> Reward:
         def reward(row: Row, said: str) -> float:
@@ -103,6 +141,9 @@ class Lent:
             return made.score
 
         return reward
+
+    async def _elsewhere(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def _waited(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -3,7 +3,7 @@
 Prevents three failures: a job that nobody goes on with because the process that started it is gone (a lock in its
 folder says whether somebody looks after it, and the kernel lets go of it when that process dies), a machine that
 computes more jobs at once than it has room for (a child holds one of a few locks as long as it lives), and a wish that
-gets lost (the status in the database is the wish; whoever looks after the job sees to it that the child comes to agree).
+gets lost (the status in the database is the wish; whoever looks after the job sees to it that the child agrees).
 
 What a job's status asks of its child: running = work, paused and cancelled = stop at the next step.
 """
@@ -85,6 +85,7 @@ class Queue:
         forecast: TuneForecast | None = None,
         key: str = "",
         status: JobStatus = JobStatus.QUEUED,
+        written: bool = False,
     ) -> TuneJob:
         """Enter a new job.
 
@@ -96,6 +97,7 @@ class Queue:
             forecast: what it will take.
             key: public part of the key that asks.
             status: queued, or validating_files if the rows are written later (`queued`).
+            written: spec and rows are in the job's folder already.
         """
         job = TuneJob(
             spec=spec,
@@ -105,7 +107,7 @@ class Queue:
             forecast=forecast,
             asked=dict(asked or {}),
         )
-        if status is JobStatus.QUEUED:
+        if status is JobStatus.QUEUED and not written:
             self.at(spec.id).write(spec, train, valid)
         self.jobs.put(job)
         return job
@@ -300,7 +302,13 @@ async def tended(queue: Queue, nudged: asyncio.Event | None = None) -> None:
         nudged.clear()
 
 
-def settled(queue: Queue, tenant: str, id: str, seen: Callable[[TuneJob, list[JobEvent]], None]) -> TuneJob:
+def settled(
+    queue: Queue,
+    tenant: str,
+    id: str,
+    seen: Callable[[TuneJob, list[JobEvent]], None],
+    halted: Callable[[], bool] = lambda: False,
+) -> TuneJob:
     """Look after a job, or watch who does, until it has ended or is paused and its child has stopped.
 
     Args:
@@ -308,8 +316,12 @@ def settled(queue: Queue, tenant: str, id: str, seen: Callable[[TuneJob, list[Jo
         tenant: whose it is.
         id: the job's.
         seen: told of the job and of what has happened since it was last told.
+        halted: whether it is to pause now; asked until it says so.
+
+    Raises:
+        NotFound: it was removed.
     """
-    place = 0
+    place, pausing = 0, False
     while True:
         queue.step()
         job = queue.jobs.get(tenant, id)
@@ -322,4 +334,8 @@ def settled(queue: Queue, tenant: str, id: str, seen: Callable[[TuneJob, list[Jo
         stopped = job.status.ended or job.status is JobStatus.PAUSED
         if stopped and not events and not queue.at(id).kept and not queue.at(id).alive:
             return job
+        if halted() and not pausing:
+            pausing = True
+            with contextlib.suppress(Conflict):  # it has just ended
+                queue.pause(tenant, id)
         time.sleep(STEP_S if not events else STEP_S / 5)

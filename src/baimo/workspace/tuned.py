@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,8 +32,14 @@ from baimo.tuning.launch import TAKEN
 
 NICE = 10
 """Calls that are served here come first."""
-NO_BASE = frozenset({"prompt"})
-"""Recipes that ask a model and load none."""
+CALIBRATION_S = 20.0
+"""Longest work of a calibration."""
+LEAST_SHARE = 0.05
+"""Part of the job that is enough for one."""
+LEAST_STEPS = 4
+"""Steps of one, if it does not take too long."""
+ASKING = frozenset({"grpo", "distill", "prompt"})
+"""Recipes that ask models or judge answers."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +57,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     """[tune].checkpoint_minutes."""
     grader: dict[str, Any] | None = None
     """Grader of a reinforcement job, as the client sent it."""
+    calibrating: bool = False
+    """Pause once the first steps have shown how long the others will take."""
     workspace: str = "."
     """Folder in which baimo.toml is looked for."""
     flags: dict[str, Any] = {}
@@ -68,15 +78,11 @@ def main(arguments: list[str], recipes: Mapping[str, str] = RECIPES) -> int:
         try:
             work(folder, recipes)
         except BaimoError as error:
-            return _failed(
-                folder, error.key.replace(".", "_"), " ".join(filter(None, (str(error), error.hint)))
-            )
+            return _failed(folder, error, " ".join(filter(None, (str(error), error.hint))))
         except Exception as error:
             traceback.print_exc()
             problem = f"{type(error).__name__}: {error}"
-            return _failed(
-                folder, "internal_error", text("tune.fault", problem=problem, log=folder.path / "log")
-            )
+            return _failed(folder, error, text("tune.fault", problem=problem, log=folder.path / "log"))
         return 0
 
 
@@ -103,6 +109,9 @@ def work(folder: JobFolder, recipes: Mapping[str, str] = RECIPES) -> None:
             settings=msgspec.to_builtins(settings),
             facts=known,
         )
+        _must_fit(known, settings)
+        if given.calibrating:
+            threading.Thread(target=_pausing_soon, args=(folder,), daemon=True).start()
         recipe.run(bench, settings)
     finally:
         if lent is not None:
@@ -118,29 +127,26 @@ def _recipe(spec: Spec, recipes: Mapping[str, str]) -> Any:
 
 
 def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]:
-    lent, rewards, ask = None, {}, None
+    lent, rewards, ask, searched = None, {}, None, None
     if spec.recipe.name in ASKING or given.grader:
         from baimo.workspace.lending import Lent
         from baimo.workspace.workspace import Workspace
 
         task = _task(spec)
         lent = Lent(Workspace(given.workspace, flags=given.flags), folder, spec, task)
-        rewards, ask = lent.rewards(given.grader), lent.ask
+        rewards, ask, searched = lent.rewards(given.grader), lent.ask, lent.work()
     bench = Bench(
         folder=folder,
         base=Path(given.base),
         rewards=rewards,
         ask=ask,
+        work=searched,
         device=given.device,
         threads=given.threads,
         memory_mb=given.memory_mb,
         checkpoint_minutes=given.checkpoint_minutes,
     )
     return bench, lent
-
-
-ASKING = frozenset({"grpo", "distill", "prompt"})
-"""Recipes that ask models or judge answers."""
 
 
 def _task(spec: TuneSpec) -> Task | None:
@@ -181,8 +187,38 @@ def _pausing(folder: JobFolder) -> Any:
     return paused
 
 
-def _failed(folder: JobFolder, code: str, message: str) -> int:
-    folder.tell("failed", code=code, message=message)
+def _pausing_soon(folder: JobFolder) -> None:
+    """Pause after enough steps: at most CALIBRATION_S of work, or a twentieth of the job, but a few steps at least."""
+    place = 0
+    while True:
+        time.sleep(0.1)
+        for behind, event in folder.events(place):
+            place = behind
+            step = event.get("progress") if event["kind"] == "progress" else None
+            if step is None:
+                continue
+            elapsed_s, left_s = step.get("elapsed_s", 0.0), step.get("eta_s") or 0.0
+            short = elapsed_s >= LEAST_SHARE * (elapsed_s + left_s) and step["step"] >= LEAST_STEPS
+            if short or elapsed_s >= CALIBRATION_S:
+                folder.wish("pause")
+                return
+
+
+def _must_fit(known: Facts, settings: Any) -> None:
+    """Refuse what cannot fit, before a model is loaded that the kernel would end the process for.
+
+    Weights in the 2 bytes of bf16 are the least; learning all of them takes 16 (f32 master, gradient, two moments).
+    """
+    whole = getattr(settings, "method", "") == "full"
+    least_mb = known.parameters * (16 if whole else 2) / 2**20
+    if known.memory_mb and least_mb > known.memory_mb:
+        key = "tune.full_does_not_fit" if whole else "tune.does_not_fit"
+        raise ConfigError(key, least=round(least_mb), most=round(known.memory_mb))
+
+
+def _failed(folder: JobFolder, error: Exception, message: str) -> int:
+    code = error.key.replace(".", "_") if isinstance(error, BaimoError) else "internal_error"
+    folder.tell("failed", code=code, message=message, type=type(error).__name__)
     return 1
 
 

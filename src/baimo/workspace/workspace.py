@@ -14,6 +14,7 @@ from baimo.config import settings
 from baimo.core.model import Model
 from baimo.core.run import Run
 from baimo.core.task import Task
+from baimo.core.tuning import TuneJob
 from baimo.core.verdict import Forecast, Verdict
 from baimo.errors import TaskError, UsageError
 from baimo.models.catalogue import Catalogue
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     from baimo.evals.report.report import Report
     from baimo.models.probe import Findings
     from baimo.store.accounts import Accounts
+    from baimo.tuning.options import TuneOptions
     from baimo.workspace.accounting import Accounting
     from baimo.workspace.bookkeeping import Bookkeeping
     from baimo.workspace.comparing import Comparing
+    from baimo.workspace.tuning import Tuning
+    from baimo.workspace.tuning import Watcher as TuneWatcher
 
 
 class Workspace:
@@ -71,7 +75,7 @@ class Workspace:
         """Give back what was opened; it is opened again when it is needed."""
         if "store" in self.__dict__:
             self.store.close()
-            for name in ("store", "accounts", "accounting", "bookkeeping"):
+            for name in ("store", "accounts", "accounting", "bookkeeping", "tuning"):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -140,6 +144,35 @@ class Workspace:
         """What `compare` would take, without a call."""
 
         return bridged(self._comparing.forecast(options, watcher))
+
+    # tune
+
+    def tune(
+        self, options: TuneOptions, watcher: TuneWatcher, halted: Callable[[], bool] = lambda: False
+    ) -> TuneJob | None:
+        """Adapt a model to data on this machine; blocks until the job has ended or is paused.
+
+        Args:
+            options: what is learnt, by which model, how.
+            watcher: told of plan and forecast, which it may refuse, and of what happens.
+            halted: asked again and again whether the job is to pause.
+
+        Returns:
+            The job; None when only the forecast was wanted, or the watcher refused.
+
+        Raises:
+            TaskError, DataError: the rows cannot be used.
+            UnknownModel, ConfigError: base or settings cannot be used, or the job does not fit.
+            StoreError: the workspace cannot be written.
+        """
+        return self.tuning.tune(options, watcher, halted)
+
+    @cached_property
+    def tuning(self) -> Tuning:
+        """Tuning jobs as people ask for them."""
+        from baimo.workspace.tuning import Tuning
+
+        return Tuning(self)
 
     # what was decided before
 
