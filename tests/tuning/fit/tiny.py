@@ -81,8 +81,8 @@ def base(
     return LoadedBase(model=model, dialect=dialect(), folder=folder, dtype=dtype, device=torch.device("cpu"))
 
 
-def rows(seed: int = 0, common: int = 12, count: int = 5) -> list[Encoded]:
-    """Rows of different lengths that begin alike; the last third of each is learnt."""
+def rows(seed: int = 0, common: int = 12, count: int = 5, answer: int | None = None) -> list[Encoded]:
+    """Rows of different lengths that begin alike; the last third of each is learnt, where wanted always one token."""
     generator = numpy.random.default_rng(seed)
     beginning = generator.integers(3, VOCABULARY, common)
     found = []
@@ -90,5 +90,7 @@ def rows(seed: int = 0, common: int = 12, count: int = 5) -> list[Encoded]:
         own = generator.integers(3, VOCABULARY, int(generator.integers(6, 30)))
         ids = numpy.concatenate([beginning, own]).astype(numpy.int64)
         trained = numpy.arange(len(ids)) >= common + len(own) * 2 // 3
+        if answer is not None:
+            ids[trained] = answer
         found.append(Encoded(ids=ids, trained=trained, row=at))
     return found

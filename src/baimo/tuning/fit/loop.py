@@ -215,29 +215,35 @@ class Loop(Generic[Item]):
         return progress
 
     def _learned(self, items: Sequence[Item]) -> _Sums:
-        """One step of the optimizer, in pieces that fit."""
+        """One step of the optimizer."""
         weight = sum(map(self.course.weight, items)) or 1.0
-        while True:
-            try:
-                sums = _Sums()
-                self.optimizer.zero_grad(set_to_none=True)
-                for part in self.course.cut(items, self.state.micro_tokens):
-                    measured = self.course.loss(part)
-                    (measured.total / weight).backward()
-                    sums = sums.plus(measured)
-                break
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                self.optimizer.zero_grad(set_to_none=True)
-                if not self._smaller():
-                    raise ProviderError("fit.no_memory", tokens=self.state.micro_tokens) from error
+        sums = self._in_pieces(items, lambda measured: (measured.total / weight).backward())
         if not math.isfinite(sums.loss):
             raise ProviderError("fit.diverged", step=self.state.step + 1)
         if self.pace.clip:
             torch.nn.utils.clip_grad_norm_(self.weights, self.pace.clip)
         self.optimizer.step()
+        torch.autograd.graph.increment_version(
+            self.weights
+        )  # which the fused optimizer forgets; `layers` goes by it
         return sums
+
+    def _in_pieces(self, items: Sequence[Item], then: Callable[[Measured], object]) -> _Sums:
+        """Measure items in pieces that fit; a piece that does not makes all of them smaller."""
+        while True:
+            sums = _Sums()
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                for part in self.course.cut(items, self.state.micro_tokens):
+                    measured = self.course.loss(part)
+                    then(measured)
+                    sums = sums.plus(measured)
+                return sums
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if not self._smaller():
+                    raise ProviderError("fit.no_memory", tokens=self.state.micro_tokens) from error
 
     def _rate(self, step: int) -> float:
         rise = max(1, round(self.steps * self.pace.warmup))
@@ -259,17 +265,13 @@ class Loop(Generic[Item]):
 
     def measured(self) -> tuple[float, float]:
         """Mean loss and accuracy over all learnt tokens of the validation items."""
-        self._changed()
         sums = self._measured()
         return sums.mean, sums.accuracy
 
     def _measured(self) -> _Sums:
         self._changed()
-        sums = _Sums()
         with torch.no_grad():
-            for part in self.course.cut(self.course.valid, self.state.micro_tokens):
-                sums = sums.plus(self.course.loss(part))
-        return sums
+            return self._in_pieces(self.course.valid, lambda measured: None)
 
     def _changed(self) -> None:
         if self.course.before_step is not None:

@@ -51,10 +51,11 @@ class Measured(NamedTuple):
     """Further figures, summed over rows: reward, margin …"""
 
 
-def logprobs(base: LoadedBase, rows: Sequence[Encoded]) -> Logprobs:
-    """Log-probabilities of the learnt tokens of some rows under the model as it is."""
+def logprobs(base: LoadedBase, rows: Sequence[Encoded], temperature: float = 1.0) -> Logprobs:
+    """Log-probabilities of the learnt tokens of some rows under the model as it is, at a temperature of sampling."""
     found = answers(base, rows)
-    values, hits = _Chosen.apply(found.hidden, base.head, found.targets)
+    hidden = found.hidden if temperature == 1 else found.hidden / temperature
+    values, hits = chosen(hidden, base.head, found.targets)
     return Logprobs(values, hits, found.row)
 
 
@@ -63,6 +64,19 @@ def supervised(base: LoadedBase, rows: Sequence[Encoded]) -> Measured:
     found = logprobs(base, rows)
     total = -found.values.sum()
     return Measured(total, float(total.detach()), float(found.hits.sum()), len(found.values))
+
+
+def chosen(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """log softmax(hidden · headᵀ)[target], f32, with gradient for `hidden`; and whether the target is the best.
+
+    Args:
+        hidden: (positions, width).
+        head: (vocabulary, width); not learnt.
+        targets: (positions,) int64.
+    """
+    return _Chosen.apply(hidden, head, targets)
 
 
 class _Chosen(torch.autograd.Function):
