@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hmac import compare_digest
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from baimo.core.session import Session
 from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import BaimoError, Forbidden, Unauthenticated
 
@@ -39,19 +40,38 @@ class Accounts(Protocol):
     def tenants(self) -> Iterable[Tenant]: ...
 
 
-class Keyring:
-    """All keys and tenants, as they were at most a second ago."""
+class _Held(NamedTuple):
+    """What a credential opens."""
 
-    def __init__(self, accounts: Accounts, *, wall: Callable[[], float]) -> None:
+    digest: str
+    key: Key
+    tenant: Tenant
+    networks: tuple[_Network, ...]
+    until_ms: int | None = None
+    """End of a session; None = it is the key itself."""
+
+
+class Keyring:
+    """All keys, sessions and tenants, as they were at most a second ago."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        *,
+        wall: Callable[[], float],
+        sessions: Callable[[], Iterable[Session]] = tuple[Session],
+    ) -> None:
         """
         Args:
             accounts: where they are kept; read at once.
             wall: seconds since 1970.
+            sessions: those that have not ended; they raise the accounts' revision.
         """
+        self._sessions = sessions
         self._accounts = accounts
         self._wall = wall
         self._revision: int | None = None
-        self._held: dict[bytes, tuple[Key, Tenant, tuple[_Network, ...]]] = {}
+        self._held: dict[bytes, _Held] = {}
         self._tenants: dict[str, Tenant] = {}
         self.trouble: BaimoError | None = None
         """Why the accounts could not be read again; None = they could."""
@@ -77,10 +97,12 @@ class Keyring:
         found = self._held.get(public)
         digest = hashlib.sha256(secret).hexdigest()
         # an unknown key takes as long as a wrong secret
-        right = compare_digest(digest, _NOBODY if found is None else found[0].digest)
+        right = compare_digest(digest, _NOBODY if found is None else found.digest)
         if found is None or not right:
             raise Unauthenticated("gateway.unknown_key", key=public.decode())
-        key, tenant, networks = found
+        _, key, tenant, networks, until_ms = found
+        if until_ms is not None and until_ms <= int(self._wall() * 1000):
+            raise Unauthenticated("gateway.ended_session")
         if key.expires_ms is not None or key.revoked_ms is not None:
             self._in_time(key)
         if tenant.disabled:
@@ -97,9 +119,9 @@ class Keyring:
             Forbidden: its tenant is disabled.
         """
         found = self._held.get(public.encode())
-        if found is None:
+        if found is None or found.until_ms is not None:
             raise Unauthenticated("batches.no_key", key=public)
-        key, tenant, _ = found
+        key, tenant = found.key, found.tenant
         if key.rotated_to and key.expires_ms is not None and key.expires_ms <= int(self._wall() * 1000):
             return self.standing(key.rotated_to)
         self._in_time(key)
@@ -113,7 +135,7 @@ class Keyring:
 
     def every_key(self) -> list[Key]:
         """Every key, also those that are refused by now."""
-        return [key for key, _, _ in self._held.values()]
+        return [held.key for held in self._held.values() if held.until_ms is None]
 
     def every_tenant(self) -> list[Tenant]:
         """Every tenant, the owner too."""
@@ -130,12 +152,18 @@ class Keyring:
             return False
         tenants = {tenant.id: tenant for tenant in self._accounts.tenants()}
         tenants.setdefault(OWNER, Tenant(id=OWNER))
-        held: dict[bytes, tuple[Key, Tenant, tuple[_Network, ...]]] = {}
+        held: dict[bytes, _Held] = {}
         for key in self._accounts.keys():  # noqa: SIM118
             tenant = tenants.get(key.tenant)
             if tenant is not None:  # a key whose tenant is gone opens nothing
                 networks = tuple(ipaddress.ip_network(network, strict=False) for network in key.networks)
-                held[key.public.encode()] = (key, tenant, networks)
+                held[key.public.encode()] = _Held(key.digest, key, tenant, networks)
+        for session in self._sessions():
+            behind = held.get(session.key.encode())
+            if behind is not None:
+                held[session.public.encode()] = behind._replace(
+                    digest=session.digest, until_ms=session.expires_ms
+                )
         self._held, self._tenants, self._revision = held, tenants, revision
         return True
 

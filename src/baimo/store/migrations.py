@@ -221,6 +221,14 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE TABLE stored_completions_seen (tenant TEXT PRIMARY KEY, seq BIGINT NOT NULL)",
         ),
     ),
+    (
+        "0009_sessions",
+        (
+            """CREATE TABLE sessions (
+                public TEXT PRIMARY KEY, digest TEXT NOT NULL, key TEXT NOT NULL,
+                created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL)""",
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

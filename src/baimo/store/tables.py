@@ -309,6 +309,14 @@ stored_completions_seen = Table(
     Column("seq", BigInteger),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("public", Text, primary_key=True),
+    *(Column(name, Text) for name in ("digest", "key")),
+    *(Column(name, BigInteger) for name in ("created_ms", "expires_ms")),
+)
+
 blobs = Table(
     "blobs",
     metadata,

@@ -37,6 +37,7 @@ from baimo.store.cached import Cached
 from baimo.store.files import Files
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
+from baimo.store.sessions import Sessions
 from baimo.store.uploads import Uploads
 from baimo.text import text
 from baimo.workspace.elsewhere import elsewhere_counted
@@ -90,7 +91,8 @@ class Service:
             SystemClock(),
             currency=self.settings.money.currency,
         )
-        self.keyring = Keyring(workspace.accounts, wall=time.time)
+        self.sessions = Sessions(database)
+        self.keyring = Keyring(workspace.accounts, wall=time.time, sessions=self.sessions.all)
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
         self.batches = Batches(database)
@@ -98,7 +100,7 @@ class Service:
         self.uploads = Uploads(database, self.files)
         self.on_batch: Callable[[], None] = lambda: None
         """Called when there is a new batch, or one is to be cancelled."""
-        self.tuning = fine_tuning(workspace, self.files, self.tunable, lambda: self.settings)
+        self.tuning = fine_tuning(workspace, self.files, self.tunable)
         self.on_order: Callable[[], None] = lambda: None
         """Called when there is a new tuning job."""
         self.on_wish: Callable[[], None] = lambda: None

@@ -13,6 +13,9 @@ from tests.server.served import Said, Served
 
 LEAST: dict[str, tuple[Role, bool]] = {
     "me": ("app", False),
+    "sessions_begin": ("app", False),
+    "sessions_renew": ("app", False),
+    "sessions_end": ("app", False),
     "openapi": ("app", False),
     "docs": ("app", False),
     "limits_list": ("viewer", False),
@@ -81,14 +84,17 @@ class Objects:
         self._house.recorded(self._calls)
         return self._house.workspace.bookkeeping.page(LedgerOptions(), limit=1)[0].record.id
 
-    def asked(self, name: str) -> tuple[str, dict[str, Any] | None]:
+    def asked(self, name: str, asker: str) -> tuple[str, dict[str, Any] | None]:
         """The path's values filled in, and the body."""
         operation = next(one for one in OPERATIONS if one.id == name)
         self._count += 1
         if name == "ledger_content":
             self.record = self._recorded()
         key = self._house.key(tenant="red")[3:15] if "{key}" in operation.path else ""
-        values = {"id": "red", "key": key, "record": self.record, "model:path": "acme/small"}
+        values = {"id": "red", "key": key, "session": "", "record": self.record, "model:path": "acme/small"}
+        if "{session}" in operation.path:
+            sessions = self._house.state["service"].sessions
+            values["session"] = sessions.begin(asker[3:15], 60_000).session.public
         path = operation.path
         for field, value in values.items():
             path = path.replace(f"{{{field}}}", value)
@@ -108,7 +114,7 @@ def objects(house: Served, callers: dict[tuple[Role, bool], str]) -> Objects:
 
 def ask(house: Served, objects: Objects, name: str, key: str) -> Said:
     operation = next(one for one in OPERATIONS if one.id == name)
-    path, body = objects.asked(name)
+    path, body = objects.asked(name, key)
     said = house.call(operation.method, path, key, body)
     if name == "tenants_disable" and said.status == 200:
         house.workspace.accounts.change_tenant("red", {"disabled": False})

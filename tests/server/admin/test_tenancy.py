@@ -17,6 +17,7 @@ NAMING = {
     *("tenants_get", "tenants_change", "tenants_forget"),
     *("keys_get", "keys_change", "keys_revoke", "keys_rotate"),
     *("ledger_record", "ledger_content"),
+    *("sessions_renew", "sessions_end"),
 }
 """They name an object in their path: another tenant's is not there."""
 FILTERED = {
@@ -28,7 +29,7 @@ FILTERED = {
     "cache_clear": "tenant",
 }
 """They take a tenant: another one is not there. Without it they are about one's own."""
-OWN = {"me", "tenants_list", "audit_list"}
+OWN = {"me", "sessions_begin", "tenants_list", "audit_list"}
 """They are about one's own without asking."""
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
@@ -48,6 +49,8 @@ class Camp(NamedTuple):
     """Public part of a key of cobalt."""
     record: str
     """Record of cobalt."""
+    session: str
+    """Public part of a session of cobalt's key."""
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +63,12 @@ def camp(house: Served) -> Camp:
     assert house.chat(asker).status == 200
     house.recorded(2)
     found = house.workspace.bookkeeping.page(LedgerOptions(tenant=MARK), limit=1)
-    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id)
+    session = house.state["service"].sessions.begin(theirs[3:15], 3_600_000).session.public
+    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session)
 
 
 def theirs(camp: Camp, operation: Operation) -> str:
-    values = {"id": MARK, "key": camp.theirs, "record": camp.record}
+    values = {"id": MARK, "key": camp.theirs, "record": camp.record, "session": camp.session}
     path = operation.path
     for field, value in values.items():
         path = path.replace(f"{{{field}}}", value)
@@ -76,14 +80,14 @@ def body_of(operation: Operation) -> dict[str, Any] | None:
 
 
 def unknown(path: str, camp: Camp) -> str:
-    for value in (MARK, camp.theirs, camp.record):
+    for value in (MARK, camp.theirs, camp.record, camp.session):
         path = path.replace(value, "0" * len(value))
     return path
 
 
 def silent(said: Said, camp: Camp) -> None:
     """Nothing of cobalt is in an answer."""
-    for secret in (MARK, camp.theirs, camp.record):
+    for secret in (MARK, camp.theirs, camp.record, camp.session):
         assert secret.encode() not in said.body
 
 

@@ -138,7 +138,7 @@ class Resource:
             given = await operation.does(asking, asked)
         else:
             given = await self._desk.do(partial(operation.does, asking, asked))
-        if operation.method != "GET" and operation.tag in ("keys", "tenants"):
+        if operation.method != "GET" and operation.tag in ("keys", "tenants", "sessions"):
             with suppress(StoreError):  # the keyring looks again by itself, a moment later
                 await self._desk.do(asking.service.keyring.refresh)
         if isinstance(given, Response):

@@ -7,7 +7,17 @@ from baimo.server.admin.describing import DESCRIBING
 from baimo.server.admin.ledger import LEDGER
 from baimo.server.admin.offer import OFFER
 from baimo.server.admin.operation import Operation
+from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
 
-OPERATIONS: tuple[Operation, ...] = (*STANDING, *TENANTS, *KEYS, *LEDGER, *OFFER, *STATE, *DESCRIBING)
+OPERATIONS: tuple[Operation, ...] = (
+    *STANDING,
+    *SESSIONS,
+    *TENANTS,
+    *KEYS,
+    *LEDGER,
+    *OFFER,
+    *STATE,
+    *DESCRIBING,
+)
