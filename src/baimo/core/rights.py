@@ -20,7 +20,17 @@ from baimo.errors import UsageError
 
 SURFACES = (
     *("chat", "completions", "responses", "messages", "count_tokens", "embeddings", "rerank"),
-    *("moderations", "transcriptions", "translations", "speech", "images", "files", "batches", "models"),
+    *(
+        "moderations",
+        "transcriptions",
+        "translations",
+        "speech",
+        "images",
+        "files",
+        "batches",
+        "models",
+        "evals",
+    ),
 )
 """Names that `Key.surfaces` may hold."""
 OWNER_NAME = "owner"

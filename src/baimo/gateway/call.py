@@ -69,6 +69,15 @@ class Call(msgspec.Struct, kw_only=True):
     """x-request-id, given or made; safe to print."""
     batch: str = ""
     """Batch that it is a line of: `Record.run`; its price is the batch price. Empty = somebody waits for the answer."""
+    run: str = ""
+    """Evaluation that it belongs to: `Record.run`, and nobody waits for the answer; its price is the usual one."""
+    recorded_as: str = ""
+    """`Record.surface` where it is another name than the surface's own: evals."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return not self.batch and not self.run
 
 
 class Choice(NamedTuple):

@@ -112,7 +112,7 @@ class Gateway:
                 self._refuse(call, BaimoError(FAULT, request=call.request_id))
                 raise
             vendor = grant.choice.model.vendor
-            if not call.batch:
+            if call.waits:
                 self.waited_for[vendor] = self.waited_for.get(vendor, 0) + 1
             try:
                 if grant.entry.route == "cache":
@@ -126,7 +126,7 @@ class Gateway:
                 self._broken(call, grant, error)
                 raise
             finally:
-                if not call.batch:
+                if call.waits:
                     self.waited_for[vendor] -= 1
         finally:
             self.in_flight -= 1
@@ -163,11 +163,11 @@ class Gateway:
             queue_s = parts.now() - asked_at
         entry = Entry(
             id=self._ids.next(now_ms),
-            surface=surface,
+            surface=call.recorded_as or surface,
             model=terms.model.name,
             tenant=tenant.id,
             key=key.public,
-            run=call.batch,
+            run=call.batch or call.run,
             asked=peek.model,
             route=choice.why if kept is None else "cache",
             began_ms=now_ms,
