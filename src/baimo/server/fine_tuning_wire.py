@@ -194,7 +194,9 @@ def _shown_parameters(job: TuneJob, method: str) -> dict[str, Any]:
     """Hyperparameters as they were set; as they were planned, once they were."""
     planned: Mapping[str, Any] = job.asked.get("planned") or {}
     known = {**SHARED, **OWN[method]}
-    return {name: planned.get(name, job.spec.recipe.args.get(name, AUTO)) for name in known}
+    said = {name: planned.get(name, job.spec.recipe.args.get(name, AUTO)) for name in known}
+    whole = [name for name, (kind, _) in known.items() if kind is int and isinstance(said[name], float)]
+    return {**said, **{name: max(1, round(said[name])) for name in whole}}
 
 
 def _error(error: Mapping[str, Any]) -> dict[str, Any]:

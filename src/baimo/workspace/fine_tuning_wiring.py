@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,39 +12,26 @@ from sqlalchemy import select
 
 from baimo.core.tuning import Adapter, Row, TuneJob
 from baimo.errors import DataError, MissingExtra
-from baimo.settings import Settings
 from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.files import Files
-from baimo.store.jobs import Jobs
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
-from baimo.tuning.launch import Launch
 from baimo.workspace.fine_tuning import FineTuning, Tunable
-from baimo.workspace.queue import Queue
 from baimo.workspace.workspace import Workspace
 
 
-def fine_tuning(
-    workspace: Workspace, files: Files, tunable: Tunable, settings: Callable[[], Settings]
-) -> FineTuning:
+def fine_tuning(workspace: Workspace, files: Files, tunable: Tunable) -> FineTuning:
     """The tuning jobs of a workspace.
 
     Args:
         workspace: whose.
         files: of its tenants.
         tunable: bases.
-        settings: as they are now.
     """
-    database = workspace.store.database
-    tune = settings().tune
-    queue = Queue(
-        jobs=Jobs(database),
-        folder=workspace.path / "tuning",
-        at_once=tune.jobs,
-        launch=lambda _: Launch(directory=workspace.folder.absolute(), threads=tune.threads),
-    )
-    tuning = FineTuning(queue, files, _Shelf(database), tunable=tunable, read=rows, able=able)
+    queue = workspace.tuning.queue
+    shelf = _Shelf(workspace.store.database)
+    tuning = FineTuning(queue, files, shelf, tunable=tunable, read=rows, able=able)
     adopt = queue.adopt
 
     def adopted(job: TuneJob, folder: JobFolder) -> TuneJob:
