@@ -16,6 +16,7 @@ import fcntl
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ class Queue:
     def __post_init__(self) -> None:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._cares: dict[str, Care] = {}
+        self._lock = threading.Lock()
 
     # what people ask for
 
@@ -176,29 +178,32 @@ class Queue:
         Raises:
             StoreError: the database does not answer; nothing is lost.
         """
-        for job in self.jobs.unended():
-            if self._mine(job) and job.spec.id not in self._cares:
-                self._take(job)
-        for id, care in list(self._cares.items()):
-            if not care.step(self._turn):
-                care.close()
-                del self._cares[id]
-        return bool(self._cares)
+        with self._lock:
+            for job in self.jobs.unended():
+                if self._mine(job) and job.spec.id not in self._cares:
+                    self._take(job)
+            for id, care in list(self._cares.items()):
+                if not care.step(self._turn):
+                    care.close()
+                    del self._cares[id]
+            return bool(self._cares)
 
     def find_stragglers(self) -> None:
         """Take jobs that have ended while their child works on: whoever was to end it is gone."""
-        for path in self.folder.glob("ftjob-*"):
-            folder = JobFolder(path)
-            if folder.path.name not in self._cares and folder.alive:
-                job = self.jobs.find(folder.path.name)
-                if job is not None and job.status.ended and self._mine(job):
-                    self._take(job)
+        with self._lock:
+            for path in self.folder.glob("ftjob-*"):
+                folder = JobFolder(path)
+                if folder.path.name not in self._cares and folder.alive:
+                    job = self.jobs.find(folder.path.name)
+                    if job is not None and job.status.ended and self._mine(job):
+                        self._take(job)
 
     def close(self) -> None:
         """Look after nothing any more; children work on."""
-        for care in self._cares.values():
-            care.close()
-        self._cares.clear()
+        with self._lock:  # a step may be under way in another thread
+            for care in self._cares.values():
+                care.close()
+            self._cares.clear()
 
     def _mine(self, job: TuneJob) -> bool:
         return self.only is None or job.spec.id in self.only
