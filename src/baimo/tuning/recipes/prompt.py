@@ -30,7 +30,7 @@ from baimo.tuning.search.interval import Estimate, gain_of, mean_of
 from baimo.tuning.search.parts import parts_of, sliced
 from baimo.tuning.search.trials import Cell, Purse, Spent, Trials
 from baimo.tuning.search.work import Work
-from baimo.tuning.search.written import write
+from baimo.tuning.search.written import pinned, write
 
 LEAST_EXAMPLES = 12
 """Solved examples below which three parts make no sense."""
@@ -135,7 +135,10 @@ class _Searching:
         self.by = self._by()
         given = self.work.prompt.few_shot
         self.count = given.count if given and given.count > 0 else self.settings.shots
-        self.parts = parts_of(self.work.train, self.by, self.seed, confirmed=self.settings.confirmed)
+        self.start = pinned(self.work, self.work.prompt)
+        already = self.start.few_shot.ids if self.start.few_shot else ()
+        confirmed = self.settings.confirmed
+        self.parts = parts_of(self.work.train, self.by, self.seed, confirmed=confirmed, already=already)
         limit = self.settings.max_cost
         self.began = time.monotonic()
         self.best: float | None = None
@@ -152,7 +155,7 @@ class _Searching:
         settings, parts = self.settings, self.parts
         counts = {"shown": len(parts.shown), "scored": len(parts.scored), "confirmed": len(parts.confirmed)}
         self.bench.folder.tell("plan", settings=msgspec.structs.asdict(settings), by=self.by, **counts)
-        start = self.work.prompt
+        start = self.start
         finalists = [_Finalist(name="start", prompt=start)]
         measuring = 4 * len(parts.confirmed)  # calls that nothing else may take
         free = settings.calls - measuring

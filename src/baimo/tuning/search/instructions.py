@@ -20,7 +20,7 @@ from baimo.tuning.search.pareto import drawn, front
 from baimo.tuning.search.reflection import Trial, merging, reflection, rewritten
 from baimo.tuning.search.trials import Cell, Purse, Spent, Trials
 
-REWRITING = Sampling(temperature=1.0, max_tokens=2048)
+REWRITING = Sampling(temperature=1.0, max_tokens=1024)
 """Some heat, else the same failures lead to the same rewrite."""
 MERGE_EVERY = 3
 """Every so many accepted rewrites, two of the front are merged."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from baimo.core.ids import digest
@@ -29,7 +29,9 @@ class Parts(NamedTuple):
     """Finalists are measured on it, nothing else."""
 
 
-def parts_of(train: Sequence[Example], by: str, seed: int, *, confirmed: int) -> Parts:
+def parts_of(
+    train: Sequence[Example], by: str, seed: int, *, confirmed: int, already: Collection[str] = ()
+) -> Parts:
     """Split by group, slices spread evenly.
 
     Args:
@@ -37,10 +39,12 @@ def parts_of(train: Sequence[Example], by: str, seed: int, *, confirmed: int) ->
         by: metadata whose values are the slices; empty = one slice.
         seed: decides which group goes where.
         confirmed: most examples of the last part; what is above is left over.
+        already: ids of examples that are shown already; they and their groups are never asked.
     """
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in sorted(train, key=lambda one: one.id):
         groups[f"id {example.id}" if example.group is None else f"group {example.group}"].append(example)
+    taken = {name for name, members in groups.items() if any(one.id in already for one in members)}
     order = sorted(groups, key=lambda name: digest([seed, name]))
     made: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     counts: dict[tuple[str, int], int] = defaultdict(int)
@@ -48,7 +52,8 @@ def parts_of(train: Sequence[Example], by: str, seed: int, *, confirmed: int) ->
         # to the part that lags most behind its share, within the slice of the group's first example
         slice_ = slice_name(groups[name][0], by)
         shares = (*SHARES, 1 - sum(SHARES))
-        part = min(range(3), key=lambda number: counts[slice_, number] / shares[number])
+        lag = min(range(3), key=lambda number: counts[slice_, number] / shares[number])
+        part = 0 if name in taken else lag
         made[part].extend(groups[name])
         counts[slice_, part] += len(groups[name])
     shown, scored, last = (mixed(part, by, seed) for part in made)

@@ -70,7 +70,7 @@ class Served:
     def chosen(self, asked: Sequence[Message], slice: str = "") -> list[Shown]:
         """The solved examples for this conversation."""
         if self.select == "similar" and asked:
-            return self._nearest(_text(asked[-1]), slice)
+            return self._nearest(text_of(asked[-1]), slice)
         ordered = sorted(self.shown, key=lambda one: one.slice != slice) if slice else list(self.shown)
         return ordered[: self.count]
 
@@ -89,13 +89,14 @@ class Served:
     def _system(self, theirs: Sequence[Message]) -> tuple[Message, ...]:
         if not self.system:
             return tuple(theirs)
-        said = _text(theirs[0]) if theirs else ""
+        said = text_of(theirs[0]) if theirs else ""
         if not said or said.strip() == self.system.strip():
             return (Message(role="system", content=self.system),)
         return (replace(theirs[0], content=f"{self.system}\n\n{said}"),)
 
 
-def _text(message: Message) -> str:
+def text_of(message: Message) -> str:
+    """The words of a message."""
     if isinstance(message.content, str):
         return message.content
     return "\n".join(part.data for part in message.content if part.kind == "text")

@@ -9,8 +9,9 @@ result.json      figures: before, after, gain, calls, money
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from baimo.core.ids import canonical, plain
 from baimo.core.message import Message
 from baimo.core.task import Example, FewShot, Prompt
 from baimo.text import text
-from baimo.tuning.search.parts import slice_name
-from baimo.tuning.search.served import FILE, Served, Shown
+from baimo.tuning.search.parts import slice_name, sliced
+from baimo.tuning.search.served import FILE, Served, Shown, text_of
 from baimo.tuning.search.work import Work
 
 
@@ -65,6 +66,7 @@ def served(work: Work, prompt: Prompt) -> Served:
     if block is not None:
         pool = [solved[id] for id in block.ids if id in solved] if block.ids else list(solved.values())
     nearest = block is not None and block.select == "similar"
+    turns = turns_by_id(work, prompt, pool)
     return Served(
         system=heads.pop() if len(heads) == 1 else "",
         count=block.count if block else 0,
@@ -73,9 +75,9 @@ def served(work: Work, prompt: Prompt) -> Served:
         shown=tuple(
             Shown(
                 id=one.id,
-                turns=(turns := turns_of(work, prompt, one)),
+                turns=turns[one.id],
                 slice=slice_name(one, (block.by or "") if block else ""),
-                asked=str(turns[-2].content) if nearest and len(turns) > 1 else "",
+                asked=text_of(turns[one.id][-2]) if nearest else "",
             )
             for one in pool
         ),
@@ -83,13 +85,52 @@ def served(work: Work, prompt: Prompt) -> Served:
     )
 
 
-def turns_of(work: Work, prompt: Prompt, example: Example) -> tuple[Message, ...]:
-    """The turns that show one solved example: what a conversation has more with it than without."""
-    probe = next(one for one in work.train if one.id != example.id)
+def pinned(work: Work, prompt: Prompt) -> Prompt:
+    """The prompt with the solved examples named that it shows by chance, so that it is served as it is measured."""
+    block = prompt.few_shot
+    if block is None or block.count <= 0 or block.ids or block.select != "fixed":
+        return prompt
+    solved = [example for example in work.train if example.target is not None]
+    ids = {turns: id for id, turns in reversed(turns_by_id(work, prompt, solved).items())}
+    blocks = [
+        [id for turns in _cut(_shown(work, prompt, members[0]), ids) if (id := ids.get(turns)) is not None]
+        for members in sliced(work.train, block.by or "").values()
+    ]
+    named = tuple(dict.fromkeys(id for turn in zip_longest(*blocks) for id in turn if id is not None))
+    return replace(prompt, few_shot=replace(block, ids=named))
+
+
+def turns_by_id(work: Work, prompt: Prompt, examples: Sequence[Example]) -> dict[str, tuple[Message, ...]]:
+    """The turns that show each solved example: the question and its answer, or a conversation and its end."""
+    ids = tuple(example.id for example in examples)
+    if not ids:
+        return {}
+    block = replace(prompt, few_shot=FewShot(count=len(ids), ids=ids))
+    turns, at = _shown(work, block, examples[0]), 0
+    found: dict[str, tuple[Message, ...]] = {}
+    for example in examples:
+        asked = sum(message.role != "system" for message in example.messages) or 1
+        found[example.id] = turns[at : at + asked + 1]
+        at += asked + 1
+    return found
+
+
+def _shown(work: Work, prompt: Prompt, probe: Example) -> tuple[Message, ...]:
+    """The few-shot turns: what a conversation has more with them than without."""
     without = work.render(replace(prompt, few_shot=None), probe)
-    shown = work.render(replace(prompt, few_shot=FewShot(count=1, ids=(example.id,))), probe)
+    whole = work.render(prompt, probe)
     head = 1 if without and without[0].role == "system" else 0
-    return shown[head : head + len(shown) - len(without)]
+    return whole[head : head + len(whole) - len(without)]
+
+
+def _cut(
+    turns: tuple[Message, ...], known: Mapping[tuple[Message, ...], str]
+) -> Iterator[tuple[Message, ...]]:
+    """A block as the turns of single examples."""
+    while turns:
+        end = next((end for end in range(2, len(turns) + 1) if turns[:end] in known), len(turns))
+        yield turns[:end]
+        turns = turns[end:]
 
 
 def _system(messages: Sequence[Message]) -> str:
