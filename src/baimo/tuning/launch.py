@@ -90,6 +90,11 @@ class Child:
         self._process = process
 
     @property
+    def ours(self) -> bool:
+        """Whether we started it."""
+        return self._process is not None
+
+    @property
     def alive(self) -> bool:
         """Whether it works."""
         if self._process is None:
