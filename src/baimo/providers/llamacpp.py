@@ -139,26 +139,30 @@ class LlamaCppServer:
         self, prompt: Sequence[int], count: int, alternatives: int = 20, adapter: int | None = None
     ) -> list[Step]:
         """`count` greedy tokens with log-probabilities of the alternatives."""
+        choice = self._once(prompt, count, adapter, logprobs=alternatives)
+        tokens = choice["logprobs"]["content"]
+        return [
+            Step(t["id"], t["logprob"], {o["id"]: o["logprob"] for o in t["top_logprobs"]}) for t in tokens
+        ]
+
+    def answered(self, prompt: Sequence[int], count: int, adapter: int | None = None) -> tuple[str, bool]:
+        """The greedy text of at most `count` tokens, and whether it ended by itself."""
+        choice = self._once(prompt, count, adapter)
+        return str(choice["text"]), choice["finish_reason"] == "stop"
+
+    def _once(self, prompt: Sequence[int], count: int, adapter: int | None, **more: Any) -> dict[str, Any]:
         chunks: list[dict[str, Any]] = []
 
         def receive(chunk: Any) -> bool:
             chunks.append(_parsed(chunk))
             return False
 
-        body: dict[str, Any] = {
-            "prompt": list(prompt),
-            "temperature": 0,
-            "n_predict": count,
-            "logprobs": alternatives,
-        }
-        body["lora"] = self.strengths(adapter)
-        self.complete({**body, "cache_prompt": False, "stream": False}, receive)
+        body: dict[str, Any] = {"prompt": list(prompt), "temperature": 0, "n_predict": count, **more}
+        body |= {"cache_prompt": False, "stream": False, "lora": self.strengths(adapter)}
+        self.complete(body, receive)
         if failure := chunks[0].get("error"):
             raise BadReply("local.engine_failed", problem=failure.get("message", failure))
-        tokens = chunks[0]["choices"][0]["logprobs"]["content"]
-        return [
-            Step(t["id"], t["logprob"], {o["id"]: o["logprob"] for o in t["top_logprobs"]}) for t in tokens
-        ]
+        return chunks[0]["choices"][0]
 
     def close(self) -> None:
         """End the server and its threads."""

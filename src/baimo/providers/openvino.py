@@ -171,8 +171,9 @@ class OpenVinoPipeline:
         self._pipeline.step()
 
     def greedy(self, prompt: Sequence[int], count: int) -> list[tuple[int, float]]:
-        """`count` greedy tokens with their log-probabilities; only while nothing else runs."""
+        """At most `count` greedy tokens with their log-probabilities; only while nothing else runs."""
         config = self._genai.GenerationConfig(max_new_tokens=count, logprobs=1)
+        config.stop_token_ids = self._ends
         handle = self._add(prompt, config)
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
