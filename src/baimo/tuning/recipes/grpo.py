@@ -1,0 +1,418 @@
+# pyright: basic
+"""Learning from rewards: the model answers each prompt several times, and what was better than its group's mean gets
+likelier (group-relative policy optimisation).
+
+small    LoRA on the upper half of the layers, 8 answers to a prompt, some 40 steps
+medium   LoRA on all layers, 8 answers, some 120 steps
+large    LoRA on all layers, of higher rank, 16 answers, some 300 steps
+
+Every step learns from answers that the model of that very step gave. Groups are not scaled by their deviation and
+answers not by their length unless the settings say so (Dr. GRPO). Sources: Shao et al. 2024, arXiv 2402.03300; Liu et
+al. 2025, arXiv 2503.20783; hyperparameters carry OpenAI's names.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy
+import torch
+
+from baimo.core.tuning import Effort, Row
+from baimo.errors import BaimoError, ConfigError, TaskError
+from baimo.text import text
+from baimo.tuning.bench import Bench, Facts, Reward, overridden
+from baimo.tuning.fit import base as bases
+from baimo.tuning.fit import lora, policy
+from baimo.tuning.fit.base import LoadedBase
+from baimo.tuning.fit.encode import Dialect, Encoded
+from baimo.tuning.fit.families import together
+from baimo.tuning.fit.loop import Course, Loop, Pace
+from baimo.tuning.fit.loss import Measured, logprobs
+from baimo.tuning.fit.rollout import Engine, Rollout, Sampling, rollouts
+from baimo.tuning.recipes.sft import Above, Count, Share, walk
+
+VERSION = "1"
+"""Of this recipe: a change that makes other weights out of the same spec raises it."""
+
+_GRADERS = 8  # answers judged at once: a grader may be a model far away
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every value that the recipe uses."""
+
+    rewards: dict[str, float] = {}
+    """Weights of rewards by name; empty = the job's grader, else the scorer that decides the task."""
+    answers: Annotated[int, msgspec.Meta(ge=2)] = 8
+    """To each prompt of a step."""
+    compute_multiplier: Above = 1.0
+    """Times `answers`: how widely is searched."""
+    longest_answer: Count = 128
+    """Most tokens of an answer."""
+    reasoning_effort: Literal["default", "low", "medium", "high"] = "default"
+    """Times `longest_answer`: low ½, high 2; a base that thinks needs the room."""
+    temperature: Above = 1.0
+    """Of the answers that are learnt from."""
+    scaled: bool = False
+    """Divide advantages by the deviation of their group (GRPO); without it (Dr. GRPO) sure groups weigh no more."""
+    share: policy.Share = "longest"
+    """What a token's part in the loss is divided by: longest (Dr. GRPO), answer (GRPO), token (DAPO)."""
+    low: Share = 0.2
+    """How far a token's probability ratio may fall."""
+    high: Above = 0.28
+    """How far it may rise; further than it may fall, so that rare tokens can become likelier (DAPO)."""
+    kl: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Weight of the divergence from the model before training; 0 = not computed."""
+    n_epochs: Above = 1.0
+    """Passes over the prompts."""
+    batch_size: Count = 8
+    """Prompts of a step."""
+    learning_rate_multiplier: Above = 1.0
+    """Times `learning_rate`."""
+    learning_rate: Above = 2e-4
+    """Highest rate of AdamW."""
+    upper: Share = 1.0
+    """Share of the layers that learn, counted from the top."""
+    rank: Count = 16
+    """Of the adapter."""
+    alpha: Above = 32.0
+    """The adapter counts alpha / rank."""
+    warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    """Share of the steps in which the rate rises."""
+    schedule: Literal["cosine", "linear", "constant"] = "constant"
+    """How the rate falls."""
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Of AdamW."""
+    clip: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    """Longest gradient."""
+    rows: Count = 128
+    """Most answers decoded together; memory grows with it, the answers do not depend on it."""
+    micro_tokens: Count = 2048
+    """Most tokens learnt at once; memory grows with it, the result does not depend on it."""
+    eval_interval: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Steps between two measurements of the validation prompts; 0 = once an epoch."""
+    eval_samples: Count = 1
+    """Answers to each validation prompt; 1 = the likeliest, more = sampled."""
+    max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Stop earlier; 0 = when the epochs are over."""
+    precision: Literal["auto", "bf16", "f32"] = "auto"
+    """Of the computation; what is learnt is held in f32 either way."""
+
+    @property
+    def group(self) -> int:
+        """Answers to each prompt of a step, all told."""
+        return max(2, round(self.answers * self.compute_multiplier))
+
+    @property
+    def room(self) -> int:
+        """Most tokens of an answer, all told."""
+        factor = {"low": 0.5, "high": 2.0}.get(self.reasoning_effort, 1.0)
+        return max(1, round(self.longest_answer * factor))
+
+
+def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Settings:
+    """The dial → everything else.
+
+    Raises:
+        ConfigError: an override that does not exist or is not possible.
+    """
+    steps = {"small": 40, "medium": 120, "large": 300}[effort]
+    batch = 8
+    derived = Settings(
+        answers=16 if effort == "large" else 8,
+        longest_answer=max(1, min(128, (facts.window or 2048) - facts.longest)),
+        n_epochs=max(1.0, round(steps * batch / max(facts.rows, 1), 2)),
+        batch_size=batch,
+        upper=0.5 if effort == "small" else 1.0,
+        rank=32 if effort == "large" else 16,
+        alpha=64.0 if effort == "large" else 32.0,
+        max_steps=0 if "n_epochs" in overrides else steps,
+        rows=512 if facts.device.startswith("cuda") else 128,
+        micro_tokens=16384 if facts.device.startswith("cuda") else 2048,
+    )
+    return overridden("grpo", derived, overrides)
+
+
+def run(bench: Bench, settings: Settings, engine: Engine | None = None) -> None:
+    """Learn, and leave the result in the job's folder.
+
+    Args:
+        bench: lends the rewards.
+        settings: as planned.
+        engine: samples the answers; None = the model in training itself. Another engine has to follow the weights.
+
+    Raises:
+        ProviderError: the base cannot be read, memory is too short, or the loss diverged.
+        ConfigError: there is nothing to judge answers by.
+        TaskError: not a single row holds a prompt that fits.
+    """
+    spec = bench.folder.spec()
+    base = bases.loaded(bench, bases.precision(settings.precision))
+    train = prompts(bench, base.dialect, bench.folder.train(), settings.room)
+    weights = lora.adapt(base, rank=settings.rank, alpha=settings.alpha, upper=settings.upper, seed=spec.seed)
+    save = functools.partial(lora.write_adapter, base, base_name=spec.base)
+    school = School(bench, base, settings, engine, spec.seed)
+    course = Course(
+        items=train,
+        valid=prompts(bench, base.dialect, bench.folder.valid(), settings.room, needed=False),
+        drawn=school.answered,
+        cut=school.cut,
+        loss=school.measured,
+        weight=lambda item: policy.answer_weight(item.row.answers, settings.share),
+        tokens=lambda item: len(item.row),
+        save=save,
+    )
+    pace = Pace(
+        epochs=settings.n_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate * settings.learning_rate_multiplier,
+        warmup=settings.warmup,
+        schedule=settings.schedule,
+        weight_decay=settings.weight_decay,
+        clip=settings.clip,
+        micro_tokens=settings.micro_tokens,
+        valid_every=settings.eval_interval,
+        seed=spec.seed,
+        max_steps=settings.max_steps,
+    )
+    walk(bench, Loop(bench, base, weights, course, pace), save)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What is to be answered."""
+
+    asked: Row
+    """What rewards compare with."""
+    ids: tuple[int, ...]
+    """Tokens, ending where the answer begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One sampled answer and what it is worth."""
+
+    row: Encoded
+    """Prompt and answer; the answer is marked."""
+    old: tuple[float, ...]
+    """Log-probabilities of its tokens when it was sampled."""
+    reward: float
+    """As judged; NaN = it could not be."""
+    advantage: float
+    """Over its group."""
+    before: tuple[float, ...] = ()
+    """Log-probabilities under the reference; empty where no divergence is wanted."""
+
+    @property
+    def teaches(self) -> bool:
+        """Whether it has a gradient."""
+        return self.advantage != 0 or bool(self.before)
+
+
+def prompts(
+    bench: Bench, dialect: Dialect, rows: Sequence[Row], room: int, *, needed: bool = True
+) -> list[Prompt]:
+    """The prompts of the rows that leave room for an answer; an answer that a row already has is left out.
+
+    Raises:
+        TaskError: there is none, and one is needed.
+    """
+    kept: list[Prompt] = []
+    told: list[dict[str, Any]] = []
+    for at, row in enumerate(rows):
+        ended = bool(row.messages) and row.messages[-1].role == "assistant"
+        asked = replace(row, messages=row.messages[:-1]) if ended else row
+        problem = "" if asked.messages else text("preference.no_prompt")
+        ids: list[int] = []
+        if not problem:
+            try:
+                ids = dialect.prompt_ids(asked)
+            except BaimoError as error:
+                problem = str(error)
+        if len(ids) + room > dialect.window:
+            problem = text("fit.too_long", tokens=len(ids) + room, limit=dialect.window)
+        if problem:
+            told.append({"line": row.line or at + 1, "problem": problem})
+        else:
+            kept.append(Prompt(asked=asked, ids=tuple(ids)))
+    if told:
+        message = text("fit.skipped", count=len(told), rows=len(rows), **told[0])
+        bench.folder.tell("notice", code="skipped", message=message, count=len(told), rows=told[:100])
+    if needed and not kept:
+        raise TaskError("preference.no_prompts", rows=len(rows), problem=told[0]["problem"] if told else "0")
+    return kept
+
+
+class School:
+    """Lets the model answer, has the answers judged, and measures what is to be learnt from them."""
+
+    def __init__(
+        self, bench: Bench, base: LoadedBase, settings: Settings, engine: Engine | None, seed: int
+    ) -> None:
+        self._bench, self._base, self._settings, self._seed = bench, base, settings, seed
+        self._engine = engine or functools.partial(rollouts, base)
+        self._rewards = chosen_rewards(bench.rewards, settings.rewards)
+
+    def answered(self, some: Sequence[Prompt], step: int) -> list[Answer]:
+        """Answers of the model as it is to the prompts of a step, with advantages; what happened is told."""
+        settings = self._settings
+        sampling = self._sampling(settings.temperature)
+        sampled = self._engine([prompt.ids for prompt in some], settings.group, sampling, self._drawing(step))
+        rewards, problems = self._judged(some, sampled)
+        if problems:
+            first = str(problems[0])
+            message = text(
+                "preference.ungraded", count=len(problems), answers=len(sampled), step=step + 1, problem=first
+            )
+            self._bench.folder.tell("notice", code="ungraded", message=message, count=len(problems))
+        grouped = torch.tensor(rewards, dtype=torch.float64).view(len(some), settings.group)
+        advantages = policy.group_advantages(grouped, scaled=settings.scaled)
+        made = zip(sampled, rewards, advantages.flatten().tolist(), strict=True)
+        answers = [
+            Answer(row=_row(some, each), old=each.logprobs, reward=reward, advantage=advantage)
+            for each, reward, advantage in made
+        ]
+        answers = self._compared(answers) if settings.kl else answers
+        self._tell(step, sampled, rewards, advantages)
+        return answers
+
+    def cut(
+        self, some: Sequence[Prompt] | Sequence[Answer], budget: int
+    ) -> list[list[Prompt]] | list[list[Answer]]:
+        """Micro-batches: the answers to a prompt together; those that teach nothing apart, at no cost."""
+        if isinstance(some[0], Prompt):
+            return [list(some)]  # type: ignore[list-item]
+        families: dict[int, list[Answer]] = {}
+        silent: list[Answer] = []
+        for answer in some:
+            (families.setdefault(answer.row.row, []) if answer.teaches else silent).append(answer)
+        groups = together(list(families.values()), lambda answer: [answer.row], budget)
+        return [*groups, silent] if silent else groups
+
+    def measured(self, some: Sequence[Prompt] | Sequence[Answer]) -> Measured:
+        """What a micro-batch of answers teaches, or how well prompts are answered."""
+        if isinstance(some[0], Prompt):
+            return self._examined(some)  # type: ignore[arg-type]
+        rewards = [answer.reward for answer in some if not math.isnan(answer.reward)]
+        sums = {"reward": sum(rewards), "rewards": float(len(rewards))}
+        if not some[0].teaches:
+            return Measured(torch.zeros((), requires_grad=True), 0.0, 0.0, 0, sums)
+        found = logprobs(self._base, [answer.row for answer in some], self._settings.temperature)
+        device, row = found.values.device, found.row
+        old = torch.tensor([each for answer in some for each in answer.old], device=device)
+        advantages = torch.tensor([answer.advantage for answer in some], device=device)[row]
+        lengths = torch.tensor([answer.row.answers for answer in some], device=device)
+        weights = policy.token_weights(lengths, share=self._settings.share, longest=self._settings.room)[row]
+        settings = self._settings
+        gain = policy.clipped_ratio(found.values, old, advantages, low=settings.low, high=settings.high).gain
+        if settings.kl:
+            before = torch.tensor([each for answer in some for each in answer.before], device=device)
+            gain = gain - settings.kl * policy.divergence(found.values, before)
+        total = -(gain * weights).sum()
+        return Measured(total, float(total.detach()), float(found.hits.sum()), len(found.values), sums)
+
+    def _examined(self, some: Sequence[Prompt]) -> Measured:
+        """Loss = 1 − mean reward, accuracy = mean reward, of answers to validation prompts."""
+        samples = self._settings.eval_samples
+        sampling = self._sampling(self._settings.temperature if samples > 1 else 0.0)
+        sampled = self._engine([prompt.ids for prompt in some], samples, sampling, self._seed)
+        rewards = [reward for reward in self._judged(some, sampled)[0] if not math.isnan(reward)]
+        return Measured(torch.zeros(()), sum(1 - reward for reward in rewards), sum(rewards), len(rewards))
+
+    def _sampling(self, temperature: float) -> Sampling:
+        return Sampling(
+            stops=frozenset(self._base.dialect.ends),
+            longest=self._settings.room,
+            temperature=temperature,
+            rows=self._settings.rows,
+        )
+
+    def _drawing(self, step: int) -> int:
+        """Seed of a step's answers: a resumed job samples what an uninterrupted one does."""
+        return self._seed * 1_000_003 + step
+
+    def _judged(
+        self, some: Sequence[Prompt], sampled: Sequence[Rollout]
+    ) -> tuple[list[float], list[BaimoError]]:
+        """The reward of each answer, NaN where a judge failed; equal answers to a prompt are judged once.
+
+        Raises:
+            BaimoError: not a single answer could be judged.
+        """
+        said = [(each.prompt, self._base.dialect.decoded(each.ids)) for each in sampled]
+        asked = list(dict.fromkeys(said))
+        problems: dict[tuple[int, str], BaimoError] = {}
+
+        def judge(answer: tuple[int, str]) -> float:
+            try:
+                row = some[answer[0]].asked
+                return sum(weight * reward(row, answer[1]) for reward, weight in self._rewards)
+            except BaimoError as error:
+                problems[answer] = error
+                return math.nan
+
+        with ThreadPoolExecutor(_GRADERS) as pool:
+            rewards = dict(zip(asked, pool.map(judge, asked), strict=True))
+        if asked and len(problems) == len(asked):
+            raise problems[asked[0]]
+        return [rewards[each] for each in said], [problems[each] for each in said if each in problems]
+
+    def _compared(self, answers: list[Answer]) -> list[Answer]:
+        """With what the model said of them before training."""
+        before: dict[int, tuple[float, ...]] = {}
+        groups = together([answers], lambda answer: [answer.row], self._settings.micro_tokens)
+        with torch.no_grad(), self._base.reference():
+            for part in groups:
+                found = logprobs(self._base, [answer.row for answer in part], self._settings.temperature)
+                values = iter(found.values.tolist())
+                for answer in part:
+                    before[id(answer)] = tuple(next(values) for _ in range(answer.row.answers))
+        return [replace(answer, before=before[id(answer)]) for answer in answers]
+
+    def _tell(
+        self, step: int, sampled: Sequence[Rollout], rewards: Sequence[float], advantages: torch.Tensor
+    ) -> None:
+        graded = [reward for reward in rewards if not math.isnan(reward)]
+        self._bench.folder.tell(
+            "answers",
+            step=step + 1,
+            answers=len(sampled),
+            ungraded=len(rewards) - len(graded),
+            reward=statistics.fmean(graded),
+            spread=statistics.pstdev(graded),
+            tokens=statistics.fmean(len(each.ids) for each in sampled),
+            ended=statistics.fmean(each.ended for each in sampled),
+            teaching=float((advantages != 0).any(-1).double().mean()),
+        )
+
+
+def chosen_rewards(lent: Mapping[str, Reward], weights: Mapping[str, float]) -> list[tuple[Reward, float]]:
+    """What answers are judged by, with weights.
+
+    Raises:
+        ConfigError: there is nothing, or nothing of that name.
+    """
+    if not lent:
+        raise ConfigError("preference.no_rewards")
+    if not weights:
+        name = next((name for name in ("grader", "task") if name in lent), next(iter(lent)))
+        weights = {name: 1.0}
+    for name in weights:
+        if name not in lent:
+            raise ConfigError("preference.unknown_reward", name=name, known=", ".join(lent))
+    return [(lent[name], weight) for name, weight in weights.items()]
+
+
+def _row(some: Sequence[Prompt], answer: Rollout) -> Encoded:
+    ids = some[answer.prompt].ids
+    trained = numpy.zeros(len(ids) + len(answer.ids), dtype=numpy.bool_)
+    trained[len(ids) :] = True
+    whole = numpy.array([*ids, *answer.ids], dtype=numpy.int64)
+    return Encoded(ids=whole, trained=trained, row=answer.prompt)
