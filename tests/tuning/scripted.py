@@ -21,11 +21,18 @@ def work(folder: JobFolder) -> int:
     step, loss = 0, 1.0
     if kept := folder.checkpoints():
         step, loss = json.loads((kept[-1][1] / "state.json").read_text())
-    folder.tell("plan", settings={"micro_tokens": 8, **folder.overrides()})
+    folder.tell("plan", settings={"micro_tokens": 8, **folder.overrides()}, facts=given.get("facts", {}))
+    bench = json.loads((folder.path / "bench.json").read_bytes())
+    last = step + 3 if bench.get("calibrating") else None
     while step < steps:
         step, loss = step + 1, loss * 0.9 + 0.01 * step
         time.sleep(float(given.get("pause_s", 0.01)))
-        folder.tell("progress", progress=TuneProgress(step=step, steps=steps, epoch=step / steps, loss=loss))
+        progress = TuneProgress(
+            step=step, steps=steps, epoch=step / steps, loss=loss, elapsed_s=step * 6.0, memory_mb=100.0
+        )
+        folder.tell("progress", progress=progress)
+        if step == last:
+            folder.wish("pause")
         died = folder.path / f"died-{step}"
         if step == given.get("die_at") and not (given.get("once", True) and died.exists()):
             died.touch()

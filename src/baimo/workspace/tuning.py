@@ -26,7 +26,6 @@ from baimo.core.record import Record
 from baimo.core.registry import Spec
 from baimo.core.tuning import JobStatus, TuneForecast, TuneJob, TuneSpec
 from baimo.errors import BaimoError, ConfigError, NotFound, UsageError
-from baimo.settings import Settings
 from baimo.store.jobs import JobEvent, Jobs
 from baimo.text import text
 from baimo.tuning import forecast as forecasting
@@ -91,19 +90,12 @@ class Tuning:
 
     Args:
         workspace: whose.
-        settings: as they are now; None = as the workspace has them.
         adopt: makes models of results; None = as the workspace does.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        *,
-        settings: Callable[[], Settings] | None = None,
-        adopt: Adopt | None = None,
-    ) -> None:
+    def __init__(self, workspace: Workspace, *, adopt: Adopt | None = None) -> None:
         self.workspace = workspace
-        self._settings = settings or (lambda: workspace.settings)
+        self.settings = workspace.settings
         self._adopt = adopt
 
     @cached_property
@@ -113,7 +105,7 @@ class Tuning:
         return Queue(
             jobs=Jobs(workspace.store.database),
             folder=(workspace.path / "tuning").absolute(),
-            at_once=self._settings().tune.jobs,
+            at_once=self.settings.tune.jobs,
             launch=self.launch,
             adopt=self._adopt or adopting(workspace),
             record=self._record,
@@ -290,7 +282,7 @@ class Tuning:
         return place
 
     def _forecast(self, job: TuneJob, seen: forecasting.Calibration, valid_share: float) -> TuneForecast:
-        settings = self._settings()
+        settings = self.settings
         alike = [
             one
             for one in self.queue.jobs.page(None, limit=200)
@@ -314,7 +306,7 @@ class Tuning:
         Raises:
             BaimoError: its base is not to be had.
         """
-        workspace, tune = self.workspace, self._settings().tune
+        workspace, tune = self.workspace, self.settings.tune
         base = self.base(job.spec.base)
         method: Mapping[str, Any] = job.asked.get("method") or {}
         reinforcement: Mapping[str, Any] = method.get("reinforcement") or {}
@@ -341,13 +333,13 @@ class Tuning:
 
         if recipe not in ASKING:
             return []
-        settings, catalogue = self._settings(), self.workspace.catalogue
+        settings, catalogue = self.settings, self.workspace.catalogue
         given = [one for each in settings.providers.values() for one in (each.key, *each.headers.values())]
         named = [one.removeprefix("env:") for one in given if one.startswith("env:")]
         return [*named, *(one.key_variable for one in catalogue.vendors() if one.key_variable)]
 
     def _memory_mb(self) -> float:
-        return self._settings().tune.memory_gib * 1024
+        return self.settings.tune.memory_gib * 1024
 
     def _record(self, job: TuneJob, facts: Mapping[str, Any]) -> None:
         """Enter a call of a child into the ledger; one that is there already was entered before a kill."""
