@@ -14,9 +14,8 @@ from typing import Any
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
-from baimo.core.ids import plain
 from baimo.core.tuning import Adapter, TuneJob
-from baimo.store import tables
+from baimo.store.adapters import Adapters
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
 from tests.server.served import TOML, Served, served
@@ -84,13 +83,9 @@ def _adopted(house: Served, job: TuneJob, folder: JobFolder) -> TuneJob:
         )
         for step in steps
     ]
-    with house.workspace.store.database.writing() as connection:
-        for one in made:
-            facts = {
-                field: getattr(one, field)
-                for field in ("tenant", "id", "name", "job", "status", "created_ms")
-            }
-            connection.execute(tables.adapters.insert().values(**facts, adapter=json.dumps(plain(one))))
+    adapters = Adapters(house.workspace.store.database)
+    for one in made:
+        adapters.put(one)
     return replace(job, adapter=made[0].id, model=name)
 
 

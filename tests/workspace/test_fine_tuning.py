@@ -16,6 +16,7 @@ from baimo.core.model import Model
 from baimo.core.tenant import Key
 from baimo.core.tuning import Adapter, JobStatus, Row, TuneJob, TuneProgress
 from baimo.errors import CallRefused, DataError, LimitReached, MissingExtra
+from baimo.store.adapters import Adapters
 from baimo.store.engine import Database
 from baimo.store.files import Files
 from baimo.store.jobs import Jobs
@@ -28,31 +29,13 @@ ROW = Row(messages=(Message(role="user", content="Hi"), Message(role="assistant"
 BASE = Model(name="local/tiny", vendor="local", upstream="tiny")
 
 
-class Shelf:
-    """Models that jobs have made."""
-
-    def __init__(self) -> None:
-        self.made: list[Adapter] = []
-
-    def named(self, tenant: str, name: str) -> Adapter | None:
-        return next((one for one in self.made if (one.tenant, one.name) == (tenant, name)), None)
-
-    def of_job(self, tenant: str, job: str) -> list[Adapter]:
-        return [one for one in self.made if (one.tenant, one.job) == (tenant, job)]
-
-    def delete(self, tenant: str, name: str) -> bool:
-        known = len(self.made)
-        self.made = [one for one in self.made if (one.tenant, one.name) != (tenant, name)]
-        return len(self.made) < known
-
-
 class House:
     """A workspace's files and jobs."""
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(str(folder / "baimo.db"))
         self.files = Files(self.database, folder / "files")
-        self.shelf = Shelf()
+        self.adapters = Adapters(self.database)
         self.read: list[tuple[str, str]] = []
         self.problem: DataError | None = None
         self.reading = threading.Event()
@@ -63,7 +46,14 @@ class House:
     def started(self, folder: Path) -> FineTuning:
         """What a process that begins now works with."""
         queue = Queue(jobs=Jobs(self.database), folder=folder / "tuning")
-        return FineTuning(queue, self.files, self.shelf, tunable=self._tunable, read=self._read)
+        return FineTuning(
+            queue,
+            self.files,
+            self.adapters,
+            tunable=self._tunable,
+            read=self._read,
+            remove=lambda one: self.adapters.delete(one.tenant, one.id),
+        )
 
     def _tunable(self, name: str | None, key: Key) -> Sequence[Model]:
         return [BASE] if name in (None, "local/tiny", "alias") else []
@@ -199,7 +189,7 @@ def test_one_tenant_cannot_fill_the_queue(house: House) -> None:
 
 def test_a_model_of_ones_own_can_be_a_base_and_of_anybody_else_not(house: House) -> None:
     facts = {"base": "local/tiny", "base_hash": "", "folder": "", "created_ms": 0, "status": "ready"}
-    house.shelf.made.append(Adapter(id="ad_1", name="ft:tiny:o::1", tenant="a", **facts))  # type: ignore[arg-type]
+    house.adapters.put(Adapter(id="ad_1", name="ft:tiny:o::1", tenant="a", **facts))  # type: ignore[arg-type]
     assert house.order(tenant="a", model="ft:tiny:o::1").spec.base == "ft:tiny:o::1"
     narrow = Key(models=("ft:other*",))
     for tenant, key in (("b", Key()), ("a", narrow)):

@@ -153,7 +153,7 @@ async def _permission_taken(request: Request) -> Response:
 async def _model(request: Request) -> str:
     _, tenant = permitted(request, SURFACE)
     name = str(request.path_params["name"])
-    if await asyncio.to_thread(_tuning(request).tuned.named, tenant, name) is None:
+    if await asyncio.to_thread(_tuning(request).adapters.named, name, tenant) is None:
         raise NotFound("finetuning.no_model", field="model", name=name[:200])
     return name
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from baimo.core.ids import digest
 from baimo.core.model import Model
@@ -24,6 +24,7 @@ from baimo.core.tenant import Key
 from baimo.core.tuning import Adapter, JobStatus, Row, TuneJob, TuneSpec
 from baimo.errors import BaimoError, CallRefused, LimitReached, NotFound
 from baimo.gateway.keyring import permits_name
+from baimo.store.adapters import Adapters
 from baimo.store.files import Files, StoredFile
 from baimo.store.jobs import JobEvent, Jobs
 from baimo.text import text
@@ -43,22 +44,6 @@ HIDDEN = frozenset({"record"})
 """Events that are about our books."""
 
 log = logging.getLogger("baimo.tune")
-
-
-class Tuned(Protocol):
-    """Where tuned models are kept."""
-
-    def named(self, tenant: str, name: str) -> Adapter | None:
-        """A tenant's tuned model; None when there is none, or it is another's."""
-        ...
-
-    def of_job(self, tenant: str, job: str) -> Sequence[Adapter]:
-        """What a job has made, checkpoints too, the oldest first."""
-        ...
-
-    def delete(self, tenant: str, name: str) -> bool:
-        """Serve it no more and remove its files; whether there was one."""
-        ...
 
 
 Reader = Callable[[Path, str, str, str], Sequence[Row]]
@@ -83,9 +68,10 @@ class FineTuning:
     Args:
         queue: whose jobs they are.
         files: training files and results.
-        tuned: models that jobs have made.
+        adapters: models that jobs have made.
         tunable: bases.
         read: reads training files.
+        remove: serves a model no more, and removes its files.
         able: refuses a recipe that this machine could not begin.
     """
 
@@ -93,19 +79,21 @@ class FineTuning:
         self,
         queue: Queue,
         files: Files,
-        tuned: Tuned,
+        adapters: Adapters,
         *,
         tunable: Tunable,
         read: Reader,
+        remove: Callable[[Adapter], object],
         able: Callable[[str], None] = lambda recipe: None,
     ) -> None:
         self.queue = queue
         self.jobs: Jobs = queue.jobs
-        self.tuned = tuned
+        self.adapters = adapters
         self._files = files
         self.able = able
         self._tunable = tunable
         self._read = read
+        self._remove = remove
 
     def order(self, order: Order, key: Key, tenant: str) -> TuneJob:
         """Enter a job, whose files are still to be validated.
@@ -195,7 +183,7 @@ class FineTuning:
     def _base(self, asked: str, key: Key, tenant: str) -> str:
         """Full name of the model to start from."""
         if asked.startswith("ft:"):
-            adapter = self.tuned.named(tenant, asked)
+            adapter = self.adapters.named(asked, tenant)
             if adapter is not None and adapter.status != "retired" and permits_name(key, asked):
                 return adapter.name
         elif asked:
@@ -250,7 +238,7 @@ class FineTuning:
 
     def checkpoints(self, job: TuneJob) -> list[tuple[Adapter, Mapping[str, Any]]]:
         """Models of a job's checkpoints, the newest first, each with the figures of its step."""
-        made = [one for one in self.tuned.of_job(job.spec.tenant, job.spec.id) if one.step is not None]
+        made = [one for one in self.adapters.of_job(job.spec.tenant, job.spec.id) if one.step is not None]
         if not made:
             return []
         figures: dict[int, dict[str, Any]] = {}
@@ -286,7 +274,10 @@ class FineTuning:
 
     def forget(self, tenant: str, name: str) -> bool:
         """Delete a tuned model; whether this tenant had one of that name."""
-        return self.tuned.named(tenant, name) is not None and self.tuned.delete(tenant, name)
+        found = self.adapters.named(name, tenant)
+        if found is not None:
+            self._remove(found)
+        return found is not None
 
     def results(self, job: TuneJob) -> TuneJob:
         """The job with its figures as a file, at its good end, which is told."""

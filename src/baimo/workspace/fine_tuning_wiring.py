@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import msgspec
-from sqlalchemy import select
+from typing import cast
 
 from baimo.core.tuning import Adapter, Row, TuneJob
 from baimo.errors import DataError, MissingExtra
-from baimo.store import tables
-from baimo.store.engine import Database
+from baimo.store.adapters import Adapters
 from baimo.store.files import Files
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
@@ -30,8 +27,13 @@ def fine_tuning(workspace: Workspace, files: Files, tunable: Tunable) -> FineTun
         tunable: bases.
     """
     queue = workspace.tuning.queue
-    shelf = _Shelf(workspace.store.database)
-    tuning = FineTuning(queue, files, shelf, tunable=tunable, read=rows, able=able)
+    adapters = Adapters(workspace.store.database)
+
+    def removed(adapter: Adapter) -> None:
+        adapters.delete(adapter.tenant, adapter.id)
+        shutil.rmtree(workspace.path / adapter.folder, ignore_errors=True)
+
+    tuning = FineTuning(queue, files, adapters, tunable=tunable, read=rows, remove=removed, able=able)
     adopt = queue.adopt
 
     def adopted(job: TuneJob, folder: JobFolder) -> TuneJob:
@@ -39,31 +41,6 @@ def fine_tuning(workspace: Workspace, files: Files, tunable: Tunable) -> FineTun
 
     queue.adopt = adopted
     return tuning
-
-
-class _Shelf:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def _all(self, *which: Any) -> list[Adapter]:
-        table = tables.adapters
-        with self._database.reading() as connection:
-            found = connection.execute(select(table.c.adapter).where(*which).order_by(table.c.id))
-            return [msgspec.json.decode(row[0], type=Adapter) for row in found]
-
-    def named(self, tenant: str, name: str) -> Adapter | None:
-        table = tables.adapters
-        return next(iter(self._all(table.c.tenant == tenant, table.c.name == name)), None)
-
-    def of_job(self, tenant: str, job: str) -> list[Adapter]:
-        table = tables.adapters
-        return self._all(table.c.tenant == tenant, table.c.job == job)
-
-    def delete(self, tenant: str, name: str) -> bool:
-        table = tables.adapters
-        which = (table.c.tenant == tenant, table.c.name == name)
-        with self._database.writing() as connection:
-            return bool(connection.execute(table.delete().where(*which)).rowcount)
 
 
 def rows(path: Path, method: str, param: str, file: str) -> Sequence[Row]:
