@@ -27,8 +27,9 @@ from baimo.tuning.bench import Bench, Facts
 from baimo.tuning.search.blocks import Chosen, chosen_blocks, with_blocks
 from baimo.tuning.search.instructions import Evolution, Idea
 from baimo.tuning.search.interval import Estimate, gain_of, mean_of
+from baimo.tuning.search.journal import Cell
 from baimo.tuning.search.parts import parts_of, sliced
-from baimo.tuning.search.trials import Cell, Purse, Spent, Trials
+from baimo.tuning.search.trials import Purse, Spent, Trials
 from baimo.tuning.search.work import Work
 from baimo.tuning.search.written import pinned, write
 
@@ -280,7 +281,7 @@ class _Searching:
             "failed": bill.failed,
             "tokens_in": bill.tokens_in,
             "tokens_out": bill.tokens_out,
-            "cost_micros": None if bill.unpriced else bill.cost_micros,
+            "cost_micros": bill.total_micros,
             "currency": self.work.currency,
         }
 

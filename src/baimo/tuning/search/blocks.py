@@ -18,8 +18,9 @@ from itertools import zip_longest
 from baimo.core.ids import digest
 from baimo.core.task import Example, FewShot, Prompt
 from baimo.tuning.search.halving import best_of, rungs_for
+from baimo.tuning.search.journal import Cell
 from baimo.tuning.search.parts import Parts, sliced
-from baimo.tuning.search.trials import Cell, Purse, Spent, Trials
+from baimo.tuning.search.trials import Purse, Spent, Trials
 
 MOST_PROPOSALS = 16
 NEAR = 8

@@ -16,9 +16,10 @@ from itertools import cycle, islice
 from baimo.core.call import Sampling
 from baimo.core.task import Example, Prompt
 from baimo.errors import BaimoError
+from baimo.tuning.search.journal import Cell
 from baimo.tuning.search.pareto import drawn, front
 from baimo.tuning.search.reflection import Trial, merging, reflection, rewritten
-from baimo.tuning.search.trials import Cell, Purse, Spent, Trials
+from baimo.tuning.search.trials import Purse, Spent, Trials
 
 REWRITING = Sampling(temperature=1.0, max_tokens=1024)
 """Some heat, else the same failures lead to the same rewrite."""

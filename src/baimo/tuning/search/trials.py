@@ -7,19 +7,17 @@ from the journal and still counted, so the second life turns off where the first
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from baimo.core.call import Completion, Request, Sampling
-from baimo.core.ids import digest, plain
+from baimo.core.ids import digest
 from baimo.core.message import Message
 from baimo.core.task import Example, Prompt
 from baimo.errors import BaimoError, BudgetExceeded, ProviderError
+from baimo.tuning.search.journal import Bill, Cell, Journal
 from baimo.tuning.search.work import Work
 
 FAILURES = 20
@@ -28,29 +26,6 @@ FAILURES = 20
 
 class Spent(Exception):
     """There are no calls or no money left for this."""
-
-
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer."""
-
-    key: str
-    """Digest of what was asked, and of which example."""
-    text: str = ""
-    """What the model said."""
-    score: float | None = None
-    """0..1; None = no judgement."""
-    strict: float | None = None
-    """Likewise, the form counted."""
-    why: str = ""
-    """The scorer's words."""
-    tokens_in: int | None = None
-    """As the provider counts."""
-    tokens_out: int | None = None
-    """Likewise."""
-    cost_micros: int | None = None
-    """None = not known."""
-    failed: bool = False
-    """The call failed."""
 
 
 @dataclass(slots=True)
@@ -71,24 +46,6 @@ class Purse:
         self.calls -= calls
 
 
-@dataclass(slots=True)
-class Bill:
-    """What the search has cost so far, in all its lives."""
-
-    calls: int = 0
-    """Distinct calls."""
-    failed: int = 0
-    """Of them without an answer."""
-    tokens_in: int = 0
-    """Where providers count them."""
-    tokens_out: int = 0
-    """Likewise."""
-    cost_micros: int = 0
-    """Sum of the known costs."""
-    unpriced: int = 0
-    """Calls whose cost is not known."""
-
-
 @dataclass(kw_only=True)
 class Trials:
     """Asks and scores for one search."""
@@ -107,21 +64,14 @@ class Trials:
     """Called between batches; what it raises ends the search."""
     bill: Bill = field(default_factory=Bill)
     """What was spent."""
-    _known: dict[str, Cell] = field(default_factory=dict[str, Cell], init=False)
     _counted: set[str] = field(default_factory=set[str], init=False)
     _in_a_row: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Read what an earlier life had asked."""
         self._gate = asyncio.Semaphore(self.at_once)
-        decoder = msgspec.json.Decoder(Cell)
-        if self.journal.exists():
-            for line in self.journal.read_bytes().splitlines():
-                try:
-                    cell = decoder.decode(line)
-                except msgspec.DecodeError:  # half a line, of a life that was killed
-                    continue
-                self._known[cell.key] = cell
+        self._kept = Journal(self.journal)
+        self._known = self._kept.known
 
     async def scored(self, prompt: Prompt, examples: Sequence[Example], purse: Purse) -> list[Cell]:
         """The answers to `examples` under `prompt`, in order; only those not asked before come out of the purse.
@@ -175,7 +125,7 @@ class Trials:
         self._counted |= fresh
         self.bill.calls += len(fresh)
         for key in fresh & self._known.keys():
-            self._charge(self._known[key])
+            self.bill.charge(self._known[key])
 
     async def _cell(self, key: str, request: Request, example: Example | None) -> None:
         if key in self._known:
@@ -195,10 +145,8 @@ class Trials:
             else:
                 self._in_a_row = 0
                 cell = await self._judged(key, request, completion, example)
-        self._known[key] = cell
-        self._charge(cell)
-        if not cell.failed:  # a failure may pass; the next life tries again
-            self._keep(cell)
+        self._kept.keep(cell)
+        self.bill.charge(cell)
 
     async def _judged(
         self, key: str, request: Request, completion: Completion, example: Example | None
@@ -220,19 +168,3 @@ class Trials:
         except BaimoError as error:
             return Cell(**facts, why=str(error))
         return Cell(**facts, score=score.lenient, strict=score.strict, why=score.explanation)
-
-    def _charge(self, cell: Cell) -> None:
-        bill = self.bill
-        bill.failed += cell.failed
-        bill.tokens_in += cell.tokens_in or 0
-        bill.tokens_out += cell.tokens_out or 0
-        bill.cost_micros += cell.cost_micros or 0
-        bill.unpriced += cell.cost_micros is None and not cell.failed
-
-    def _keep(self, cell: Cell) -> None:
-        line = msgspec.json.encode(plain(msgspec.structs.asdict(cell))) + b"\n"
-        descriptor = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
