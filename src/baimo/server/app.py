@@ -25,12 +25,15 @@ from baimo.errors import BaimoError, NotFound, NotSupported
 from baimo.server import (
     batches,
     engine,
+    evals,
     files,
     fine_tuning,
+    graders,
     logs,
     message_batches,
     probes,
     responses_routes,
+    stored_completions,
     uploads,
 )
 from baimo.server.admin.routes import admin_routes
@@ -82,6 +85,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
                 lanes = hot_routes(service)
             watching.over(service, lanes)
             await stack.enter_async_context(batches.running(service))
+            await stack.enter_async_context(evals.running(service))
             await stack.enter_async_context(fine_tuning.running(service))
             _spare_the_collector()
             yield {"service": service, "hot": lanes, "watching": watching}
@@ -123,6 +127,9 @@ def routes() -> Sequence[BaseRoute]:
         *uploads.routes(),
         *fine_tuning.routes(),
         *batches.routes(),
+        *evals.routes(),
+        *graders.routes(),
+        *stored_completions.routes(),
         *message_batches.routes(),
         *admin_routes(),
     ]

@@ -144,7 +144,7 @@ def _tools(service: Service) -> Tools:
     return Tools(
         service.batches,
         service.files,
-        Gate(service.gateway.waited_for, lambda vendor: _room(service, vendor)),
+        Gate(service.gateway.waited_for, lambda vendor: room(service, vendor)),
         service.books.holder,
         ask,
         vendors,
@@ -153,8 +153,8 @@ def _tools(service: Service) -> Tools:
     )
 
 
-def _room(service: Service, vendor: str) -> Room:
-    """What batches may take of a vendor now."""
+def room(service: Service, vendor: str) -> Room:
+    """What may be taken of a vendor now by what can wait."""
     settings = service.settings
     concurrency = settings.providers.get(vendor, ProviderSettings()).concurrency
     share = max(1, int(concurrency * settings.serve.batch_share))

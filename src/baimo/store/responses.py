@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,34 @@ class Responses:
             found.append(_kept(row))
             id = found[-1].previous
         return found[::-1]
+
+    def walk(
+        self, tenant: str, *, after_s: int | None = None, before_s: int | None = None
+    ) -> Iterator[KeptResponse]:
+        """A tenant's turns, the oldest first.
+
+        Args:
+            tenant: whose.
+            after_s: not made before this second.
+            before_s: not made after this second.
+        """
+        table = tables.responses
+        which: list[Any] = [table.c.tenant == tenant, self._alive()]
+        if after_s is not None:
+            which.append(table.c.created_ms >= after_s * 1000)
+        if before_s is not None:
+            which.append(table.c.created_ms < (before_s + 1) * 1000)
+        query = select(table).where(*which).order_by(table.c.created_ms, table.c.id).limit(100)
+        page = query
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(page).mappings().all()
+            yield from map(_kept, rows)
+            if not rows:
+                return
+            at_ms, id = rows[-1]["created_ms"], rows[-1]["id"]
+            later = (table.c.created_ms > at_ms) | ((table.c.created_ms == at_ms) & (table.c.id > id))
+            page = query.where(later)
 
     def holding(self, tenant: str, items: Sequence[str]) -> list[KeptResponse]:
         """A tenant's turns whose answers hold any of these items."""

@@ -34,6 +34,9 @@ from baimo.settings import ProviderSettings, Settings
 from baimo.store.batches import Batches
 from baimo.store.books import Books
 from baimo.store.cached import Cached
+from baimo.store.completions import StoredCompletions
+from baimo.store.evaluation_runs import EvalRuns
+from baimo.store.evaluations import Evaluations
 from baimo.store.files import Files
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
@@ -96,6 +99,11 @@ class Service:
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
         self.batches = Batches(database)
+        self.completions = StoredCompletions(database)
+        self.evaluations = Evaluations(database)
+        self.eval_runs = EvalRuns(database)
+        self.on_evaluation: Callable[[], None] = lambda: None
+        """Called when there is a new run of an evaluation."""
         self.files = Files(database, workspace.path / "files", most_bytes=_room(self.settings))
         self.uploads = Uploads(database, self.files)
         self.on_batch: Callable[[], None] = lambda: None
