@@ -75,6 +75,24 @@ def test_rows_too_long_for_their_scores_to_be_held_get_the_same_gradients(
     assert_same(the_fast_way(base, rows), row_by_row(base, rows))
 
 
+def test_what_the_lower_layers_gave_is_remembered_and_gives_the_same_gradients() -> None:
+    base, rows = adapted("llama", upper=0.5), tiny.rows()
+    forward.remember(base, rows, most_mb=1.0)
+    with torch.no_grad():  # in other company than later, with a longer beginning in common
+        for part in (rows[:1], rows[1:3], rows[3:]):
+            loss.supervised(base, part)
+    expected = row_by_row(base, rows)
+    base.kept["layers"][1][0].stacks[0].matrix.fill_(float("nan"))  # whoever computes it again is found out
+    assert_same(the_fast_way(base, rows), expected)
+
+
+def test_memory_for_the_lower_layers_is_not_exceeded() -> None:
+    base, rows = adapted("llama", upper=0.5), tiny.rows()
+    forward.remember(base, rows, most_mb=0.001)
+    assert_same(the_fast_way(base, rows), row_by_row(base, rows))
+    assert base.kept["lower"].recalled(rows, attention.layout(rows, base.dtype, base.device)) is None
+
+
 def test_the_reference_is_the_model_without_its_adapter() -> None:
     base, rows = adapted("llama"), tiny.rows()
     bare = loss.logprobs(tiny.base("llama"), rows).values

@@ -17,6 +17,7 @@ from baimo.tuning.fit.attention import Layout, layout
 from baimo.tuning.fit.base import LoadedBase
 from baimo.tuning.fit.encode import Encoded
 from baimo.tuning.fit.layers import FAMILY, Layer, Rotation, through
+from baimo.tuning.fit.lower import Lower
 
 
 class Answers(NamedTuple):
@@ -55,12 +56,28 @@ def fast(base: LoadedBase, rows: Sequence[Encoded]) -> Answers:
     """Without padding, and what rows begin with alike is computed once."""
     where = layout(rows, base.dtype, base.device)
     model = base.model.model
-    values = torch.nn.functional.embedding(where.ids, model.embed_tokens.weight)
     rotation = _rotation(base, where)
-    for layer in layers_of(base):
+    layers = layers_of(base)
+    lowest = next((at for at, layer in enumerate(layers) if layer.learnt), len(layers))
+    lower: Lower | None = base.kept.get("lower")
+    values = lower.recalled(rows, where) if lower else None
+    if values is None:
+        values = torch.nn.functional.embedding(where.ids, model.embed_tokens.weight)
+        for layer in layers[:lowest]:
+            values = through(layer, values, where, rotation, base.adapted)
+        if lower:
+            lower.keep(rows, where, values)
+    for layer in layers[lowest:]:
         values = through(layer, values, where, rotation, base.adapted)
     hidden = model.norm(values[where.predicts])
     return Answers(hidden, where.targets, where.row)
+
+
+def remember(base: LoadedBase, rows: Sequence[Encoded], most_mb: float) -> None:
+    """Compute the layers below the lowest one that learns once only for rows that come again."""
+    layers = layers_of(base) if can_be_fast(base) else []
+    if layers and not layers[0].learnt:
+        base.kept["lower"] = Lower(rows, most_mb)
 
 
 def layers_of(base: LoadedBase) -> list[Layer]:

@@ -21,7 +21,7 @@ from baimo.errors import TaskError
 from baimo.text import text
 from baimo.tuning.bench import Bench, Facts, overridden
 from baimo.tuning.fit import base as bases
-from baimo.tuning.fit import lora, precision
+from baimo.tuning.fit import forward, lora, precision
 from baimo.tuning.fit.batches import micro_batches
 from baimo.tuning.fit.encode import Encoded, Told, encoded_rows
 from baimo.tuning.fit.loop import Course, Loop, Pace
@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Steps between two measurements of the validation rows; 0 = once an epoch."""
     max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Stop earlier; 0 = when the epochs are over."""
+    remember_mb: Annotated[float, msgspec.Meta(ge=0)] = 1024.0
+    """Memory in which the layers that do not learn are computed once only; 0 = in every epoch again."""
     precision: Literal["auto", "bf16", "f32"] = "auto"
     """Of the computation; what is learnt is held in f32 either way."""
 
@@ -122,6 +124,8 @@ def run(bench: Bench, settings: Settings) -> None:
             seed=spec.seed,
         )
         save = functools.partial(lora.write_adapter, base, base_name=spec.base)
+    if settings.remember_mb and settings.n_epochs > 1:
+        forward.remember(base, rows, settings.remember_mb)
     course = Course(
         items=rows,
         valid=encoded_rows(base.dialect, bench.folder.valid(), longest=settings.longest)[0],
