@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from baimo.core.tuning import Row
 from baimo.errors import BaimoError
 from baimo.tuning.data import repeats
 from baimo.tuning.data.asked import asked_all
-from baimo.tuning.data.finding import Aids, Finding, Severity, Spot, short, spot_of
+from baimo.tuning.data.finding import Aids, Finding, Severity, Spot, Use, short, spot_of
 from baimo.tuning.data.languages import UNKNOWN, language_of
 from baimo.tuning.data.personal import PersonalData, unwanted
-from baimo.tuning.data.structure import SEVERITY, Fault, Use, faults, use_of
+from baimo.tuning.data.structure import SEVERITY, Fault, faults, use_of
 
 FEW = 50
 """Rows below which tuning mostly learns the form of the answers."""
@@ -59,7 +59,6 @@ def check(
     rows: Sequence[Row],
     aids: Aids = Aids(),
     *,
-    use: Use | None = None,
     problems: Iterable[BaimoError] = (),
     left: Mapping[str, int] | None = None,
 ) -> Report:
@@ -68,11 +67,10 @@ def check(
     Args:
         rows: what was read.
         aids: what checks need from outside; what is not there is not looked for.
-        use: what the rows are for; None = what most of them are good for.
         problems: lines that could not be read.
         left: parts of turns that rows have no place for, by name: how often.
     """
-    use = use or use_of(rows)
+    use = aids.use or use_of(rows)
     tokens = [aids.count(row) for row in rows] if aids.count is not None else None
     spoken = list(map(language_of, rows))
     found = [
@@ -99,20 +97,15 @@ def check(
 
 
 def _problems(problems: Iterable[BaimoError]) -> Iterator[Finding]:
-    grouped: dict[str, list[Spot]] = defaultdict(list)
-    advice: dict[str, str] = {}
+    """Lines that could not be read, by what is wrong with them; the first one is told in full."""
+    grouped: dict[tuple[object, ...], list[BaimoError]] = defaultdict(list)
     for problem in problems:
-        where = f"{problem.facts.get('path')}, line {problem.facts.get('line')}: "
-        said = str(problem)
-        said = said.partition(": ")[2] or said if not said.startswith(where) else said.removeprefix(where)
-        line = problem.facts.get("line")
-        grouped[said].append(
-            Spot(str(problem.facts.get("path", "")), line if isinstance(line, int) else None)
-        )
-        advice[said] = problem.hint
-    for said, spots in grouped.items():
-        facts = {"problem": said, "what": advice[said]}
-        yield Finding(kind="unreadable", severity="error", spots=tuple(spots), facts=facts)
+        kept = (value for name, value in problem.facts.items() if name in ("name", "role", "found"))
+        grouped[problem.key, *map(str, kept)].append(problem)
+    for same in grouped.values():
+        spots = tuple(Spot(str(one.facts["path"]), cast("int", one.facts["line"])) for one in same)
+        facts = {"problem": str(same[0]), "what": same[0].hint}
+        yield Finding(kind="unreadable", severity="error", spots=spots, facts=facts)
 
 
 def _structure(rows: Sequence[Row], use: Use) -> Iterator[Finding]:
@@ -147,7 +140,9 @@ def _repeats(rows: Sequence[Row], aids: Aids, use: Use) -> Iterator[Finding]:
     for group in repeats.duplicates(rows):
         yield finding("duplicate", "warning", group, sample=sample(group))
     for group in repeats.contradictions(rows, asked):
-        answers = dict.fromkeys(short(asked[place].answer.replace("\0", " ≻ ")) for place in group)
+        answers = dict.fromkeys(
+            short(asked[place].answer.removeprefix("assistant: ").replace("\0", " ≻ ")) for place in group
+        )
         severity: Severity = "warning" if use == "sft" else "note"
         yield finding(
             "contradiction", severity, group, answers=" | ".join(list(answers)[:4]), sample=sample(group)

@@ -20,7 +20,7 @@ from baimo.tuning.data import repeats
 from baimo.tuning.data.finding import Aids
 from baimo.tuning.data.languages import UNKNOWN, language_of
 from baimo.tuning.data.personal import PersonalData, rebuilt, unwanted
-from baimo.tuning.data.structure import SEVERITY, faults, use_of
+from baimo.tuning.data.structure import SEVERITY, faults, own_use
 
 Line = Mapping[str, Any]
 """What a step did: step, removed, changed, kept, and what it went by."""
@@ -111,11 +111,11 @@ def _mask_pii(rows: Sequence[Row], aids: Aids) -> Stepped:
 
 def _drop_empty(rows: Sequence[Row], aids: Aids) -> Stepped:
     empty = {"no_answer", "nothing_learnt", "empty_answer", "empty_row"}
-    return _without_faults(rows, empty)
+    return _without_faults(rows, empty, aids)
 
 
 def _drop_broken(rows: Sequence[Row], aids: Aids) -> Stepped:
-    return _without_faults(rows, {kind for kind, severity in SEVERITY.items() if severity == "error"})
+    return _without_faults(rows, {kind for kind, severity in SEVERITY.items() if severity == "error"}, aids)
 
 
 def _drop_too_long(rows: Sequence[Row], aids: Aids) -> Stepped:
@@ -196,12 +196,13 @@ def _changed(rows: Sequence[Row], change: Callable[[Row], Row]) -> Stepped:
     return Stepped(made, sum(one is not before for one, before in zip(made, rows, strict=True)))
 
 
-def _without_faults(rows: Sequence[Row], kinds: set[str]) -> Stepped:
-    use = use_of(rows)
+def _without_faults(rows: Sequence[Row], kinds: set[str], aids: Aids) -> Stepped:
     found: Counter[str] = Counter()
     kept: list[Row] = []
     for row in rows:
-        fault = next((fault.kind for fault in faults(row, use) if fault.kind in kinds), None)
+        fault = next(
+            (fault.kind for fault in faults(row, aids.use or own_use(row)) if fault.kind in kinds), None
+        )
         if fault is None:
             kept.append(row)
         else:

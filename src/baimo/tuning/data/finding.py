@@ -10,6 +10,8 @@ from baimo.core.tuning import Row
 from baimo.text import text
 
 Severity = Literal["error", "warning", "note"]
+Use = Literal["sft", "dpo", "grpo", "cpt"]
+"""What rows are good for: imitation, preference, reward, plain text."""
 Near = Callable[[Sequence[str]], Iterator[tuple[int, int]]]
 """Pairs of texts that are probably similar, by their places, first < second: `evals.tasks.near.proposed`."""
 Count = Callable[[Row], int]
@@ -34,6 +36,8 @@ class Aids:
     """Words and phrases that must not be learnt."""
     languages: Sequence[str] = ()
     """Languages that are wanted; none = all."""
+    use: Use | None = None
+    """What the rows are for; None = checks go by what most of them are good for, steps by what each one is."""
 
 
 class Spot(NamedTuple):

@@ -85,6 +85,8 @@ def read(path: Path, *, format: str = "", columns: Columns | None = None) -> Rea
             break
         problems.append(first)
     else:
+        if not problems:
+            raise DataError("data.empty_file", path=path, line=1)
         return Reading(format, [], problems)
     name = "pairs" if columns and any(columns) else format or recognised(first.value)
     if not name:

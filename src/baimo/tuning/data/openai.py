@@ -214,8 +214,8 @@ def _shape_fault(shape: str, method: Method, file: str) -> Fault | None:
 
 
 def _supervised(record: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _extra(record, _CHAT)
     turns = yield from _messages(record, "messages")
+    yield from _extra(record, _CHAT)
     if not turns:
         return
     yield from _conversation(turns, record)
@@ -229,7 +229,6 @@ def _supervised(record: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _dpo(record: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _extra(record, frozenset(_PREFERENCE))
     if "input" not in record:
         yield "missing", {"name": "input"}
     else:
@@ -250,6 +249,7 @@ def _dpo(record: Mapping[str, Any]) -> Iterator[Fault]:
             continue
         for kind, facts in _turn(as_map(ending[0]), as_map(record.get("input"))):
             yield kind, {**facts, "turn": f"{name}[0]"}
+    yield from _extra(record, frozenset(_PREFERENCE))
 
 
 def _reinforcement(record: Mapping[str, Any]) -> Iterator[Fault]:
@@ -261,7 +261,6 @@ def _reinforcement(record: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _completion(record: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _extra(record, frozenset({"prompt", "completion"}))
     for name in ("prompt", "completion"):
         if name not in record:
             yield "missing", {"name": name}
@@ -269,6 +268,7 @@ def _completion(record: Mapping[str, Any]) -> Iterator[Fault]:
             yield "no_string", {"name": name}
     if record.get("completion") == "":
         yield "empty_field", {"name": "completion"}
+    yield from _extra(record, frozenset({"prompt", "completion"}))
 
 
 _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Fault]]] = {

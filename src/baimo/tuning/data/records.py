@@ -54,10 +54,11 @@ def container(path: Path) -> str:
     if suffix in _BY_NAME:
         return _BY_NAME[suffix]
     first, _, rest = start.lstrip().partition(b"\n")
+    several = bool(rest.strip()) and _whole(first)
     if first[:1] == b"[":
-        return "json"
+        return "jsonl" if several and suffix != ".json" else "json"
     if first[:1] == b"{" or suffix in (".jsonl", ".ndjson"):
-        return "json" if suffix == ".json" and not (_whole(first) and rest.strip()) else "jsonl"
+        return "json" if suffix == ".json" and not several else "jsonl"
     raise DataError("data.unknown_container", path=path, line=1)
 
 
@@ -218,10 +219,12 @@ def _plain(value: Any) -> Any:
 
 
 def _whole(line: bytes) -> bool:
+    """Whether a line is a JSON document of its own."""
     try:
-        return isinstance(msgspec.json.decode(line), dict)
+        msgspec.json.decode(line, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
+    return True
 
 
 def _head(path: Path) -> bytes:

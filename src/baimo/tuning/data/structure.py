@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from baimo.core.message import Message
 from baimo.core.tuning import Row
-from baimo.tuning.data.finding import Severity
+from baimo.tuning.data.finding import Severity, Use
 from baimo.tuning.data.turns import text_of
 
-Use = Literal["sft", "dpo", "grpo", "cpt"]
-"""What rows are good for: imitation, preference, reward, plain text."""
 SEVERITY: dict[str, Severity] = {
     **dict.fromkeys(("no_answer", "nothing_learnt", "empty_answer", "empty_row", "same_endings"), "error"),
     **dict.fromkeys(("unasked", "unanswered_call", "twice_called"), "error"),
@@ -42,8 +40,9 @@ class Fault(NamedTuple):
 
 def use_of(rows: Sequence[Row]) -> Use:
     """What most of the rows are good for."""
-    counts = Counter(map(_use, rows))
-    return max(("sft", "dpo", "grpo", "cpt"), key=lambda use: counts[use]) if counts else "sft"
+    counts = Counter(map(own_use, rows))
+    uses: tuple[Use, ...] = ("sft", "dpo", "grpo", "cpt")
+    return max(uses, key=lambda use: counts[use])
 
 
 def faults(row: Row, use: Use) -> Iterator[Fault]:
@@ -64,7 +63,8 @@ def faults(row: Row, use: Use) -> Iterator[Fault]:
         yield from _calls(row, use)
 
 
-def _use(row: Row) -> Use:
+def own_use(row: Row) -> Use:
+    """What a row is good for."""
     if not row.messages:
         return "cpt"
     if row.rejected:
