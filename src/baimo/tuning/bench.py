@@ -19,6 +19,7 @@ from baimo.core.tuning import Row
 from baimo.errors import ConfigError
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.search.work import Work
+from baimo.tuning.teaching import Teachers
 
 Reward = Callable[[Row, str], float]
 """How good an answer to a row is; a scorer or a grader, lent by the workspace."""
@@ -78,6 +79,8 @@ class Bench:
     """Calls to other models, for recipes that want them."""
     work: Work | None = None
     """The task as the recipe `prompt` sees it."""
+    teachers: Teachers | None = None
+    """What is known of models that could teach, for the recipe `distill`."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
     threads: int = 0
