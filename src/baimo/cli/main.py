@@ -18,6 +18,7 @@ from baimo.text import LANGUAGES, text
 
 COMMANDS: dict[str, str] = {
     "compare": "baimo.cli.compare:compare",
+    "data": "baimo.cli.data:data",
     "import": "baimo.cli.imports:imports",
     "jobs": "baimo.cli.jobs:jobs",
     "keys": "baimo.cli.keys:keys",
