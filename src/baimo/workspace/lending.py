@@ -7,6 +7,7 @@ after the job enters it into the ledger), and work of a confidential task that i
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -23,10 +24,12 @@ from baimo.core.run import Score, Scorer
 from baimo.core.task import Example, Prompt, Task
 from baimo.core.tuning import Row, TuneSpec
 from baimo.errors import BaimoError, ScorerError, UsageError
+from baimo.models.terms import terms_of
 from baimo.providers.pool import Providers
 from baimo.tuning.bench import Reward
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.search.work import Work
+from baimo.tuning.teaching import Teacher
 from baimo.workspace.workspace import Workspace
 
 _Result = TypeVar("_Result")
@@ -93,8 +96,12 @@ class Lent:
         async def judged(example: Example, completion: Completion) -> Score:
             return await self._elsewhere(judge.score(example, completion))
 
+        @functools.lru_cache(maxsize=64)  # a search asks the same few prompts of many examples
+        def renderer(prompt: Prompt) -> Renderer:
+            return Renderer(prompt, task.train, seed=self._spec.seed)
+
         def render(prompt: Prompt, example: Example) -> tuple[Message, ...]:
-            return Renderer(prompt, task.train, seed=self._spec.seed).messages(example)
+            return renderer(prompt).messages(example)
 
         catalogue = self._workspace.catalogue
 
@@ -114,6 +121,23 @@ class Lent:
             response_format=task.response_format,
             price=price,
             currency=known.currency if known else self._workspace.settings.money.currency,
+        )
+
+    def teacher(self, name: str) -> Teacher:
+        """What is known of a model whose answers are to be learnt from.
+
+        Raises:
+            UnknownModel: there is none of that name.
+        """
+        catalogue, policy = self._workspace.catalogue, self._workspace.settings.policy
+        model = catalogue.model(name)
+        inside = catalogue.vendor(model.vendor).inside
+        return Teacher(
+            model=model,
+            inside=inside,
+            terms=terms_of(model, inside=inside),
+            data_class=self._task.data_class if self._task is not None else policy.data_class,
+            outside=policy.outside,
         )
 
     def _scored(self, scorer: Scorer) -> Reward:

@@ -127,7 +127,7 @@ def _recipe(spec: Spec, recipes: Mapping[str, str]) -> Any:
 
 
 def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]:
-    lent, rewards, ask, searched = None, {}, None, None
+    lent, rewards, ask, searched, teachers = None, {}, None, None, None
     if spec.recipe.name in ASKING or given.grader:
         from baimo.workspace.lending import Lent
         from baimo.workspace.workspace import Workspace
@@ -135,12 +135,14 @@ def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]
         task = _task(spec)
         lent = Lent(Workspace(given.workspace, flags=given.flags), folder, spec, task)
         rewards, ask, searched = lent.rewards(given.grader), lent.ask, lent.work()
+        teachers = lent.teacher
     bench = Bench(
         folder=folder,
         base=Path(given.base),
         rewards=rewards,
         ask=ask,
         work=searched,
+        teachers=teachers,
         device=given.device,
         threads=given.threads,
         memory_mb=given.memory_mb,

@@ -1,0 +1,76 @@
+"""What the workspace lends to a recipe: who may teach, and a task to search a better prompt for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from baimo.core.registry import Spec
+from baimo.core.tuning import TuneSpec
+from baimo.errors import UsageError
+from baimo.evals.tasks.folder import load_task
+from baimo.tuning.bench import Bench
+from baimo.tuning.folder import JobFolder
+from baimo.tuning.recipes import prompt
+from baimo.tuning.teaching import permitted
+from baimo.workspace.lending import Lent
+from baimo.workspace.workspace import Workspace
+
+TOML = """
+[policy]
+outside = "public_only"
+[providers.echo]
+protocol = "fake"
+inside = true
+[models."echo/echo"]
+input_per_million = 1.0
+output_per_million = 2.0
+"""
+TASK = 'name = "again"\n[data]\ntrain = "train.jsonl"\n[[scorers]]\nname = "exact"\n'
+
+
+@pytest.fixture
+def lent(tmp_path: Path) -> Iterator[Lent]:
+    (tmp_path / "baimo.toml").write_text(TOML)
+    task = tmp_path / "again"
+    task.mkdir()
+    (task / "task.toml").write_text(TASK)
+    for split in ("train", "test"):
+        rows = [
+            {"id": f"{split}{one}", "input": f"{split} {one}", "target": f"{split} {one}"}
+            for one in range(60)
+        ]
+        (task / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = JobFolder(tmp_path / "job")
+    spec = TuneSpec(id="ftjob-1", recipe=Spec(name="prompt"), base="echo/echo", task=str(task))
+    folder.write(spec, [])
+    made = Lent(Workspace(tmp_path), folder, spec, load_task(task))
+    yield made
+    made.close()
+
+
+def test_a_teacher_comes_with_its_terms_its_walls_and_the_policy(lent: Lent) -> None:
+    inside, outside = lent.teacher("echo/echo"), lent.teacher("openai/gpt-4.1")
+    assert (inside.inside, outside.inside) == (True, False)
+    assert (outside.terms.training, outside.outside, outside.data_class) == (
+        "competing",
+        "public_only",
+        "internal",
+    )
+    with pytest.raises(UsageError):
+        permitted(outside, accept_terms=True)
+
+
+def test_a_search_on_a_lent_task_pays_records_and_leaves_a_prompt(lent: Lent, tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path / "job")
+    settings = prompt.Settings(calls=120, shots=2, scored=6, confirmed=10, instruct=0.0)
+    prompt.run(Bench(folder=folder, base=tmp_path, work=lent.work()), settings)
+    kinds = [event["kind"] for _, event in folder.events()]
+    figures = json.loads((folder.adapter / "result.json").read_bytes())
+    assert kinds.count("record") == figures["calls"] > 0
+    assert figures["before"]["mean"] == 1.0  # an echo needs no examples, and they are not forced on it
+    assert figures["winner"] == "start"
+    assert figures["cost_micros"] > 0
