@@ -51,7 +51,7 @@ class Reading(NamedTuple):
     """What a file held."""
 
     format: str
-    """Name of the format that it was read as."""
+    """Name of the format that its first row was read as."""
     rows: list[Row]
     """Its rows, in the order of the file."""
     problems: list[DataError]
@@ -65,7 +65,7 @@ def read(path: Path, *, format: str = "", columns: Columns | None = None) -> Rea
 
     Args:
         path: JSON Lines, JSON, CSV, TSV, Parquet, .txt or .md, also gzipped.
-        format: one of NAMES; empty = by the keys of its first row.
+        format: one of NAMES; empty = by the keys of each row.
         columns: which column holds what; any means the format `pairs`.
 
     Raises:
@@ -88,7 +88,8 @@ def read(path: Path, *, format: str = "", columns: Columns | None = None) -> Rea
         if not problems:
             raise DataError("data.empty_file", path=path, line=1)
         return Reading(format, [], problems)
-    name = "pairs" if columns and any(columns) else format or recognised(first.value)
+    fixed = "pairs" if columns and any(columns) else format
+    name = fixed or recognised(first.value)
     if not name:
         raise DataError("data.unknown_rows", path=path, line=first.line, columns=", ".join(first.value))
     rows: list[Row] = []
@@ -97,7 +98,8 @@ def read(path: Path, *, format: str = "", columns: Columns | None = None) -> Rea
         try:
             if isinstance(one, DataError):
                 raise one
-            rows.append(_row(name, one, path, columns or Columns(), left))
+            known = fixed or recognised(one.value) or name
+            rows.append(_row(known, one, path, columns or Columns(), left))
         except DataError as problem:
             problems.append(problem)
     return Reading(name, rows, problems, left)
