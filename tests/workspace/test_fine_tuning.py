@@ -22,6 +22,7 @@ from baimo.store.files import Files
 from baimo.store.jobs import Jobs
 from baimo.workspace.fine_tuning import MOST_WAITING, FineTuning
 from baimo.workspace.fine_tuning_order import Order
+from baimo.workspace.fine_tuning_personal import How, See, Seen, seen
 from baimo.workspace.fine_tuning_results import results
 from baimo.workspace.queue import Queue
 
@@ -38,12 +39,13 @@ class House:
         self.adapters = Adapters(self.database)
         self.read: list[tuple[str, str]] = []
         self.problem: DataError | None = None
+        self.rows = [ROW, ROW]
         self.reading = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
         self.tuning = self.started(folder)
 
-    def started(self, folder: Path) -> FineTuning:
+    def started(self, folder: Path, see: See = Seen) -> FineTuning:
         """What a process that begins now works with."""
         queue = Queue(jobs=Jobs(self.database), folder=folder / "tuning")
         return FineTuning(
@@ -53,6 +55,7 @@ class House:
             tunable=self._tunable,
             read=self._read,
             remove=lambda one: self.adapters.delete(one.tenant, one.id),
+            see=see,
         )
 
     def _tunable(self, name: str | None, key: Key) -> Sequence[Model]:
@@ -64,7 +67,7 @@ class House:
         assert self.go_on.wait(10)
         if self.problem is not None:
             raise self.problem
-        return [ROW, ROW]
+        return self.rows
 
     def file(self, data: bytes = b"{}\n", purpose: str = "fine-tune", tenant: str = "") -> str:
         incoming = self.files.incoming(tenant, 1000)
@@ -242,3 +245,23 @@ def test_results_are_kept_once_however_often_a_job_is_adopted(house: House) -> N
     file = house.files.get("", id)
     assert file is not None and file.bytes == path.stat().st_size and file.purpose == "fine-tune-results"
     assert base64.b64decode(path.read_bytes()).decode().splitlines()[1] == "1,0.50000,,,"
+
+
+@pytest.mark.parametrize("how", ["report", "mask", "refuse"])
+def test_personal_data_is_told_masked_or_refused_as_the_settings_say(house: House, how: How) -> None:
+    said = Message(role="user", content="Write to anna.schmidt@example.com")
+    personal = replace(ROW, messages=(said, ROW.messages[1]), line=3)
+    house.rows = [ROW, personal]
+    house.tuning = house.started(house.files.folder.parent, see=lambda rows: seen(rows, how))
+    job = house.order()
+    house.tuning.validate()
+    now, events = house.now(job), {one.kind: one for one in house.tuning.jobs.events(job.spec.id, limit=9)}
+    if how == "refuse":
+        assert now.error is not None and "Line 3" in now.error["message"]
+        assert (now.status, now.error["code"]) == (JobStatus.FAILED, "invalid_training_file")
+        return
+    rows = house.tuning.queue.at(job.spec.id).train()
+    assert rows[0].messages == ROW.messages
+    assert ("anna.schmidt@example.com" in str(rows[1].messages[0].content)) == (how == "report")
+    assert [line["step"] for line in now.spec.cleaned] == (["mask_pii"] if how == "mask" else [])
+    assert ("personal_data_masked" if how == "mask" else "personal_data") in events

@@ -24,6 +24,7 @@ from baimo.workspace.queue import tended
 from baimo.workspace.serving import Service
 
 SURFACE = "fine_tuning"
+TUNED = "ft:"
 _JOBS = "/v1/fine_tuning/jobs"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{name:path}/permissions"
 
@@ -164,7 +165,8 @@ async def _model_deleted(request: Request) -> Response:
     service = service_of(request)
     if not await asyncio.to_thread(service.tuning.forget, tenant, name):
         models, routes = service.offered(key)
-        if name in routes or any(model.name == name for model in models):
+        known = name in routes or any(model.name == name for model in models)
+        if known and not name.startswith(TUNED):
             raise Forbidden("finetuning.not_yours", name=name[:200])
         raise NotFound("finetuning.no_model", field="model", name=name[:200])
     return json_response({"id": name, "object": "model", "deleted": True})

@@ -241,6 +241,7 @@ _LEVELS: Mapping[str, str] = {
     "ended": "error",
     "notice": "warn",
     "ignored_integrations": "warn",
+    "personal_data": "warn",
 }
 
 

@@ -30,6 +30,7 @@ from baimo.store.jobs import JobEvent, Jobs
 from baimo.text import text
 from baimo.tuning.bench import RECIPES
 from baimo.workspace.fine_tuning_order import Order
+from baimo.workspace.fine_tuning_personal import See, Seen
 from baimo.workspace.fine_tuning_results import results_kept
 from baimo.workspace.queue import Queue
 
@@ -72,6 +73,7 @@ class FineTuning:
         tunable: bases.
         read: reads training files.
         remove: serves a model no more, and removes its files.
+        see: looks for personal data in them.
         able: refuses a recipe that this machine could not begin.
     """
 
@@ -84,6 +86,7 @@ class FineTuning:
         tunable: Tunable,
         read: Reader,
         remove: Callable[[Adapter], object],
+        see: See = Seen,
         able: Callable[[str], None] = lambda recipe: None,
     ) -> None:
         self.queue = queue
@@ -93,6 +96,7 @@ class FineTuning:
         self.able = able
         self._tunable = tunable
         self._read = read
+        self._see = see
         self._remove = remove
 
     def order(self, order: Order, key: Key, tenant: str) -> TuneJob:
@@ -150,17 +154,23 @@ class FineTuning:
     def _validated(self, job: TuneJob) -> None:
         param = "training_file"
         try:
-            train = self._rows(job, param)
+            train = self._see(self._rows(job, param))
             param = "validation_file"
-            valid: Sequence[Row] = self._rows(job, param) if job.spec.valid else ()
+            valid = self._see(self._rows(job, param) if job.spec.valid else ())
         except BaimoError as error:
             code = str(error.facts.get("code") or f"invalid_{param}")
             error.facts.setdefault("param", param)
             self.queue.refused(job, error, code=code)
             return
-        hashes = digest([row.hash for row in train])
-        self.jobs.tell(job.spec.id, "validated", rows=len(train), valid=len(valid))
-        self.queue.queued(job, replace(job.spec, data_hash=hashes), train, valid)
+        id, masked = job.spec.id, bool(train.cleaned)
+        if train.found or valid.found:
+            kind = "personal_data_masked" if masked else "personal_data"
+            kinds = ", ".join(f"{name} ({count})" for name, count in (train.found or valid.found).items())
+            self.jobs.tell(id, kind, kinds=kinds, training=train.found, validation=valid.found)
+        self.jobs.tell(id, "validated", rows=len(train.rows), valid=len(valid.rows))
+        data_hash = digest([row.hash for row in train.rows])
+        spec = replace(job.spec, data_hash=data_hash, cleaned=train.cleaned)
+        self.queue.queued(job, spec, train.rows, valid.rows)
 
     def _rows(self, job: TuneJob, param: str) -> Sequence[Row]:
         file = self._training(job.spec.tenant, str(job.asked.get(param) or ""), param)

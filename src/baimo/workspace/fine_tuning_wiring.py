@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 from baimo.core.tuning import Adapter, Row, TuneJob
 from baimo.errors import DataError, MissingExtra
+from baimo.settings import Settings
 from baimo.store.adapters import Adapters
 from baimo.store.files import Files
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
 from baimo.workspace.fine_tuning import FineTuning, Tunable
+from baimo.workspace.fine_tuning_personal import Seen, seen
 from baimo.workspace.workspace import Workspace
 
 
-def fine_tuning(workspace: Workspace, files: Files, tunable: Tunable) -> FineTuning:
+def fine_tuning(
+    workspace: Workspace, files: Files, tunable: Tunable, settings: Callable[[], Settings]
+) -> FineTuning:
     """The tuning jobs of a workspace.
 
     Args:
         workspace: whose.
         files: of its tenants.
         tunable: bases.
+        settings: as they are now.
     """
     queue = workspace.tuning.queue
     adapters = Adapters(workspace.store.database)
@@ -33,7 +38,13 @@ def fine_tuning(workspace: Workspace, files: Files, tunable: Tunable) -> FineTun
         adapters.delete(adapter.tenant, adapter.id)
         shutil.rmtree(workspace.path / adapter.folder, ignore_errors=True)
 
-    tuning = FineTuning(queue, files, adapters, tunable=tunable, read=rows, remove=removed, able=able)
+    def see(rows: Sequence[Row]) -> Seen:
+        now = settings()
+        return seen(rows, now.tune.pii, now.policy.pii_kinds or None)
+
+    tuning = FineTuning(
+        queue, files, adapters, tunable=tunable, read=rows, remove=removed, see=see, able=able
+    )
     adopt = queue.adopt
 
     def adopted(job: TuneJob, folder: JobFolder) -> TuneJob:
