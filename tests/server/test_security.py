@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from baimo.server.admin.routes import Resource
 from tests.server.served import TOML, Served, served
@@ -45,6 +45,9 @@ def doors(house: Served) -> list[Door]:
         for path in paths
     ]
     for route in house.app.routes:
+        if isinstance(route, Mount):  # it wants a cookie, and has tests of its own
+            assert route.path == "/console"
+            continue
         assert isinstance(route, Route)
         path = re.sub(r"\{\w+(:path)?\}", "x", route.path)
         if isinstance(route.endpoint, Resource):

@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 import baimo
 from baimo.config import settings
+from baimo.console.app import console
 from baimo.errors import BaimoError, NotFound, NotSupported
 from baimo.server import (
     batches,
@@ -132,6 +133,7 @@ def routes() -> Sequence[BaseRoute]:
         *stored_completions.routes(),
         *message_batches.routes(),
         *admin_routes(),
+        console(),
     ]
 
 

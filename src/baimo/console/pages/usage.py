@@ -1,0 +1,122 @@
+"""Usage: what was spent, by whom, on what, and every Record behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from markupsafe import Markup
+from starlette.responses import Response
+
+from baimo.console.api import named
+from baimo.console.page import Page
+from baimo.console.pages.home import totals
+from baimo.console.plots import Bar, bars
+from baimo.console.visit import Visit
+
+SPANS = ("1d", "7d", "30d", "90d", "365d")
+GROUPS = ("model", "key", "tenant", "surface", "status", "route")
+FILTERS = ("tenant", "key", "model", "surface", "status")
+
+
+def asked_of(visit: Visit) -> dict[str, str]:
+    """Span, group and filters of the page's address."""
+    given = visit.request.query_params
+    span = given.get("span", "30d")
+    by = given.get("by", "model")
+    found = {
+        "span": span if span in SPANS else "30d",
+        "by": by if by in GROUPS or by.startswith("tag:") else "model",
+    }
+    return found | {name: given[name] for name in FILTERS if given.get(name)}
+
+
+async def usage(visit: Visit) -> Response:
+    """Sums per day and per group."""
+    asked = asked_of(visit)
+    since = since_of(asked["span"])
+    filters = {name: asked.get(name) for name in FILTERS}
+    per_day, groups = await asyncio.gather(
+        visit.api.get("/api/ledger/sums", **filters, since=since, by="day", limit=1000),
+        visit.api.get("/api/ledger/sums", **filters, since=since, by=asked["by"], limit=1000),
+    )
+    rows = sorted(groups["data"], key=lambda one: (-Decimal(one["cost"]), -one["calls"]))
+    return visit.shown(
+        "usage.html",
+        page="usage",
+        asked=asked,
+        spans=SPANS,
+        groups=GROUPS,
+        rows=rows,
+        more=groups["next"] is not None,
+        totals=totals(groups["data"]),
+        plots=_plots(per_day["data"], since),
+    )
+
+
+def since_of(span: str) -> str:
+    """The first day of a span that ends today, ISO 8601."""
+    days = int(span.removesuffix("d"))
+    return f"{datetime.now(UTC).date() - timedelta(days=days - 1)}"
+
+
+def _plots(sums: Sequence[Mapping[str, Any]], since: str) -> list[tuple[str, Markup]]:
+    """Calls and, for each currency, money per day: (message, drawing)."""
+    first, today = date.fromisoformat(since), datetime.now(UTC).date()
+    days = [f"{first + timedelta(days=n)}" for n in range((today - first).days + 1)]
+    calls = dict.fromkeys(days, 0)
+    money: dict[str, dict[str, Decimal]] = {}
+    for one in sums:
+        day = one["group"]["day"]
+        if day in calls:
+            calls[day] += one["calls"]
+            spent = money.setdefault(one["currency"], {})
+            spent[day] = spent.get(day, Decimal()) + Decimal(one["cost"])
+    found = [("calls_per_day", bars([Bar(day, float(count)) for day, count in calls.items()]))]
+    for currency, spent in money.items():
+        if any(spent.values()):
+            series = [Bar(day, float(spent.get(day, 0))) for day in days]
+            found.append(("money_per_day", bars(series, unit=currency)))
+    return found
+
+
+async def records(visit: Visit) -> Response:
+    """Records, newest first."""
+    given = visit.request.query_params
+    filters = {name: given.get(name) for name in (*FILTERS, "since", "until", "run", "cursor")}
+    found = await visit.api.get("/api/ledger/records", **filters, limit=50)
+    kept = {name: value for name, value in filters.items() if value and name != "cursor"}
+    return visit.shown("records.html", page="usage", found=found, asked=kept)
+
+
+async def record(visit: Visit) -> Response:
+    """Everything about one, and its content where the tenant keeps it and the visitor may read it."""
+    id = str(visit.request.path_params["record"])
+    shown = await visit.api.get(named("/api/ledger/records/{record}", record=id))
+    content = None
+    if shown.get("content_hash") and visit.may("ledger_content"):
+        content = await visit.api.get(named("/api/ledger/records/{record}/content", record=id))
+    return visit.shown("record.html", page="usage", record=shown, content=content)
+
+
+async def export(visit: Visit) -> Response:
+    """The Records of a question as a file."""
+    given = visit.request.query_params
+    query = {name: given.get(name) for name in (*FILTERS, "since", "until")}
+    return visit.api.forwarded("/api/ledger/export", query={**query, "format": given.get("format", "csv")})
+
+
+USAGE = Page(
+    name="usage",
+    path="/usage",
+    needs=("ledger_sums",),
+    views=(
+        ("GET", "/usage", usage),
+        ("GET", "/usage/records", records),
+        ("GET", "/usage/records/{record}", record),
+        ("GET", "/usage/export", export),
+    ),
+)
