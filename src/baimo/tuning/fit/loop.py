@@ -373,6 +373,8 @@ class Loop(Generic[Item]):
                     weight.copy_(value)
             self.optimizer.load_state_dict(kept["optimizer"])
             self.state = _State(**kept["state"])
+            # smaller since: whoever looks after the job saw it die of memory
+            self.state.micro_tokens = min(self.state.micro_tokens, self.pace.micro_tokens)
             torch.set_rng_state(kept["random"].cpu())
             self.bench.folder.tell(
                 "notice", code="resumed", message=text("fit.resumed", step=self.state.step)
