@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import monotonic
 
 from baimo.core.tenant import Key, Tenant
-from baimo.errors import BaimoError, UnknownModel
+from baimo.errors import UnknownModel
 from baimo.gateway.batch_work import LineReply
 from baimo.gateway.call import Call
 from baimo.gateway.idle import Gate
@@ -77,11 +77,7 @@ class Lines:
 
         async def send(path: str, body: bytes) -> Said:
             reply = LineReply()
-            try:
-                key, tenant = payer()
-            except BaimoError as error:
-                refusal = self._table[path].refusal(error, request_id="")
-                return Said(error.http_status, refusal)
+            key, tenant = payer()
             known = rightful.get(key.public)
             if known is None or known[0] is not key:
                 # whoever may evaluate may ask for it; which models and how much stays as the key says

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -253,22 +254,28 @@ class EvalRuns:
     # items
 
     def enter(self, run: EvalRun, sources: Iterable[Source]) -> None:
-        """Enter rows of data, in place of whatever was entered of them before."""
+        """Enter rows of data, in place of whatever was entered of them before.
+
+        Not in one transaction: a long file must not keep the ledger waiting. That all are there, `EvalRun.rows` says.
+        """
         items = tables.evaluation_items
-        stretch: list[dict[str, Any]] = []
         with self._database.writing() as connection:
             connection.execute(delete(items).where(items.c.tenant == run.tenant, items.c.run == run.id))
-            for position, row in sources:
-                source = msgspec.json.encode(row).decode()
-                stretch.append(
-                    {"tenant": run.tenant, "run": run.id, "position": position, "status": "queued"}
-                    | {"source": source, "item": ""}
-                )
-                if len(stretch) >= _AT_A_STRETCH:
-                    connection.execute(insert(items), stretch)
-                    stretch = []
-            if stretch:
-                connection.execute(insert(items), stretch)
+        rest = iter(sources)
+        while stretch := list(islice(rest, _AT_A_STRETCH)):
+            rows = [
+                {
+                    "tenant": run.tenant,
+                    "run": run.id,
+                    "position": position,
+                    "status": "queued",
+                    "source": msgspec.json.encode(row).decode(),
+                    "item": "",
+                }
+                for position, row in stretch
+            ]
+            with self._database.writing() as connection:
+                connection.execute(insert(items), rows)
 
     def finish(self, run: EvalRun, done: Sequence[OutputItem]) -> None:
         """Keep what came of rows of data."""

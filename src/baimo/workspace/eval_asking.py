@@ -42,7 +42,7 @@ class Said(NamedTuple):
 
 
 Send = Callable[[str, bytes], Awaitable[Said]]
-"""Sends a body to a path of this server's API, in somebody's name."""
+"""Sends a body to a path of this server's API in somebody's name; raises BaimoError when they may not ask any more."""
 
 
 class Halted(Exception):

@@ -23,7 +23,7 @@ from baimo.providers.openai_reply import fields
 from baimo.store.evaluation_runs import EvalRun, EvalRuns, ItemStatus, ModelTokens, OutputItem, Source
 from baimo.store.evaluations import Evaluation, Evaluations
 from baimo.text import text
-from baimo.workspace.eval_asking import CHAT, Asker, Halted, Line
+from baimo.workspace.eval_asking import CHAT, Asker, Halted, Line, Said
 from baimo.workspace.eval_sampling import question, sample_of_chat, sample_of_response, sample_row
 from baimo.workspace.eval_sources import Kept, sources
 
@@ -92,6 +92,7 @@ class EvalWork:
         self._halt = asyncio.Event()
         self._lost = False
         self._error: StoreError | None = None
+        self._failure: BaimoError | None = None
         self._rows: set[asyncio.Task[None]] = set()
         self._tally = Tally()
         self._unkept: list[OutputItem] = []
@@ -132,7 +133,9 @@ class EvalWork:
         else:
             if self._error is not None:
                 raise self._error
-            if evaluation is not None and (not self.halted() or self.run.status == "canceled"):
+            if self._failure is not None:
+                await self._end("failed", self._failure)
+            elif evaluation is not None and (not self.halted() or self.run.status == "canceled"):
                 await self._end("completed")
         finally:
             self.interrupt()
@@ -146,7 +149,8 @@ class EvalWork:
         if evaluation is None or not self._asked:
             return None
         self._graders = [(str(row["name"]), grader_of(row)) for row in evaluation.criteria]
-        self._line = tools.line(run, self.halted)._replace(pause=self._pause)
+        line = tools.line(run, self.halted)
+        self._line = line._replace(pause=self._pause, send=partial(self._sent, line))
         if run.rows is None:
             await asyncio.to_thread(self._enter, evaluation)
         for item in await asyncio.to_thread(list, tools.runs.done(run)):
@@ -319,6 +323,14 @@ class EvalWork:
             self._lost = True
         else:
             self.run = after
+
+    async def _sent(self, line: Line, path: str, body: bytes) -> Said:
+        try:
+            return await line.send(path, body)
+        except BaimoError as error:  # who ordered it may not ask any more: no row can be answered
+            self._failure = error
+            self._halt.set()
+            raise Halted from error
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
