@@ -109,7 +109,7 @@ def overridden(recipe: str, settings: Chosen, overrides: Mapping[str, Any]) -> C
     Raises:
         ConfigError: no such setting, or a value that is not possible.
     """
-    values = msgspec.to_builtins(settings)
+    values: dict[str, Any] = msgspec.to_builtins(settings)
     for name, value in overrides.items():
         if name not in values:
             near = difflib.get_close_matches(name, values, n=1)
@@ -125,5 +125,5 @@ def overridden(recipe: str, settings: Chosen, overrides: Mapping[str, Any]) -> C
             raise ConfigError(
                 "fit.bad_setting", recipe=recipe, name=name, value=value, problem=problem
             ) from error
-        values[name] = value
+        values = msgspec.to_builtins(settings)
     return settings

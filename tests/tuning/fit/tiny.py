@@ -75,8 +75,8 @@ def base(
         for name, weight in model.named_parameters():
             if "norm" in name or name.endswith("bias"):
                 weight.add_(torch.randn_like(weight) * 0.2)
-            elif "layers" in name:
-                weight.mul_(4)
+            else:  # far enough from nothing that a layer does something and an answer can become likely
+                weight.mul_(4 if "layers" in name else 10)
     model.to(dtype).eval().requires_grad_(False)
     return LoadedBase(model=model, dialect=dialect(), folder=folder, dtype=dtype, device=torch.device("cpu"))
 
@@ -94,3 +94,23 @@ def rows(seed: int = 0, common: int = 12, count: int = 5, answer: int | None = N
             ids[trained] = answer
         found.append(Encoded(ids=ids, trained=trained, row=at))
     return found
+
+
+def hf_folder(path: Path, family: str = "llama", seed: int = 0) -> Path:
+    """The same as `base`, as a folder of Hugging Face form, with the byte tokenizer."""
+    import json
+
+    from safetensors.torch import save_file
+
+    made = base(family, seed=seed)
+    path.mkdir(parents=True)
+    weights = {name: weight.contiguous() for name, weight in made.model.named_parameters()}
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    made.model.config.architectures = [type(made.model).__name__]
+    (path / "config.json").write_text(json.dumps(made.model.config.to_dict()))
+    made.dialect.tokenizer.save(str(path / "tokenizer.json"))
+    (path / "chat_template.jinja").write_text(TEMPLATE)
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}
+    (path / "tokenizer_config.json").write_text(json.dumps(about))
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": made.dialect.ends[0]}))
+    return path

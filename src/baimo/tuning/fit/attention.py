@@ -166,8 +166,8 @@ def _flash_backward(
     above: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     with torch.enable_grad():
-        parts = [one.detach().requires_grad_() for one in (query, key, value)]
-        return torch.autograd.grad(_flash(*parts, mask), parts, above)
+        query, key, value = (one.detach().requires_grad_() for one in (query, key, value))
+        return torch.autograd.grad(_flash(query, key, value, mask), (query, key, value), above)
 
 
 class _Beginning(NamedTuple):

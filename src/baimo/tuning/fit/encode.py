@@ -129,9 +129,7 @@ def dialect(folder: Path) -> Dialect:
     special = {name: text for name, text in special.items() if text is not None}
     served = {"unknown_token": special.get("unk_token", ""), "padding_token": special.get("pad_token", "")}
     written = folder / "chat_template.jinja"
-    template = written.read_text(encoding="utf-8") if written.is_file() else about.get("chat_template") or ""
-    if isinstance(template, list):  # several by name, as some models have them
-        template = next((one["template"] for one in template if one["name"] == "default"), "")
+    template = written.read_text(encoding="utf-8") if written.is_file() else _template(about)
     ends = _numbers(generation.get("eos_token_id")) or _numbers(model.get("eos_token_id"))
     if (eos := tokenizer.token_to_id(special.get("eos_token", ""))) is not None:
         ends = [eos, *(end for end in ends if end != eos)]
@@ -145,8 +143,16 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_bytes()) if path.is_file() else {}
 
 
+def _template(about: Mapping[str, Any]) -> str:
+    """Some models have several by name."""
+    found: Any = about.get("chat_template") or ""
+    if isinstance(found, str):
+        return found
+    return next((str(one["template"]) for one in found if one["name"] == "default"), "")
+
+
 def _content(token: Any) -> str | None:
-    return token.get("content") if isinstance(token, dict) else token
+    return token if token is None or isinstance(token, str) else str(token["content"])
 
 
 def _numbers(ids: Any) -> list[int]:

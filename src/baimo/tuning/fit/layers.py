@@ -22,16 +22,23 @@ FAMILY = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 """model_type of what can be computed here."""
 
 
+class Adapter(NamedTuple):
+    """What PEFT put into a linear layer."""
+
+    down: torch.nn.Parameter
+    """A, (rank, in)."""
+    up: torch.nn.Parameter
+    """B, (out, rank)."""
+    scale: float
+    """What the product counts."""
+
+
 class Member(NamedTuple):
     """One linear layer inside a stack."""
 
     weight: torch.nn.Parameter
     bias: torch.nn.Parameter | None
-    down: torch.nn.Parameter | None
-    """A of the adapter, (rank, in)."""
-    up: torch.nn.Parameter | None
-    """B, (out, rank)."""
-    scale: float
+    adapter: Adapter | None
     rows: slice
     """Of the stack's output."""
     columns: slice
@@ -46,26 +53,25 @@ class Stack:
         row = column = 0
         for module in modules:
             plain = getattr(module, "base_layer", module)
-            down = up = None
-            scale = 0.0
-            if plain is not module:
-                down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
-                scale = float(module.scaling["default"])
-            rank = 0 if down is None else down.shape[0]
+            adapter = None if plain is module else _adapter(module)
+            rank = 0 if adapter is None else adapter.down.shape[0]
             rows, columns = slice(row, row + plain.out_features), slice(column, column + rank)
-            self.members.append(Member(plain.weight, plain.bias, down, up, scale, rows, columns))
+            self.members.append(Member(plain.weight, plain.bias, adapter, rows, columns))
             row, column = rows.stop, columns.stop
         self.inner, self.rank = self.members[0].weight.shape[1], column
         place = self.members[0].weight.device
         self.matrix = torch.zeros(row, self.inner + column, dtype=dtype, device=place)
         self.down = torch.zeros(column, self.inner, dtype=dtype, device=place)
-        biases = [member.bias for member in self.members]
-        self.bias = None if biases[0] is None else torch.cat(biases).to(dtype)
+        self.biases: list[torch.Tensor] = [member.bias for member in self.members if member.bias is not None]
+        self.bias = torch.cat(self.biases).detach().to(dtype) if self.biases else None
         self.learnt = [one for member in self.members for one in _learnt(member)]
         self._seen = -1
         with torch.no_grad():
             for member in self.members:
-                self.matrix[member.rows, : self.inner] = member.weight
+                own = self.matrix[member.rows, : self.inner]
+                own.copy_(member.weight)
+                if not member.weight.requires_grad:  # one copy is enough of what does not change
+                    member.weight.data = own
 
     def refresh(self) -> None:
         """Take over what the optimizer has changed."""
@@ -77,13 +83,16 @@ class Stack:
             for member in self.members:
                 if member.weight.requires_grad:
                     self.matrix[member.rows, : self.inner] = member.weight
-                if member.down is not None:
-                    self.down[member.columns] = member.down
-                    self.matrix[
-                        member.rows, self.inner + member.columns.start : self.inner + member.columns.stop
-                    ] = member.up * member.scale
-            if self.bias is not None and self.members[0].bias.requires_grad:
-                self.bias = torch.cat([member.bias for member in self.members]).to(self.bias.dtype)
+                if member.adapter is not None:
+                    columns = self._beside(member)
+                    self.down[member.columns] = member.adapter.down
+                    self.matrix[member.rows, columns] = member.adapter.up * member.adapter.scale
+            if self.bias is not None and self.biases[0].requires_grad:
+                self.bias = torch.cat(self.biases).to(self.bias.dtype)
+
+    def _beside(self, member: Member) -> slice:
+        """Columns of a member's adapter behind those of the input."""
+        return slice(self.inner + member.columns.start, self.inner + member.columns.stop)
 
     def room(self, tokens: int, adapted: bool) -> torch.Tensor:
         """Where an input is to be written, (tokens, inner + rank)."""
@@ -127,18 +136,24 @@ class Stack:
                 found.append((slope[:, member.rows].T @ values).float())
             if member.bias is not None and member.bias.requires_grad:
                 found.append(slope[:, member.rows].float().sum(0))
-            if member.down is not None and inner is None:
+            if member.adapter is None:
+                continue
+            if downs is None:
                 found += [None, None]
-            elif member.down is not None:
-                columns = slice(self.inner + member.columns.start, self.inner + member.columns.stop)
-                ups = slope[:, member.rows].T @ entry[:, columns]
-                found += [downs[member.columns], ups.float().mul_(member.scale)]
+                continue
+            ups = slope[:, member.rows].T @ entry[:, self._beside(member)]
+            found += [downs[member.columns], ups.float().mul_(member.adapter.scale)]
         return found
+
+
+def _adapter(module: Any) -> Adapter:
+    down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
+    return Adapter(down, up, float(module.scaling["default"]))
 
 
 def _learnt(member: Member) -> list[torch.nn.Parameter]:
     own = [one for one in (member.weight, member.bias) if one is not None and one.requires_grad]
-    return own if member.down is None else [*own, member.down, member.up]
+    return own if member.adapter is None else [*own, member.adapter.down, member.adapter.up]
 
 
 @dataclass(slots=True)

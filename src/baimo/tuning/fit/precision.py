@@ -35,14 +35,17 @@ def unfreeze(base: LoadedBase, upper: float = 1.0) -> list[torch.nn.Parameter]:
 
 
 def write_whole(base: LoadedBase, folder: Path) -> None:
-    """All weights in Hugging Face form, with tokenizer, template and generation config; what was learnt stays f32."""
+    """All weights in Hugging Face form, with tokenizer, template and generation config.
+
+    What was learnt is f32; everything else is as the base has it, not as it was computed with.
+    """
     safetensors = require("safetensors.torch", "tune", "fit.purpose")
-    tied = base.model.config.tie_word_embeddings
-    weights = {
-        name: weight.detach().cpu().contiguous()
-        for name, weight in base.model.state_dict().items()
-        if not (tied and name == "lm_head.weight")
-    }
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(base.folder.glob("*.safetensors")):
+        weights |= safetensors.load_file(file)
+    for name, weight in base.model.named_parameters():
+        if weight.requires_grad:
+            weights[name] = weight.detach().cpu().contiguous()
     safetensors.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_bytes((base.folder / "config.json").read_bytes())
     copy_dialect(base, folder)

@@ -106,7 +106,7 @@ def run(bench: Bench, settings: Settings) -> None:
     """
     spec = bench.folder.spec()
     base = bases.loaded(bench, bases.precision(settings.precision))
-    texts, unseen = _divided(bench.folder.train(), bench.folder.valid(), settings.held_out, spec.seed)
+    texts, unseen = divided(bench.folder.train(), bench.folder.valid(), settings.held_out, spec.seed)
     rows = windows(base.dialect, texts, settings.window)
     valid = windows(base.dialect, unseen, settings.window)
     if not rows:
@@ -142,7 +142,7 @@ def run(bench: Bench, settings: Settings) -> None:
         _tell_perplexity(bench, "after", loop)
 
 
-def _divided(
+def divided(
     train: Sequence[Row], valid: Sequence[Row], share: float, seed: int
 ) -> tuple[list[str], list[str]]:
     """Texts to learn and texts held out; rows of one group stay together."""
