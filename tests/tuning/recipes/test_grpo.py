@@ -79,8 +79,7 @@ def test_what_is_rewarded_becomes_likelier(tmp_path: Path, base: Path) -> None:
     steps = [event["progress"] for event in told(folder, "progress")]
     assert len(steps) == 24
     first, last = (sum(step["reward"] for step in some) / 3 for some in (steps[:3], steps[-3:]))
-    print([round(step["reward"], 2) for step in steps])
-    assert last > first + 0.2
+    assert last > 2 * first
     assert steps[-1]["valid_accuracy"] > steps[1]["valid_accuracy"]
     answers = told(folder, "answers")
     assert [event["step"] for event in answers] == list(range(1, 25))
@@ -202,5 +201,6 @@ def test_openai_names_of_reinforcement_are_heard() -> None:
     assert (settings.group, settings.room) == (16, 256)
     assert (settings.eval_interval, settings.eval_samples) == (5, 3)
     assert settings.max_steps == 0, "who names epochs gets all of them"
+    assert grpo.planned("small", facts, {"n_epochs": "auto"}).max_steps > 0
     with pytest.raises(ConfigError, match="reasoning_effort"):
         grpo.planned("small", facts, {"reasoning_effort": "extreme"})

@@ -191,10 +191,10 @@ class Branches:
         reads = [own, *(level.read(layer, grouped) for level in self._levels)]
         found = own.values
         if len(reads) > 1:
-            shares = (
-                torch.softmax(torch.stack([read.weight for read in reads]), 0).unsqueeze(-1).to(found.dtype)
-            )
-            found = sum(share * read.values for share, read in zip(shares, reads, strict=True))
+            shares = torch.softmax(torch.stack([read.weight for read in reads]), 0)[..., None].to(found.dtype)
+            found = own.values * shares[0]
+            for share, read in zip(shares[1:], reads[1:], strict=True):
+                found = found + share * read.values
         return found.reshape(rows, heads, tokens, width).transpose(1, 2).reshape(rows * tokens, heads * width)
 
     def _own(self, layer: int, key: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
@@ -289,7 +289,7 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor,
 
 def alike_of(rows: Sequence[Sequence[int]]) -> int:
     """How many tokens all rows begin with, leaving at least one to each."""
-    first, last = min(rows), max(rows)
+    first, last = min(map(tuple, rows)), max(map(tuple, rows))
     pairs = zip(first, last, strict=False)
     alike = next((place for place, (one, other) in enumerate(pairs) if one != other), len(first))
     return min(alike, min(map(len, rows)) - 1)

@@ -133,7 +133,7 @@ def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Setti
         upper=0.5 if effort == "small" else 1.0,
         rank=32 if effort == "large" else 16,
         alpha=64.0 if effort == "large" else 32.0,
-        max_steps=0 if "n_epochs" in overrides else steps,
+        max_steps=steps if overrides.get("n_epochs") in (None, "auto") else 0,
         rows=512 if facts.device.startswith("cuda") else 128,
         micro_tokens=16384 if facts.device.startswith("cuda") else 2048,
     )
@@ -159,14 +159,14 @@ def run(bench: Bench, settings: Settings, engine: Engine | None = None) -> None:
     weights = lora.adapt(base, rank=settings.rank, alpha=settings.alpha, upper=settings.upper, seed=spec.seed)
     save = functools.partial(lora.write_adapter, base, base_name=spec.base)
     school = School(bench, base, settings, engine, spec.seed)
-    course = Course(
+    course: Course[Item] = Course(
         items=train,
         valid=prompts(bench, base.dialect, bench.folder.valid(), settings.room, needed=False),
         drawn=school.answered,
         cut=school.cut,
         loss=school.measured,
-        weight=lambda item: policy.answer_weight(item.row.answers, settings.share),
-        tokens=lambda item: len(item.row),
+        weight=school.weight,
+        tokens=lambda item: len(item.row) if isinstance(item, Answer) else len(item.ids),
         save=save,
     )
     pace = Pace(
@@ -216,6 +216,9 @@ class Answer:
         return self.advantage != 0 or bool(self.before)
 
 
+Item = Prompt | Answer
+
+
 def prompts(
     bench: Bench, dialect: Dialect, rows: Sequence[Row], room: int, *, needed: bool = True
 ) -> list[Prompt]:
@@ -260,9 +263,16 @@ class School:
         self._engine = engine or functools.partial(rollouts, base)
         self._rewards = chosen_rewards(bench.rewards, settings.rewards)
 
-    def answered(self, some: Sequence[Prompt], step: int) -> list[Answer]:
+    def weight(self, item: Item) -> float:
+        """What an answer counts in the step's mean."""
+        return (
+            policy.answer_weight(item.row.answers, self._settings.share) if isinstance(item, Answer) else 1.0
+        )
+
+    def answered(self, items: Sequence[Item], step: int) -> list[Item]:
         """Answers of the model as it is to the prompts of a step, with advantages; what happened is told."""
         settings = self._settings
+        some = [item for item in items if isinstance(item, Prompt)]
         sampling = self._sampling(settings.temperature)
         sampled = self._engine([prompt.ids for prompt in some], settings.group, sampling, self._drawing(step))
         rewards, problems = self._judged(some, sampled)
@@ -279,27 +289,26 @@ class School:
             Answer(row=_row(some, each), old=each.logprobs, reward=reward, advantage=advantage)
             for each, reward, advantage in made
         ]
-        answers = self._compared(answers) if settings.kl else answers
         self._tell(step, sampled, rewards, advantages)
-        return answers
+        return [*(self._compared(answers) if settings.kl else answers)]
 
-    def cut(
-        self, some: Sequence[Prompt] | Sequence[Answer], budget: int
-    ) -> list[list[Prompt]] | list[list[Answer]]:
+    def cut(self, items: Sequence[Item], budget: int) -> list[list[Item]]:
         """Micro-batches: the answers to a prompt together; those that teach nothing apart, at no cost."""
-        if isinstance(some[0], Prompt):
-            return [list(some)]  # type: ignore[list-item]
         families: dict[int, list[Answer]] = {}
-        silent: list[Answer] = []
-        for answer in some:
-            (families.setdefault(answer.row.row, []) if answer.teaches else silent).append(answer)
+        apart: tuple[list[Item], list[Item]] = ([], [])
+        for item in items:
+            if isinstance(item, Answer) and item.teaches:
+                families.setdefault(item.row.row, []).append(item)
+            else:
+                apart[isinstance(item, Prompt)].append(item)
         groups = together(list(families.values()), lambda answer: [answer.row], budget)
-        return [*groups, silent] if silent else groups
+        return [*([*group] for group in groups), *(some for some in apart if some)]
 
-    def measured(self, some: Sequence[Prompt] | Sequence[Answer]) -> Measured:
+    def measured(self, items: Sequence[Item]) -> Measured:
         """What a micro-batch of answers teaches, or how well prompts are answered."""
-        if isinstance(some[0], Prompt):
-            return self._examined(some)  # type: ignore[arg-type]
+        if asked := [item for item in items if isinstance(item, Prompt)]:
+            return self._examined(asked)
+        some = [item for item in items if isinstance(item, Answer)]
         rewards = [answer.reward for answer in some if not math.isnan(answer.reward)]
         sums = {"reward": sum(rewards), "rewards": float(len(rewards))}
         if not some[0].teaches:
