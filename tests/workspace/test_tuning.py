@@ -18,6 +18,7 @@ from baimo.store.jobs import JobEvent
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
 from baimo.tuning.options import TuneOptions
+from baimo.workspace.queue import unadopted
 from baimo.workspace.training import task_rows, training
 from baimo.workspace.tuning import Planned, Tuning, base_hash, recipe_version
 from baimo.workspace.workspace import Workspace
@@ -46,7 +47,7 @@ class Scripted(Tuning):
     """Tuning whose children only count; what they count with stands in `args`."""
 
     def __init__(self, workspace: Workspace, **given: Any) -> None:
-        super().__init__(workspace, **given)
+        super().__init__(workspace, **{"adopt": unadopted, **given})
         self.command = (sys.executable, "-m", "tests.tuning.scripted")
 
     def launch(self, job: TuneJob) -> Launch:
