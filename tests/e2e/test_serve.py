@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,11 +60,19 @@ def test_the_first_key_is_printed_once_and_kept_nowhere(tmp_path: Path) -> None:
     with serving(tmp_path / "w", CONFIG.format(address="http://127.0.0.1:9/v1")) as endpoint:
         secret = endpoint.key.rpartition("-")[2]
         assert endpoint.log.read_text().count("shown this once") == 1
+        link = re.search(r"(http://\S+)(/console/enter/bm-\S+)", endpoint.log.read_text())
+        assert link is not None
+        for expected in (303, 401):  # it opens the console once
+            asked = http.client.HTTPConnection(link[1].removeprefix("http://"), timeout=20)
+            asked.request("POST", link[2], "", {"origin": link[1]})
+            assert asked.getresponse().status == expected
+            asked.close()
     for path in (tmp_path / "w" / ".baimo").rglob("*"):
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
     with serving(tmp_path / "w", CONFIG.format(address="http://127.0.0.1:9/v1")) as endpoint:
         assert endpoint.log.read_text().count("shown this once") == 1
         assert "keys exist already" in endpoint.log.read_text()
+        assert endpoint.log.read_text().count("/console/enter/") == 1
 
 
 def test_a_call_through_a_route_has_its_exact_cost_in_the_ledger(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ def _told(opening: Opening) -> None:
 
     click.echo(text("serve.listening", address=opening.address), err=True)
     if opening.secret is None:
+        click.echo(text("serve.console", link=opening.console), err=True)
         click.echo(text("serve.keys_exist"), err=True)
         return
     click.echo(text("serve.key_once", secret=opening.secret), err=True)
+    click.echo(text("serve.console_once", link=opening.console), err=True)
     click.echo(f"\n{snippets(opening, opening.secret)}\n", err=True)

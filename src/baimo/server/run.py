@@ -14,6 +14,7 @@ from baimo.core.tenant import Key
 from baimo.errors import ConfigError
 from baimo.server.options import ServeOptions
 from baimo.settings import ServeSettings
+from baimo.store.sessions import Sessions
 from baimo.text import text
 from baimo.workspace.workspace import Workspace
 
@@ -21,6 +22,10 @@ APP = "baimo.server.app:app"
 """Made anew in every worker process."""
 EMBEDDED = "local/smollm2-135m-instruct"
 """The model that answers when nothing is configured."""
+
+
+LINK_MS = 3_600_000
+"""How long the link that opens the console works, if nobody uses it."""
 
 
 class Opening(NamedTuple):
@@ -32,6 +37,8 @@ class Opening(NamedTuple):
     """The first key, shown this once; None = there are keys already."""
     model: str
     """A name to ask for; empty = none is configured."""
+    console: str
+    """Address of the console; with the first key, a link that opens it once."""
 
 
 def flags_of(options: ServeOptions) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     if not settings.default_model and not workspace.settings.routes and not workspace.settings.providers:
         flags = flags_of(ServeOptions(model=EMBEDDED)) | flags
         workspace.weights(EMBEDDED.partition("/")[2])  # fetched now, not while somebody waits for an answer
-    opening = Opening(_address(settings, listening), _first_key(workspace), offered(workspace))
+    opening = _opened(workspace, _address(settings, listening))
     for name, value in flags.items():
         # workers are processes of their own: they read the same file, and the flags as variables
         os.environ[f"BAIMO_{name.replace('.', '_', 1).upper()}"] = str(value)
@@ -143,11 +150,12 @@ def _address(settings: ServeSettings, listening: socket.socket) -> str:
     return f"{'https' if settings.tls_certificate else 'http'}://{host}:{port}"
 
 
-def _first_key(workspace: Workspace) -> str | None:
+def _opened(workspace: Workspace, address: str) -> Opening:
     if workspace.accounts.any_key():
-        return None
-    rights = Key(public="", digest="", label=text("serve.first_key"), role="admin")
-    return workspace.accounts.create_key(rights).credential.written()
+        return Opening(address, None, offered(workspace), f"{address}/console/")
+    made = workspace.accounts.create_key(Key(label=text("serve.first_key"), role="admin"))
+    link = Sessions(workspace.store.database).begin(made.key.public, LINK_MS).credential.written()
+    return Opening(address, made.credential.written(), offered(workspace), f"{address}/console/enter/{link}")
 
 
 def _has_uvloop() -> bool:
