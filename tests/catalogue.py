@@ -32,6 +32,7 @@ FAMILIES = {
     "cli.wants_*": ("cli",),
     "data.*": ("tuning/data", "cli/data.py", "workspace/training_data.py"),
     "data.check_*": ("tuning/data",),
+    "data.check_leak_*": ("tuning/data",),
     "data.openai_*": ("tuning/data/openai.py",),
     "data.openai_failed_*": ("tuning/data/openai.py",),
     "data.step_needs_*": ("tuning/data/clean.py",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -25,6 +25,7 @@ STEPS = (
     "trim, mask_pii, drop_empty, drop_broken, drop_too_long, drop_unwanted, keep_languages, drop_leaked, "
     "drop_duplicates, drop_contradictions, drop_near_duplicates"
 )
+COUNTS = ("step", "removed", "changed", "kept")
 USUAL = "drop_empty,drop_broken,drop_duplicates"
 _Command = Callable[..., Any]
 
@@ -196,17 +197,21 @@ def _shown(made: Sequence[Made], as_json: bool) -> None:
     if as_json:
         show_json([{"path": str(one.path), "rows": one.rows, "steps": list(one.steps)} for one in made])
         return
-    for number, one in enumerate(made):
-        for step in one.steps if number == 0 else one.steps[-1:]:
-            click.echo(
-                text(
-                    "data.step_line", **{name: step[name] for name in ("step", "removed", "changed", "kept")}
-                ),
-                err=True,
-            )
-            further = {name: value for name, value in step.items() if value not in ({}, [], None)}
-            for name in further.keys() - {"step", "removed", "changed", "kept"}:
-                click.echo(text("data.step_more", name=name, value=further[name]), err=True)
+    steps = [*made[0].steps, *(one.steps[-1] for one in made[1:])]
+    for step in steps:
+        counts = {name: step[name] for name in COUNTS}
+        click.echo(text("data.step_line", **counts), err=True)
+        for name, value in step.items():
+            if name not in COUNTS and value:
+                click.echo("  " + text("data.step_more", name=name, value=_flat(value)), err=True)
     for one in made:
         click.echo(text("data.written", count=one.rows, path=one.path), err=True)
         click.echo(one.path)
+
+
+def _flat(value: Any) -> str:
+    """A figure, or several by name."""
+    if isinstance(value, dict):
+        named = cast("dict[str, Any]", value)
+        return ", ".join(f"{name} {count}" for name, count in named.items())
+    return ", ".join(map(str, cast("list[Any]", value))) if isinstance(value, list) else str(value)
