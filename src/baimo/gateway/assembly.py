@@ -18,7 +18,7 @@ from baimo.gateway.gateway import Parts
 from baimo.gateway.masking import Masker
 from baimo.gateway.observe import Observer, Silent
 from baimo.gateway.passing import Passing, Pool
-from baimo.gateway.routing import Names, Router
+from baimo.gateway.routing import Names, Router, Tuned
 from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import Books, Settler
 from baimo.gateway.strategies import Latencies, Signals
@@ -49,6 +49,8 @@ class Outside(NamedTuple):
     """OpenAI's embeddings, for the semantic cache; None = there is no such cache."""
     count_tokens: CountTokens | None = None
     """A model's own tokenizer, where there is one."""
+    tuned: Tuned = lambda tenant: {}
+    """What a tenant has tuned."""
     observer: Observer = Silent()
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -119,7 +121,7 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
     return Parts(
         settings,
         settings.snapshot().hash,
-        Router(settings, names, signals, usable=usable, chance=outside.chance),
+        Router(settings, names, signals, usable=usable, tuned=outside.tuned, chance=outside.chance),
         terms,
         Attempts(ways),
         Settler(outside.books, outside.observer, now=now, count_tokens=outside.count_tokens),

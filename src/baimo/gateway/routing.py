@@ -22,6 +22,10 @@ from baimo.settings import RouteSettings, Settings
 
 KINDS = frozenset({"chat", "embeddings", "rerank", "moderations", "transcriptions", "speech", "images"})
 """Abilities that say what a model is for; a model without any of them is for chat as far as anybody knows."""
+TUNED = "ft:"
+"""Beginning of the names of tuned models."""
+Tuned = Callable[[str], Mapping[str, Model]]
+"""Tuned models by name, given the tenant whose they are."""
 _REMEMBERED = 4096
 
 
@@ -66,6 +70,7 @@ class Router:
         signals: Signals,
         *,
         usable: Callable[[str], bool] = lambda vendor: True,
+        tuned: Tuned = lambda tenant: {},
         chance: random.Random | None = None,
     ) -> None:
         """
@@ -74,6 +79,7 @@ class Router:
             names: the catalogue.
             signals: what strategies go by.
             usable: whether a vendor can be called (its key is there); decides between vendors of the same model.
+            tuned: what a tenant has tuned and may ask for now; nobody else may.
             chance: for weighted and canary routes.
 
         Raises:
@@ -84,6 +90,7 @@ class Router:
         self._names = names
         self._signals = signals
         self._usable = usable
+        self._tuned = tuned
         self._chance = chance or random.Random()
         self.routes: dict[str, Route] = {}
         for name in settings.routes:
@@ -125,7 +132,8 @@ class Router:
             road = self._road(asked, surface, key, tenant, data)
             if len(self._roads) >= _REMEMBERED:
                 self._roads.clear()
-            self._roads[place] = road
+            if not asked.startswith(TUNED):  # they come and go while the server runs
+                self._roads[place] = road
         if road.choice is not None:
             return road.choice, road.data
         draw = Draw(self._signals, peek, surface.name, conversation, self._chance)
@@ -150,7 +158,8 @@ class Router:
             for model in self._names.models()
             if model.name not in taken and permits_name(key, model.name) and self._usable(model.vendor)
         ]
-        return found
+        mine = self._tuned(key.tenant)
+        return [*found, *((name, model) for name, model in mine.items() if permits_name(key, name))]
 
     def _road(self, asked: str, surface: Surface, key: Key, tenant: Tenant, data: DataClass) -> Road:
         if not asked:
@@ -175,6 +184,11 @@ class Router:
         return Road(key, tenant, data, able, _fixed(asked, able))
 
     def _direct(self, asked: str, key: Key) -> Model:
+        if asked.startswith(TUNED):
+            mine = self._tuned(key.tenant).get(asked)
+            if mine is None:
+                raise self._unknown(asked, key)
+            return mine
         try:
             return self._names.model(asked)
         except UnknownModel as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from importlib import resources
@@ -26,6 +26,9 @@ from baimo.settings import ModelSettings, ProviderSettings, Settings
 ANY_MODEL = "any_model"
 """Quirk of a vendor that serves models which no catalogue can list: local servers, resellers, private deployments."""
 
+TUNED = "ft:"
+"""Beginning of the names of tuned models: `ft:<base>:<organization>:<suffix>:<id>`."""
+
 LONGEST_NAME = 512
 """Characters of the name of a model that is in no list."""
 
@@ -33,21 +36,27 @@ LONGEST_NAME = 512
 class Catalogue:
     """Vendors and models by name. Reads a vendor's file when it is first needed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tuned: Callable[[str], Model | None] = lambda name: None) -> None:
         """Prefer `Catalogue.load`.
+
+        Args:
+            settings: may change models and add some.
+            tuned: the owner's tuned models by name; None = there is none of that name.
 
         Raises:
             UnknownModel: baimo.toml describes a model of a vendor that does not exist.
         """
         self._settings = settings
+        self._tuned = tuned
         self._names = sorted({*_files(), *settings.providers})
         for name in settings.models:
-            self._existing(name.partition("/")[0], asked=name)
+            if not name.startswith(TUNED):  # they come and go
+                self._existing(name.partition("/")[0], asked=name)
 
     @classmethod
-    def load(cls, settings: Settings) -> Catalogue:
+    def load(cls, settings: Settings, tuned: Callable[[str], Model | None] = lambda name: None) -> Catalogue:
         """The catalogue under these settings."""
-        return cls(settings)
+        return cls(settings, tuned)
 
     def vendor(self, name: str) -> Vendor:
         """The vendor of that name.
@@ -83,6 +92,19 @@ class Catalogue:
 
         Raises:
             UnknownModel: no such vendor or model, or several vendors have it; names the nearest.
+        """
+        if name.startswith(TUNED):
+            found = self._tuned(name)
+            if found is None:
+                raise UnknownModel("models.unknown", name=name, near="")
+            return found
+        return self.base(name)
+
+    def base(self, name: str) -> Model:
+        """Likewise, of the models that were not tuned here.
+
+        Raises:
+            UnknownModel: as `model` does.
         """
         vendor, slash, rest = name.partition("/")
         if slash and rest and vendor in self._names:
@@ -145,6 +167,11 @@ class Catalogue:
                 if max_price is None or self._affordable(model, Decimal(str(max_price))):
                     found.append(model)
         return found
+
+    def configured(self, model: Model) -> Model:
+        """A model that is in no list, with what baimo.toml says about it."""
+        custom = self._settings.models.get(model.name)
+        return model if custom is None else _changed(model, model.name, custom)
 
     def _affordable(self, model: Model, limit: Decimal) -> bool:
         price = model.price

@@ -12,7 +12,12 @@ from baimo.providers.local_options import LocalOptions
 
 
 def engine_of(
-    file: gguf.GgufFile, engine: str, options: LocalOptions, adapters: tuple[Path, ...] = ()
+    file: gguf.GgufFile,
+    engine: str,
+    options: LocalOptions,
+    adapters: tuple[Path, ...] = (),
+    *,
+    judged: bool = False,
 ) -> Engine:
     """An engine with this model; blocks for seconds.
 
@@ -21,6 +26,7 @@ def engine_of(
         engine: openvino or llamacpp.
         options: see there.
         adapters: LoRA in GGUF form that requests may name by place; llamacpp only.
+        judged: that the engine reads it rightly was found before: a tuned model went through the gate.
 
     Raises:
         ProviderError: it cannot be loaded, or the engine reads it otherwise than llama.cpp does.
@@ -49,8 +55,9 @@ def engine_of(
     )
     folder = Path(options.cache).expanduser() if options.cache else None
     copy = gguf.converted(file.path, options.weights_format, cache=folder)  # pyright: ignore[reportArgumentType]
-    record = agreement_record(file.path, copy, built.precision, folder)
-    agreement.ensured(record, lambda: _measured(file.path, copy, built), source=file.path)
+    if not judged:
+        record = agreement_record(file.path, copy, built.precision, folder)
+        agreement.ensured(record, lambda: _measured(file.path, copy, built), source=file.path)
     return openvino.OpenVinoEngine(copy, built)
 
 

@@ -75,8 +75,8 @@ class LocalProvider:
         args = {**spec.args, "file": gguf.file_hash(weights.path)}
         if weights.adapter is not None:
             args["adapter"] = gguf.file_hash(weights.adapter)
-        if weights.before:
-            args["before"] = digest(weights.before)
+        if weights.put_hash:
+            args["prompt"] = weights.put_hash
         return dataclasses.replace(spec, args=args)
 
     def _spec(self, engine: str) -> Spec:
@@ -224,7 +224,9 @@ class LocalProvider:
         engine = self._chosen(file, weights, logprobs)
         facts = [str(weights.path), gguf.file_hash(weights.path), engine, dataclasses.asdict(self._options)]
         key = digest([*facts, *(gguf.file_hash(one) for one in weights.beside)])
-        loaded = SHELF.take(key, lambda: engine_of(file, engine, self._options, weights.beside))
+        loaded = SHELF.take(
+            key, lambda: engine_of(file, engine, self._options, weights.beside, judged=weights.tuned)
+        )
         with self._lock:
             mine = self._loaded[model, logprobs] = _Loaded(
                 key=key, file=file, weights=weights, engine=loaded, used_at=time.monotonic()
@@ -282,9 +284,11 @@ class _Loaded:
     retired: bool = False
 
     def job(self, request: Request, *, stream: bool) -> Job:
+        if self.weights.put is not None:
+            request = self.weights.put(request)
         sampling, adapter = request.sampling, self.weights.adapter
         return Job(
-            prompt=self.prompt(request),
+            prompt=prompt_of(self.file, self.weights, request),
             max_tokens=DEFAULT_MAX_TOKENS if sampling.max_tokens is None else sampling.max_tokens,
             temperature=DEFAULT_TEMPERATURE if sampling.temperature is None else sampling.temperature,
             top_p=1.0 if sampling.top_p is None else sampling.top_p,
@@ -296,9 +300,6 @@ class _Loaded:
             stream=stream,
         )
 
-    def prompt(self, request: Request) -> str:
-        return prompt_of(self.file, self.weights, request)
-
 
 def prompt_of(file: gguf.GgufFile, weights: Weights, request: Request) -> str:
     """What a model is given for a request.
@@ -308,7 +309,7 @@ def prompt_of(file: gguf.GgufFile, weights: Weights, request: Request) -> str:
     """
     return chat_template.rendered(
         weights.template or file.chat_template,
-        (*weights.before, *request.messages),
+        request.messages,
         tools=() if request.tool_choice == "none" else request.tools,
         special={f"{role}_token": file.token(role) for role in ("bos", "eos", "unknown", "padding")},
         variables=(request.extra or {}).get("chat_template_kwargs"),

@@ -59,6 +59,10 @@ class Providers:
                 made.longest_wait_s = 0.0
         return self._made[vendor]
 
+    def made(self, vendor: str) -> Provider | None:
+        """The way to a vendor's models, if it was asked for before."""
+        return self._made.get(vendor)
+
     async def __aenter__(self) -> Providers:
         return self
 

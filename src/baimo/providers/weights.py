@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from baimo.core.message import Message
+from baimo.core.call import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +21,10 @@ class Weights:
     """Every adapter of the same base that is served now, this one too: they share one engine."""
     template: str = ""
     """Chat template that it was tuned with; empty = the file's own."""
-    before: tuple[Message, ...] = ()
-    """Put before the caller's messages: a tuned prompt."""
+    put: Callable[[Request], Request] | None = None
+    """Puts a tuned prompt before a caller's messages."""
+    put_hash: str = ""
+    """Digest of that prompt."""
     tuned: bool = False
     """Whether it is one of many that come and go."""
 

@@ -35,6 +35,8 @@ from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.completions import Completions
 from baimo.server.surfaces.count_tokens import CountTokens
 from baimo.settings import ProviderSettings
+from baimo.store.adapters import Adapters
+from baimo.workspace.adapted import Adapted
 from baimo.workspace.workspace import Workspace
 
 VENDOR = "local"
@@ -175,10 +177,12 @@ def main(folder: str) -> None:
         vendor, _, model = workspace.settings.serve.default_model.partition("/")
 
         async def run() -> None:
-            loading = asyncio.create_task(_loaded(answering, model)) if vendor == VENDOR else None
+            beside = [asyncio.create_task(_forgetting(workspace, answering))]
+            if vendor == VENDOR:
+                beside.append(asyncio.create_task(_loaded(answering, model)))
             await server.serve([listening])
-            if loading is not None:
-                loading.cancel()
+            for task in beside:
+                task.cancel()
             await answering.aclose()
 
         asyncio.run(run())
@@ -189,6 +193,14 @@ async def _loaded(provider: Provider, model: str) -> None:
     if isinstance(provider, LocalProvider):
         with contextlib.suppress(BaimoError):
             await provider.load(model)
+
+
+async def _forgetting(workspace: Workspace, provider: Provider) -> None:
+    """Free the memory of tuned models that are not served any more."""
+    if isinstance(provider, LocalProvider):
+        adapted = Adapted(Adapters(workspace.store.database), lambda: workspace.catalogue)
+        adapted.changed = lambda: provider.forget(adapted.gone)
+        await adapted.watch()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from baimo.core.message import Message
 from baimo.text import text
 
 Differs = Literal["", "template", "logits", "text"]
-TOKENS = 32
+TOKENS = 24
 """Greedy tokens of an answer."""
 
 

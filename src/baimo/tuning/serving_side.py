@@ -27,6 +27,7 @@ class EngineSide:
         engine: openvino or llamacpp.
         form: what the weights are promised to be kept in: f16 or q8_0.
         threads: 0 = all cores.
+        precision: of OpenVINO's computation; the gate judges in f32.
 
     Raises:
         ProviderError: the engine cannot load them.
@@ -39,15 +40,22 @@ class EngineSide:
         *,
         form: str = "f16",
         threads: int = 0,
+        precision: str = "f32",
     ) -> None:
         self._weights = weights
         self._file = gguf.read(weights.path)
         self._form = form
+        self._precision = precision
+        self._told: dict[tuple[tuple[int, ...], int], list[tuple[int, float]]] = {}
         self._place = None if weights.adapter is None else weights.beside.index(weights.adapter)
         self._engine: OpenVinoPipeline | LlamaCppServer
         if engine == "openvino":
             options = OpenVinoOptions(
-                precision="f32", threads=threads, max_batch=1, window=WINDOW, cache_gib=1
+                precision=precision,  # pyright: ignore[reportArgumentType]
+                threads=threads,
+                max_batch=1,
+                window=WINDOW,
+                cache_gib=1,
             )
             self._engine = OpenVinoPipeline(weights.path, options)
         else:
@@ -73,9 +81,15 @@ class EngineSide:
         kinds = sorted({library.GGMLQuantizationType(tensor.kind).name for tensor in self._file.tensors})
         name = "llamacpp" if isinstance(self._engine, LlamaCppServer) else "openvino"
         form = "lora" if self._weights.adapter is not None else "merged"
-        return {"engine": name, "precision": "f32", "weights": self._form, "kinds": kinds, "form": form}
+        return {
+            "engine": name,
+            "precision": self._precision,
+            "weights": self._form,
+            "kinds": kinds,
+            "form": form,
+        }
 
-    @cached_property
+    @property
     def ends(self) -> frozenset[int]:
         """See `parity.Serving`."""
         return frozenset(self._file.token_ids("eos", "eot", "eom"))
@@ -83,6 +97,14 @@ class EngineSide:
     @cached_property
     def _spelling(self) -> list[bytes]:
         return self._file.spelling()
+
+    def _once(
+        self, engine: OpenVinoPipeline, prompt: Sequence[int], count: int
+    ) -> list[tuple[int, float]]:
+        key = (tuple(prompt), count)
+        if key not in self._told:  # an answer is asked for twice: for its tokens and for its text
+            self._told[key] = engine.greedy(prompt, count)
+        return self._told[key]
 
     def spoken(self, request: Request) -> Spoken:
         """See `parity.Serving`."""
@@ -92,7 +114,7 @@ class EngineSide:
     def steps(self, prompt: Sequence[int], count: int) -> list[tuple[int, float]]:
         """See `parity.Serving`; llama.cpp tells log-probabilities by the character, so only ASCII is token by token."""
         if isinstance(self._engine, OpenVinoPipeline):
-            return self._engine.greedy(prompt, count)
+            return self._once(self._engine, prompt, count)
         told: list[tuple[int, float]] = []
         for step in self._engine.greedy(prompt, count, 1, self._place):
             spelled = self._spelling[step.token]
@@ -104,7 +126,7 @@ class EngineSide:
     def answer(self, request: Request, prompt: Sequence[int], count: int) -> Answer:
         """See `parity.Serving`."""
         if isinstance(self._engine, OpenVinoPipeline):
-            ids = [token for token, _ in self._engine.greedy(prompt, count)]
+            ids = [token for token, _ in self._once(self._engine, prompt, count)]
             words = self._engine.spelled(ids).decode("utf-8", errors="replace")
             return Answer(words.rstrip("\ufffd"), bool(ids) and ids[-1] in self.ends, tuple(ids))
         words, ended = self._engine.answered(prompt, count, self._place)

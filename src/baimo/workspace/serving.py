@@ -19,7 +19,7 @@ import msgspec
 from baimo.config import Origin, config_file, origins
 from baimo.core.call import Provider, Request
 from baimo.core.model import Model
-from baimo.core.tenant import Key
+from baimo.core.tenant import OWNER, Key
 from baimo.errors import BaimoError, ConfigError
 from baimo.gateway.assembly import Outside, assembled
 from baimo.gateway.gateway import Gateway
@@ -31,6 +31,7 @@ from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ProviderSettings, Settings
+from baimo.store.adapters import Adapters
 from baimo.store.batches import Batches
 from baimo.store.books import Books
 from baimo.store.cached import Cached
@@ -43,6 +44,7 @@ from baimo.store.secret import workspace_secret
 from baimo.store.sessions import Sessions
 from baimo.store.uploads import Uploads
 from baimo.text import text
+from baimo.workspace.adapted import Adapted
 from baimo.workspace.elsewhere import elsewhere_counted
 from baimo.workspace.fine_tuning_wiring import fine_tuning
 from baimo.workspace.housekeeping import House, due, swept
@@ -115,13 +117,17 @@ class Service:
         """Called when one is to be paused, to go on, or to end."""
         self._secret = workspace_secret(database)
         self._providers: Providers = self._fresh_providers(self.settings)
-        self.catalogue = Catalogue.load(self.settings)
+        self.adapted = Adapted(Adapters(database), lambda: self.catalogue)
+        self.catalogue = self._catalogued(self.settings)
+        self.adapted.changed = self._forget_gone
+        self.adapted.refresh()
         self.parts = assembled(self.settings, self._outside())
         self.gateway = Gateway(self.parts)
         await self.books.start()
         self._following = [
             asyncio.create_task(self._warm(), name="baimo-warm"),
             asyncio.create_task(self.keyring.watch(), name="baimo-keys"),
+            asyncio.create_task(self.adapted.watch(), name="baimo-adapters"),
             asyncio.create_task(self._follow_settings(), name="baimo-settings"),
             asyncio.create_task(self._keep_house(), name="baimo-house"),
         ]
@@ -146,7 +152,7 @@ class Service:
         """
         placed = self._placed(settings)
         before = self.settings, self.catalogue, self._providers
-        self.settings, self.catalogue = placed, Catalogue.load(placed)
+        self.settings, self.catalogue = placed, self._catalogued(placed)
         if placed.providers != before[0].providers:
             self._providers = self._fresh_providers(placed)
         try:
@@ -157,6 +163,7 @@ class Service:
         if self._providers is not before[2]:
             self._stale.append(before[2])
         self.parts = parts
+        self.adapted.refresh(anyway=True)  # their prices may have changed
         self.files.most_bytes = _room(placed)
         self.gateway.adopt(parts)
 
@@ -256,6 +263,7 @@ class Service:
             masker=masker,
             count_tokens=self._counted,
             shelf=Cached(self.workspace.store.database),
+            tuned=self.adapted.models,
             observer=self.observer,
         )
 
@@ -263,9 +271,21 @@ class Service:
         return msgspec.structs.replace(settings, providers=settings.providers | self._elsewhere)
 
     def _fresh_providers(self, settings: Settings) -> Providers:
-        catalogue = Catalogue.load(settings)
+        catalogue = self._catalogued(settings)
         # the gateway decides about a second attempt: it knows the deadline and what may have been executed
         return Providers(catalogue.vendor, settings.providers, self.workspace.weights, once=True)
+
+    def _catalogued(self, settings: Settings) -> Catalogue:
+        return Catalogue.load(settings, lambda name: self.adapted.models(OWNER).get(name))
+
+    def _forget_gone(self) -> None:
+        """Free the memory of tuned models that are not served any more."""
+        made = self._providers.made("local")
+        if made is not None and "local" not in self._elsewhere:
+            from baimo.providers.local import LocalProvider
+
+            assert isinstance(made, LocalProvider)
+            made.forget(self.adapted.gone)
 
     async def _warm(self) -> None:
         """Load the model that answers by default, where it runs in this process."""

@@ -26,6 +26,7 @@ from baimo.core.record import Record
 from baimo.core.registry import Spec
 from baimo.core.tuning import JobStatus, TuneForecast, TuneJob, TuneSpec
 from baimo.errors import BaimoError, ConfigError, NotFound, UsageError
+from baimo.models.catalogue import TUNED
 from baimo.store.jobs import JobEvent, Jobs
 from baimo.text import text
 from baimo.tuning import forecast as forecasting
@@ -186,7 +187,7 @@ class Tuning:
         spec = TuneSpec(
             id=self.queue.jobs.new_id(),
             recipe=Spec(name=options.recipe, args=options.settings(), version=recipe_version(options.recipe)),
-            base=options.model,
+            base=str(base) if base and Path(options.model).is_dir() else options.model,
             base_hash=base_hash(base) if base else "",
             valid=VALID if found.valid else "",
             data_hash=digest([row.hash for row in found.train]),
@@ -208,11 +209,13 @@ class Tuning:
             UsageError: it runs elsewhere or cannot be tuned.
         """
         if Path(name).is_dir():
-            return Path(name).absolute()
+            return Path(name).resolve()
+        if name.startswith(TUNED):
+            return self.workspace.adapting.whole(name)
         model = self.workspace.catalogue.model(name)
         if self.workspace.catalogue.vendor(model.vendor).protocol != "local":
             return None
-        return self.workspace.weights(model.upstream)
+        return self.workspace.pulled(model)
 
     # the first steps
 

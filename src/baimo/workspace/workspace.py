@@ -17,9 +17,10 @@ from baimo.core.task import Task
 from baimo.core.tuning import TuneJob
 from baimo.core.verdict import Forecast, Verdict
 from baimo.errors import TaskError, UsageError
-from baimo.models.catalogue import Catalogue
+from baimo.models.catalogue import TUNED, Catalogue
 from baimo.models.pull import Pulled, located, models_folder, pull
 from baimo.providers.pool import Providers
+from baimo.providers.weights import Weights
 from baimo.settings import Settings
 from baimo.store.engine import Database
 from baimo.store.store import Store
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from baimo.store.accounts import Accounts
     from baimo.tuning.options import TuneOptions
     from baimo.workspace.accounting import Accounting
+    from baimo.workspace.adapting import Adapting
     from baimo.workspace.bookkeeping import Bookkeeping
     from baimo.workspace.comparing import Comparing
     from baimo.workspace.tuning import Tuning
@@ -75,7 +77,7 @@ class Workspace:
         """Give back what was opened; it is opened again when it is needed."""
         if "store" in self.__dict__:
             self.store.close()
-            for name in ("store", "accounts", "accounting", "bookkeeping", "tuning"):
+            for name in ("store", "accounts", "accounting", "bookkeeping", "tuning", "adapting"):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -114,8 +116,13 @@ class Workspace:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """Vendors and models under these settings."""
-        return Catalogue.load(self.settings)
+        """Vendors and models under these settings; the owner's tuned models too."""
+        return Catalogue.load(self.settings, self._tuned)
+
+    def _tuned(self, name: str) -> Model | None:
+        from baimo.workspace.adapted import owners_model  # reads the store
+
+        return owners_model(name, self.adapting.adapters, self.catalogue)
 
     # compare
 
@@ -173,6 +180,13 @@ class Workspace:
         from baimo.workspace.tuning import Tuning
 
         return Tuning(self)
+
+    @cached_property
+    def adapting(self) -> Adapting:
+        """Adapters as people and jobs ask for them."""
+        from baimo.workspace.adapting import Adapting
+
+        return Adapting(self)
 
     # what was decided before
 
@@ -244,7 +258,12 @@ class Workspace:
         """The folder of pulled weights."""
         return models_folder(self.settings)
 
-    def weights(self, upstream: str) -> Path:
+    def weights(self, upstream: str) -> Path | Weights:
+        """What answers for a model that runs in this process, fetched or made if it is not here yet."""
+        if upstream.startswith(TUNED):
+            return self.adapting.weights(upstream)
+        return self.pulled(self.catalogue.model(f"local/{upstream}"))
+
+    def pulled(self, model: Model) -> Path:
         """The weights of a model that runs in this process, fetched if they are not here yet."""
-        model: Model = self.catalogue.model(f"local/{upstream}")
         return located(model, self.models) or pull(model, self.models).path
