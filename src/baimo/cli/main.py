@@ -17,6 +17,7 @@ from baimo.errors import BaimoError, UsageError
 from baimo.text import LANGUAGES, text
 
 COMMANDS: dict[str, str] = {
+    "adapters": "baimo.cli.adapters:adapters",
     "compare": "baimo.cli.compare:compare",
     "data": "baimo.cli.data:data",
     "import": "baimo.cli.imports:imports",
