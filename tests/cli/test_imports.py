@@ -77,3 +77,31 @@ def test_bad_input_is_named_with_its_place(
     assert names in ended.err
     assert "Traceback" not in ended.err
     assert has_chinese(ended.err) == (lang == "zh")
+
+
+EVALS = Path(__file__).parents[1] / "workspace" / "importing" / "fixtures"
+
+
+def test_evaluations_become_a_task_that_the_next_command_reads(folder: Path, lang: str) -> None:
+    ended = baimo("import", "openai-evals", str(EVALS / "openai-evals"), "--out", "tickets")
+    assert (ended.code, ended.out) == (1, "")
+    assert "eval.testing_criteria[3]" in ended.err
+    assert has_chinese(ended.err) == (lang == "zh")
+    shown = baimo("tasks", "show", "tickets", "--json")
+    assert (shown.code, shown.data["examples"]) == (0, 3)
+    again = baimo("import", "openai-evals", str(EVALS / "openai-evals"), "--out", "tickets")
+    assert again.code == 2
+
+
+def test_without_a_folder_the_manifest_is_shown_and_nothing_is_written(folder: Path) -> None:
+    ended = baimo("import", "promptfoo", str(EVALS / "promptfooconfig.yaml"))
+    assert ended.code == 1
+    assert '[[candidates]]\nname = "claude"' in ended.out
+    assert list(folder.glob("*/task.toml")) == []
+
+
+def test_of_several_evaluations_one_can_be_chosen(folder: Path) -> None:
+    ended = baimo("import", "openai-evals", str(EVALS / "openai-registry"), "--only", "places", "--json")
+    assert [task["name"] for task in ended.data["tasks"]] == ["places"]
+    assert (ended.code, ended.data["written"]) == (0, [])
+    assert baimo("import", "openai-evals", str(EVALS / "openai-registry"), "--only", "gone").code == 2

@@ -1,4 +1,7 @@
-"""`baimo import litellm|tensorzero`: the settings of another gateway as baimo.toml, and what could not come along."""
+"""`baimo import`: settings of litellm and tensorzero as baimo.toml, evaluations of openai-evals and promptfoo as tasks.
+
+What could not come along is listed; nothing is dropped in silence.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from baimo.text import text
 
 if TYPE_CHECKING:
     from baimo.workspace.importing.carried import Carried
+    from baimo.workspace.importing.tasks import ImportedTask
 
 LEFT = 1
 """Exit code where something is left for a person to look at."""
@@ -49,13 +53,52 @@ def _imported(kind: str, file: str, out: str | None, force: bool, as_json: bool)
     return 0 if carried.whole else LEFT
 
 
-def _told(carried: Carried, out: str | None) -> None:
+def _task_command(kind: str, words: str) -> None:
+    @imports.command(kind, help=words)
+    @click.argument("source", metavar="EXPORT" if kind == "openai-evals" else "FILE")
+    @click.option("--out", metavar="FOLDER", help=text("cli.option_import_folder"))
+    @click.option("--only", metavar="NAME", multiple=True, help=text("cli.option_import_only"))
+    @click.option("--force", is_flag=True, help=text("cli.option_import_force"))
+    @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
+    def command(source: str, **given: Any) -> int:
+        return _imported_tasks(kind, Path(source), **given)
+
+    assert command
+
+
+def _imported_tasks(
+    kind: str, source: Path, out: str | None, only: tuple[str, ...], force: bool, as_json: bool
+) -> int:
+    from baimo.workspace.importing.reading import imported_tasks
+    from baimo.workspace.importing.tasks import kept_tasks
+
+    tasks = imported_tasks(kind, source, only)
+    folders = kept_tasks(tasks, Path(out), force=force) if out is not None else []
+    if as_json:
+        show_json({"tasks": [task.report() for task in tasks], "written": [str(one) for one in folders]})
+    else:
+        for task in tasks:
+            _told_task(task, out)
+        for folder in folders:
+            click.echo(text("cli.next_compare", folder=folder), err=True)
+    return 0 if all(task.carried.whole for task in tasks) else LEFT
+
+
+def _told_task(task: ImportedTask, out: str | None) -> None:
+    click.echo(text("cli.import_task", name=task.name, examples=task.examples), err=True)
+    if out is None:
+        click.echo(task.carried.settings, nl=False)
+    _told(task.carried, None, brief=True)
+
+
+def _told(carried: Carried, out: str | None, *, brief: bool = False) -> None:
     for weight in ("secret", "lost", "changed", "needless"):
         notes = [note for note in carried.notes if note.weight == weight]
         if not notes:
             continue
         click.echo(text(f"cli.import_{weight}", count=len(notes)), err=True)
-        for note in notes:
+        # objects of an API have dozens of members that mean nothing elsewhere; --json lists them
+        for note in [] if brief and weight == "needless" else notes:
             click.echo(text("cli.import_note", path=note.path, value=note.value, why=note.why), err=True)
             if note.advice:
                 click.echo(text("cli.hint", message=note.advice), err=True)
@@ -66,3 +109,5 @@ def _told(carried: Carried, out: str | None) -> None:
 
 _command("litellm", text("cli.import_litellm"))
 _command("tensorzero", text("cli.import_tensorzero"))
+_task_command("openai-evals", text("cli.import_openai_evals"))
+_task_command("promptfoo", text("cli.import_promptfoo"))

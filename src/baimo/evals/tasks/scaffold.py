@@ -84,19 +84,24 @@ def import_task(
         TaskError: the source cannot be read, or the folder already holds a task.
     """
     reading = read_task(source, format=format, columns=columns)
-    task, folder = reading.task, Path(folder)
+    folder = Path(folder)
+    files = _write(folder, texts_of(reading.task))
+    return Imported(
+        folder=folder,
+        files=files,
+        examples=len(reading.task.examples),
+        format=reading.format,
+        notes=reading.notes,
+    )
+
+
+def texts_of(task: Task) -> dict[str, str]:
+    """The files of a task's folder, by name; reading them gives the same task."""
     texts: dict[str, str] = {"test.jsonl": _jsonl(task.examples)}
     if task.train:
         texts["train.jsonl"] = _jsonl(task.train)
     texts[FILE_NAME] = "\n".join(_manifest(task, texts)) + "\n"
-    files = _write(folder, texts)
-    return Imported(
-        folder=folder,
-        files=files,
-        examples=len(task.examples),
-        format=reading.format,
-        notes=reading.notes,
-    )
+    return texts
 
 
 def row_of(example: Example) -> dict[str, Any]:

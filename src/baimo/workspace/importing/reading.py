@@ -10,13 +10,14 @@ import itertools
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from baimo.errors import ConfigError, UsageError
-from baimo.workspace.importing import litellm, tensorzero
+from baimo.workspace.importing import litellm, openai_evals, promptfoo, tensorzero
 from baimo.workspace.importing.carried import Carried, places
+from baimo.workspace.importing.tasks import ImportedTask
 
 MOST_PLACES = 200_000
 LONGEST_BYTES = 8 * 1024 * 1024
@@ -24,6 +25,11 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Carried]] = {
     "litellm": litellm.carried,
     "tensorzero": tensorzero.carried,
 }
+TASKS: Mapping[str, Callable[[Path], list[ImportedTask]]] = {
+    "openai-evals": openai_evals.imported_tasks,
+    "promptfoo": promptfoo.imported_tasks,
+}
+"""What becomes tasks."""
 SECTIONS = {
     "litellm": (
         "model_list",
@@ -35,6 +41,26 @@ SECTIONS = {
     "tensorzero": ("gateway", "models", "embedding_models", "functions", "metrics", "tools", "rate_limiting"),
 }
 """At least one of them is in every such file."""
+
+
+def imported_tasks(kind: str, path: Path, only: Sequence[str] = ()) -> list[ImportedTask]:
+    """The evaluations in `path` as tasks.
+
+    Args:
+        kind: of TASKS.
+        path: file or folder of what was exported.
+        only: names of the tasks that are wanted; none = all.
+
+    Raises:
+        ConfigError: it cannot be read, or holds nothing of this kind or of these names.
+        TaskError: a part of it cannot be used; names file and line.
+    """
+    found = TASKS[kind](path)
+    names = {task.name for task in found}
+    for name in only:
+        if name not in names:
+            raise ConfigError("imports.no_such_eval", path=path, name=name, known=", ".join(sorted(names)))
+    return [task for task in found if not only or task.name in only]
 
 
 def imported(kind: str, path: Path) -> Carried:
