@@ -22,6 +22,7 @@ import random
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -152,6 +153,9 @@ def opened(folder: Path, adapter: Path | None, options: argparse.Namespace) -> L
     if adapter is not None:
         import peft
 
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning
+        )  # peft reads a name that transformers renames
         base.peft = peft.PeftModel.from_pretrained(base.model, adapter)
     return base
 
@@ -222,7 +226,7 @@ def learn_grpo(
     bench = job(folder / "grpo", "grpo", start, train, options)
     settings = grpo.Settings(
         answers=8,
-        batch_size=8,
+        batch_size=options.batch,
         longest_answer=LONGEST,
         learning_rate=options.rate,
         max_steps=options.steps,
@@ -301,6 +305,9 @@ def main() -> None:
     parser.add_argument("--languages", default="en,de,es,fr")
     parser.add_argument("--start-steps", type=int, default=60)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument(
+        "--batch", type=int, default=8, help="prompts of a step of grpo, each answered 8 times"
+    )
     parser.add_argument("--prompts", type=int, default=240, help="train rows that dpo's pairs are made of")
     parser.add_argument("--rate", type=float, default=3e-4, help="learning rate of grpo")
     parser.add_argument("--seed", type=int, default=1)

@@ -389,17 +389,17 @@ class School:
         self, step: int, sampled: Sequence[Rollout], rewards: Sequence[float], advantages: torch.Tensor
     ) -> None:
         graded = [reward for reward in rewards if not math.isnan(reward)]
-        self._bench.folder.tell(
-            "answers",
-            step=step + 1,
-            answers=len(sampled),
-            ungraded=len(rewards) - len(graded),
-            reward=statistics.fmean(graded),
-            spread=statistics.pstdev(graded),
-            tokens=statistics.fmean(len(each.ids) for each in sampled),
-            ended=statistics.fmean(each.ended for each in sampled),
-            teaching=float((advantages != 0).any(-1).double().mean()),
-        )
+        figures: dict[str, float] = {
+            "reward": statistics.fmean(graded),
+            "spread": statistics.pstdev(graded),
+            "tokens": statistics.fmean(len(each.ids) for each in sampled),
+            "ended": statistics.fmean(each.ended for each in sampled),
+            "teaching": float((advantages != 0).any(-1).double().mean()),
+        }
+        counts = {"step": step + 1, "answers": len(sampled), "ungraded": len(rewards) - len(graded)}
+        shown = {name: f"{value:.3g}" for name, value in figures.items()}
+        message = text("preference.answers", **counts, **shown)
+        self._bench.folder.tell("answers", message=message, **counts, **figures)
 
 
 def chosen_rewards(lent: Mapping[str, Reward], weights: Mapping[str, float]) -> list[tuple[Reward, float]]:
