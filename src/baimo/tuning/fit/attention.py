@@ -73,16 +73,9 @@ def layout(rows: Sequence[Encoded], dtype: torch.dtype, device: torch.device) ->
     return Layout(common=common, mask=mask, first=first, **tensors)
 
 
-class Seen(NamedTuple):
-    """What attention gave, and what its backward pass needs."""
-
-    out: torch.Tensor
-    """(tokens, heads · width)."""
-    kept: list[torch.Tensor]
-    """Shares of attention, of the beginning and of the rows; empty where they are computed again."""
-
-
-def attend(pairs: torch.Tensor, content: torch.Tensor, where: Layout, heads: int) -> Seen:
+def attend(
+    pairs: torch.Tensor, content: torch.Tensor, where: Layout, heads: int, out: torch.Tensor
+) -> list[torch.Tensor]:
     """Attention of queries to keys and values.
 
     Args:
@@ -90,45 +83,44 @@ def attend(pairs: torch.Tensor, content: torch.Tensor, where: Layout, heads: int
         content: (tokens, key heads, width), values.
         where: the tokens stand.
         heads: of queries.
+        out: (tokens, heads · width), is filled.
+
+    Returns:
+        What the backward pass needs: for the rows, and for their beginning if there is one, queries, keys, values,
+        and shares of attention, which are empty where they are computed again.
     """
-    tokens, _, width = pairs.shape
-    out = torch.empty(tokens, heads, width, dtype=pairs.dtype, device=pairs.device)
+    out = out.unflatten(1, (heads, pairs.shape[2]))
     kept: list[torch.Tensor] = []
     for part in _parts(where):
         key, value = part.seen(pairs[:, heads:]), part.seen(content)
-        query = _grouped(part.query(pairs, heads), key)
+        query = _grouped(part.query(pairs[:, :heads]), key)
         if _wide(query, key):
-            found = _flash(query, key, value, part.mask)
-            kept.append(query.new_empty(0))
+            shares, found = query.new_empty(0), _flash(query, key, value, part.mask)
         else:
-            kept.append(_shares(query, key, part.mask))
-            found = torch.bmm(kept[-1], value)
+            shares = _shares(query, key, part.mask)
+            found = torch.bmm(shares, value)
         part.put(out, found)
-    return Seen(out.view(tokens, heads * width), kept)
+        kept += [query, key, value, shares]
+    return kept
 
 
 def attend_backward(
-    slope: torch.Tensor,
-    pairs: torch.Tensor,
-    content: torch.Tensor,
-    out: torch.Tensor,
-    kept: Sequence[torch.Tensor],
-    where: Layout,
-    heads: int,
+    slope: torch.Tensor, out: torch.Tensor, kept: Sequence[torch.Tensor], where: Layout, heads: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of `pairs` and `content`, given that of `out`."""
-    tokens, _, width = pairs.shape
-    turns = torch.empty(pairs.shape, dtype=pairs.dtype, device=pairs.device)
-    contents = torch.empty(content.shape, dtype=pairs.dtype, device=pairs.device)
-    slope, out = slope.view(tokens, heads, width), out.view(tokens, heads, width)
-    for part, shares in zip(_parts(where), kept, strict=True):
-        key, value = part.seen(pairs[:, heads:]), part.seen(content)
-        query, above = _grouped(part.query(pairs, heads), key), _grouped(part.sloped(slope), key)
+    """Gradients of `pairs` and `content`, given that of `out`, and what `attend` gave back."""
+    tokens, width = len(slope), slope.shape[1] // heads
+    several = len(kept[1]) // max(1, len(where.padded))
+    turns = slope.new_empty(tokens, heads + several, width)
+    contents = slope.new_empty(tokens, several, width)
+    slope, out = slope.view(tokens, heads, width), out.unflatten(1, (heads, width))
+    along = (slope * out).sum(-1, keepdim=True)
+    for at, part in enumerate(_parts(where)):
+        query, key, value, shares = kept[4 * at : 4 * at + 4]
+        above = _grouped(part.sloped(slope), key)
         if not shares.numel():
             queries, keys, values = _flash_backward(above, query, key, value, part.mask)
         else:
-            along = (above * _grouped(part.query(out, heads), key)).sum(-1, keepdim=True)
-            slopes = torch.bmm(above, value.mT).sub_(along).mul_(shares)
+            slopes = torch.bmm(above, value.mT).sub_(_grouped(part.sloped(along), key)).mul_(shares)
             queries = torch.bmm(slopes, key).mul_(1 / math.sqrt(width))
             keys = torch.bmm(slopes.mT, query).mul_(1 / math.sqrt(width))
             values = torch.bmm(shares.mT, above)
@@ -176,9 +168,9 @@ class _Beginning(NamedTuple):
     common: int
     mask: torch.Tensor
 
-    def query(self, values: torch.Tensor, heads: int) -> torch.Tensor:
-        """(tokens, heads …, width) → (heads, common, width)."""
-        return values[: self.common, :heads].transpose(0, 1)
+    def query(self, values: torch.Tensor) -> torch.Tensor:
+        """(tokens, heads, width) → (heads, common, width)."""
+        return values[: self.common].transpose(0, 1)
 
     def seen(self, values: torch.Tensor) -> torch.Tensor:
         """Likewise, of keys or values."""
@@ -205,9 +197,9 @@ class _Rows(NamedTuple):
     padded: torch.Tensor
     place: torch.Tensor
 
-    def query(self, values: torch.Tensor, heads: int) -> torch.Tensor:
-        """(tokens, heads …, width) → (rows · heads, longest, width)."""
-        return self._stood(values[self.common :, :heads].index_select(0, self.padded.view(-1)))
+    def query(self, values: torch.Tensor) -> torch.Tensor:
+        """(tokens, heads, width) → (rows · heads, longest, width)."""
+        return self._stood(values[self.common :].index_select(0, self.padded.view(-1)))
 
     def seen(self, values: torch.Tensor) -> torch.Tensor:
         """(rows · heads, common + longest, width), of keys or values."""

@@ -286,9 +286,8 @@ class _Through(torch.autograd.Function):
         pairs, content = layer.split(layer.entry.forward(entry))
         turned, sizes = _normed_heads(layer, pairs)
         turned = rotation.turned(turned)
-        seen = attend(turned, content, layout, layer.heads)
         spoken = layer.out.room(tokens, adapted)
-        spoken[:, : layer.out.inner] = seen.out
+        seen = attend(turned, content, layout, layer.heads, spoken[:, : layer.out.inner])
         middle = layer.out.forward(spoken, onto=values)
         gated = layer.gates.room(tokens, adapted)
         second = layer.norms[1].forward(middle, gated[:, : layer.gates.inner])
@@ -297,17 +296,17 @@ class _Through(torch.autograd.Function):
         _swish(both, end[:, : layer.end.inner])
         result = layer.end.forward(end, onto=middle)
         context.save_for_backward(
-            values, first, entry, pairs if layer.turns else None, *sizes, turned, content, *seen.kept,
+            values, first, entry, pairs if layer.turns else None, *sizes, *seen,
             spoken, middle, second, gated, both, end,
         )  # fmt: skip
-        context.parts = (layer, layout, rotation, len(sizes), len(seen.kept))
+        context.parts = (layer, layout, rotation, len(sizes), len(seen))
         return result
 
     @staticmethod
     def backward(context, slope):
         layer, layout, rotation, counted, kept = context.parts
         values, first, entry, pairs, *rest = context.saved_tensors
-        sizes, (turned, content), rest = rest[:counted], rest[counted : counted + 2], rest[counted + 2 :]
+        sizes, rest = rest[:counted], rest[counted:]
         seen, (spoken, middle, second, gated, both, end) = rest[:kept], rest[kept:]
         onward, ends = layer.end.backward(slope, end, True)
         onward, gates = layer.gates.backward(_swish_backward(onward, both), gated, True)
@@ -317,9 +316,7 @@ class _Through(torch.autograd.Function):
         into = torch.empty(
             len(values), layer.heads + 2 * layer.pairs, layer.width, dtype=slope.dtype, device=slope.device
         )
-        turns, contents = attend_backward(
-            onward, turned, content, spoken[:, : layer.out.inner], seen, layout, layer.heads
-        )
+        turns, contents = attend_backward(onward, spoken[:, : layer.out.inner], seen, layout, layer.heads)
         turns = rotation.turned(turns, back=True)
         into[:, : layer.heads + layer.pairs], norms_turned = _normed_heads_backward(
             layer, turns, pairs, sizes
