@@ -84,3 +84,9 @@ def test_everything_answered_from_the_start_ends_too(tmp_path: Path) -> None:
     rules = " ".join(f"rule: kind{number}" for number in range(6))
     _, found = evolved(tmp_path, writes_a_rule_for_what_it_saw, calls=200, system=rules)
     assert found == Prompt(system=rules)
+
+
+def test_a_rewriter_without_ideas_is_not_asked_for_ever(tmp_path: Path) -> None:
+    evolution, _ = evolved(tmp_path, lambda request: "", calls=5000)
+    assert len(evolution.ideas) == 1 + evolution.patience
+    assert evolution.trials.bill.calls < 200

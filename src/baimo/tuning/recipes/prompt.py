@@ -23,7 +23,7 @@ from baimo.core.task import Example, FewShot, Prompt
 from baimo.core.tuning import Effort, TuneProgress
 from baimo.errors import UsageError
 from baimo.text import text
-from baimo.tuning.bench import Bench, Facts
+from baimo.tuning.bench import Bench, Facts, overridden
 from baimo.tuning.search.blocks import Chosen, chosen_blocks, with_blocks
 from baimo.tuning.search.instructions import Evolution, Idea
 from baimo.tuning.search.interval import Estimate, gain_of, mean_of
@@ -38,6 +38,8 @@ LEAST_EXAMPLES = 12
 CALLS: Mapping[Effort, int] = {"small": 600, "medium": 2000, "large": 8000}
 SLICES_BY = "language"
 """Metadata that blocks follow when every example has it and nothing else was said."""
+VERSION = "1"
+"""Of this recipe: a change that makes another prompt out of the same spec raises it."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """In which the rewriting model is spoken to: en or zh."""
     batch: int = 6
     """Examples that a rewrite is made from."""
+    patience: int = 5
+    """Rewrites in a row that came to nothing, after which there are no more."""
     scored: int = 30
     """Examples on which rewrites compete."""
     confirmed: int = 48
@@ -76,16 +80,21 @@ def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Setti
         effort: small, medium or large: how many calls.
         facts: `rows` = examples of the train split.
         overrides: values by name; they win.
+
+    Raises:
+        ConfigError: an override that does not exist or is not possible.
     """
-    calls = int(overrides.get("calls") or CALLS[effort])
-    derived = {
-        "calls": calls,
+    wanted = overrides.get("calls")
+    calls = int(wanted) if isinstance(wanted, (int, str)) and str(wanted).isdigit() else CALLS[effort]
+    derived = Settings(
+        calls=calls,
         # the uncertainty of the choice and that of the figure shrink alike when calls grow
-        "scored": max(8, min(round(1.2 * calls**0.5), facts.rows * 3 // 10 or 8)),
-        "confirmed": max(8, min(2 * round(calls**0.5), facts.rows // 5 or 8)),
-        "batch": {"small": 6, "medium": 8, "large": 10}[effort],
-    }
-    return msgspec.convert({**derived, **overrides}, Settings)
+        scored=max(8, min(round(1.2 * calls**0.5), facts.rows * 3 // 10)),
+        confirmed=max(8, min(2 * round(calls**0.5), facts.rows // 5)),
+        batch={"small": 6, "medium": 8, "large": 10}[effort],
+        patience={"small": 5, "medium": 12, "large": 25}[effort],
+    )
+    return overridden("prompt", derived, overrides)
 
 
 def run(bench: Bench, settings: Settings) -> None:
@@ -228,6 +237,7 @@ class _Searching:
             scored=self.parts.scored[: self.settings.scored],
             batch=self.settings.batch,
             language=self.settings.language,
+            patience=self.settings.patience,
             purse=Purse(max(calls, 0)),
             seed=self.seed,
         )

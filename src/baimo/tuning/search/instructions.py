@@ -21,8 +21,10 @@ from baimo.tuning.search.pareto import drawn, front
 from baimo.tuning.search.reflection import Trial, merging, reflection, rewritten
 from baimo.tuning.search.trials import Purse, Spent, Trials
 
-REWRITING = Sampling(temperature=1.0, max_tokens=1024)
-"""Some heat, else the same failures lead to the same rewrite."""
+HEAT = 1.0
+"""Else the same failures lead to the same rewrite."""
+LONGEST, LONGEST_OWN = 2048, 512
+"""Tokens of a rewrite: of a model named for it, which may think first; of the model that is asked, which may ramble."""
 MERGE_EVERY = 3
 """Every so many accepted rewrites, two of the front are merged."""
 
@@ -61,6 +63,8 @@ class Evolution:
     """Of the rewriter's own instructions: en or zh."""
     purse: Purse
     seed: int = 0
+    patience: int = 12
+    """Ideas in a row that came to nothing, after which the model that rewrites is not asked again."""
     ideas: list[Idea] = field(default_factory=list[Idea])
     """Everything that was tried, in order."""
     scores: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
@@ -72,7 +76,7 @@ class Evolution:
         batches = cycle(self.feedback)
         try:
             await self._enter(Idea(id="start", prompt=self.start))
-            while self.scores["start"] and self.feedback:
+            while self.scores["start"] and self.feedback and not self._hopeless:
                 accepted = sum(idea.outcome == "accepted" for idea in self.ideas)
                 merges = sum(idea.id.startswith("m") for idea in self.ideas)
                 if accepted > 2 and accepted // MERGE_EVERY > merges:
@@ -82,6 +86,11 @@ class Evolution:
         except Spent:
             pass
         return self._named(self.best()).prompt if self.ideas else self.start
+
+    @property
+    def _hopeless(self) -> bool:
+        last = self.ideas[-self.patience :]
+        return len(last) == self.patience and all(idea.outcome != "accepted" for idea in last)
 
     def best(self) -> str:
         """The idea with the highest mean; of equals the oldest."""
@@ -124,8 +133,9 @@ class Evolution:
     ) -> None:
         """Ask for a rewrite, try it where its parent was tried, and let it in if it is better there."""
         number = sum(idea.id.startswith(kind) for idea in self.ideas) + 1
-        sampling = replace(REWRITING, seed=chance.randrange(2**31))
         model = self.trials.work.reflect_with or self.trials.work.model
+        longest = LONGEST_OWN if model == self.trials.work.model else LONGEST
+        sampling = Sampling(temperature=HEAT, max_tokens=longest, seed=chance.randrange(2**31))
         reply = await self.trials.said(model, words, self.purse, sampling=sampling)
         system = rewritten(reply, parents[0].prompt.system)
         idea = Idea(
