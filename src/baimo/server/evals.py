@@ -20,23 +20,14 @@ from baimo.evals.graders.code import isolated
 from baimo.evals.graders.kinds import models_of, runs_code
 from baimo.gateway.idle import Gate
 from baimo.server.batches import metadata, room
-from baimo.server.evals_wire import (
-    config,
-    criteria,
-    data_source,
-    evaluation_row,
-    graders,
-    item_row,
-    name,
-    page_row,
-    run_row,
-)
+from baimo.server.evals_wire import config, criteria, data_source, graders, name, page_row
 from baimo.server.files import number, permitted
 from baimo.server.lines import SURFACE, Lines
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.store.evaluation_runs import ACTIVE, EvalRun
 from baimo.store.evaluations import Evaluation
+from baimo.workspace.eval_rows import evaluation_row, item_row, run_row
 from baimo.workspace.eval_runner import EvalRunner
 from baimo.workspace.eval_sources import Kept
 from baimo.workspace.eval_work import Tools

@@ -57,7 +57,11 @@ def imported_tasks(path: Path) -> list[ImportedTask]:
         ConfigError: it cannot be read, or holds no evaluation.
         TaskError: a file cannot be used; names file and line.
     """
-    export = read_export(path)
+    return tasks_of(read_export(path))
+
+
+def tasks_of(export: Export) -> list[ImportedTask]:
+    """Every evaluation of an export as a task."""
     known = {str(one.get("id")) for one in export.evals}
     orphans = {str(run.get("eval_id")) for run in export.runs} - known
     evals = [*export.evals, *({"id": id, "name": id, "object": "eval"} for id in sorted(orphans))]
