@@ -27,6 +27,13 @@ def test_a_stream_says_what_is_known_at_its_head() -> None:
     assert "x-baimo-cost" not in reply.headers
 
 
+def test_every_answer_names_its_line_of_the_ledger() -> None:
+    for script, streamed in ((Script(body=answer()), False), (stream("a"), True)):
+        house = House(script)
+        reply = house.ask(asking(stream=streamed))
+        assert [record.id for record in house.books.records] == [reply.headers["x-baimo-record"]]
+
+
 def test_the_overhead_is_what_neither_model_nor_limits_took() -> None:
     house = House(Script(body=answer(), waits=0.05))
     house.ask()  # what is loaded once is not counted

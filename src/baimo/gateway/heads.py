@@ -25,6 +25,7 @@ def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) 
     headers = [
         *given,
         model,
+        (b"x-baimo-record", entry.id.encode("ascii")),
         (b"x-baimo-overhead-ms", b"%.3f" % (overhead_s * 1000)),
     ]
     if entry.cost_micros is not None:
