@@ -66,16 +66,18 @@ class _Standing:
         self._place = owner * self._most + rank
         self._row = torch.zeros(rows * self._most, dtype=torch.long, device=owner.device)
         self._row[self._place] = place
+        # most often nothing has to change places: one row below, or as many rows on each
+        self._even = len(self._row) == len(owner) and bool((self._place == place).all())
 
     def gathered(self, tip: Tensor) -> Tensor:
         """[tip's rows, heads, queries, width] → [level's rows, heads, most rows of the tip on one × queries, width]."""
-        several = tip.index_select(0, self._row).unflatten(0, (self.rows, self._most))
-        return several.transpose(1, 2).flatten(2, 3)
+        several = tip if self._even else tip.index_select(0, self._row)
+        return several.unflatten(0, (self.rows, self._most)).transpose(1, 2).flatten(2, 3)
 
     def scattered(self, found: Tensor) -> Tensor:
         """The way back from `gathered`."""
-        several = found.unflatten(2, (self._most, found.shape[2] // self._most)).transpose(1, 2)
-        return several.flatten(0, 1).index_select(0, self._place)
+        several = found.unflatten(2, (self._most, found.shape[2] // self._most)).transpose(1, 2).flatten(0, 1)
+        return several if self._even else several.index_select(0, self._place)
 
 
 class _Level:
