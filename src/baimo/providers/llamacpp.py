@@ -138,16 +138,24 @@ class LlamaCppServer:
     def greedy(
         self, prompt: Sequence[int], count: int, alternatives: int = 20, adapter: int | None = None
     ) -> list[Step]:
-        """`count` greedy tokens with log-probabilities of the alternatives."""
-        choice = self._once(prompt, count, adapter, logprobs=alternatives)
-        tokens = choice["logprobs"]["content"]
+        """Greedy tokens with log-probabilities of the alternatives, at most `count`.
+
+        The library tells them by the character: where characters are spread over several tokens, only the first
+        token is returned, and where that one is no whole character, none.
+        """
+        answer = self._once(prompt, count, adapter, logprobs=alternatives)
+        choice = answer["choices"][0]
+        tokens = (choice.get("logprobs") or {}).get("content") or []
+        made = answer["usage"]["completion_tokens"] - (choice["finish_reason"] == "stop")
+        if len(tokens) < made:
+            return self.greedy(prompt, 1, alternatives, adapter) if count > 1 else []
         return [
             Step(t["id"], t["logprob"], {o["id"]: o["logprob"] for o in t["top_logprobs"]}) for t in tokens
         ]
 
     def answered(self, prompt: Sequence[int], count: int, adapter: int | None = None) -> tuple[str, bool]:
         """The greedy text of at most `count` tokens, and whether it ended by itself."""
-        choice = self._once(prompt, count, adapter)
+        choice = self._once(prompt, count, adapter)["choices"][0]
         return str(choice["text"]), choice["finish_reason"] == "stop"
 
     def _once(self, prompt: Sequence[int], count: int, adapter: int | None, **more: Any) -> dict[str, Any]:
@@ -162,7 +170,7 @@ class LlamaCppServer:
         self.complete(body, receive)
         if failure := chunks[0].get("error"):
             raise BadReply("local.engine_failed", problem=failure.get("message", failure))
-        return chunks[0]["choices"][0]
+        return chunks[0]
 
     def close(self) -> None:
         """End the server and its threads."""

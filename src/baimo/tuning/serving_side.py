@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal
 
@@ -94,13 +93,7 @@ class EngineSide:
         """See `parity.Serving`."""
         return frozenset(self._file.token_ids("eos", "eot", "eom"))
 
-    @cached_property
-    def _spelling(self) -> list[bytes]:
-        return self._file.spelling()
-
-    def _once(
-        self, engine: OpenVinoPipeline, prompt: Sequence[int], count: int
-    ) -> list[tuple[int, float]]:
+    def _once(self, engine: OpenVinoPipeline, prompt: Sequence[int], count: int) -> list[tuple[int, float]]:
         key = (tuple(prompt), count)
         if key not in self._told:  # an answer is asked for twice: for its tokens and for its text
             self._told[key] = engine.greedy(prompt, count)
@@ -112,16 +105,10 @@ class EngineSide:
         return Spoken(prompt, self._engine.encode(prompt))
 
     def steps(self, prompt: Sequence[int], count: int) -> list[tuple[int, float]]:
-        """See `parity.Serving`; llama.cpp tells log-probabilities by the character, so only ASCII is token by token."""
+        """See `parity.Serving`."""
         if isinstance(self._engine, OpenVinoPipeline):
             return self._once(self._engine, prompt, count)
-        told: list[tuple[int, float]] = []
-        for step in self._engine.greedy(prompt, count, 1, self._place):
-            spelled = self._spelling[step.token]
-            if spelled and not spelled.isascii():
-                break
-            told.append((step.token, step.logprob))
-        return told
+        return [(step.token, step.logprob) for step in self._engine.greedy(prompt, count, 1, self._place)]
 
     def answer(self, request: Request, prompt: Sequence[int], count: int) -> Answer:
         """See `parity.Serving`."""
