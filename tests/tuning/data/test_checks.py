@@ -150,18 +150,15 @@ def test_answers_to_reward_rows_are_what_graders_compare_with() -> None:
 
 def test_held_out_questions_are_found_asked_nearly_asked_and_inside_longer_texts() -> None:
     rows = numbered(
-        row("What does the annual travel policy cover?"),
-        row("context … what does the annual travel policy cover? … end"),
-        row("What does the annual travel policy cover us"),
-        row("Something else"),
+        row("What does the annual travel policy of this house cover?"),
+        row("context … what does the annual travel policy of this house cover? … end"),
+        row("What would the annual travel policy of this house cover"),
+        row("Something else, and how much it is"),
     )
-    aids = Aids(held_out=["what does the ANNUAL travel policy cover"], near=alike)
+    aids = Aids(held_out=["what does the ANNUAL travel policy of this house cover", "how much"], near=alike)
     report = check(rows, aids)
-    assert [lines(of(report, f"leak_{kind}")) for kind in ("same", "inside", "near")] == [
-        [[1]],
-        [[2]],
-        [[3]],
-    ] or [lines(of(report, f"leak_{kind}")) for kind in ("same", "inside", "near")] == [[[1]], [[2, 3]], []]
+    kinds = ("same", "inside", "near")
+    assert [lines(of(report, f"leak_{kind}")) for kind in kinds] == [[[1]], [[2]], [[3]]]
     assert {finding.severity for finding in of(report, "leak_same")} == {"error"}
     texts = [
         Row(text=f"page {number}. " + one.messages[0].content, line=number) for number, one in enumerate(rows)

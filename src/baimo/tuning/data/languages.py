@@ -47,7 +47,8 @@ _SCRIPTS = {
 """First words of Unicode's letter names → the language that most texts in that script are in."""
 _WORDS = {
     "en": "the of and to in is are was for on with that this it you what how my please can turn set at be do not "
-    "from have which who off all lights i me there your or if will would should a an by about why when where",
+    "from have which who off all lights i me there your or if will would should a an by about why when where "
+    "as does did need want could must any has had been but still get got use here its no show some make made just",
     "de": "der die das und ist in den dem ein eine nicht zu mit auf für von im wie ich du mein bitte kann alle aus "
     "an schalte wird sind es was sie werden auch bei nach wenn oder mir des einen einer licht stelle welche",
     "fr": "le la les des et est un une dans pour de du au aux en que qui pas sur avec je vous quel quelle mon ma "

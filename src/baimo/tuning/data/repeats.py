@@ -15,7 +15,9 @@ from baimo.tuning.data.finding import Near
 from baimo.tuning.data.turns import text_of
 
 SHINGLE = 24
-"""Folded characters with which a held-out question is sought inside longer texts; shorter ones are not sought there."""
+"""Folded characters with which a held-out question is sought inside longer texts."""
+TELLING = 48
+"""Bytes of a held-out question from which on it is sought there: shorter ones stand in many texts by chance."""
 
 
 class Leak(NamedTuple):
@@ -74,7 +76,7 @@ def leaks(rows: Sequence[Row], held_out: Sequence[str], near: Near | None = None
     exact = {question: place for place, question in reversed(list(enumerate(wanted))) if question}
     inside: dict[str, list[int]] = defaultdict(list)
     for question, place in exact.items():
-        if len(question) >= SHINGLE:
+        if len(question) >= SHINGLE and len(question.encode()) >= TELLING:
             inside[question[:SHINGLE]].append(place)
     found: dict[int, Leak] = {}
     spoken: list[str] = []
