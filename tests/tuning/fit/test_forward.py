@@ -75,6 +75,12 @@ def test_rows_too_long_for_their_scores_to_be_held_get_the_same_gradients(
     assert_same(the_fast_way(base, rows), row_by_row(base, rows))
 
 
+def test_layers_that_are_computed_twice_to_save_memory_get_the_same_gradients() -> None:
+    base, rows = adapted("llama"), tiny.rows()
+    base.frugal = True
+    assert_same(the_fast_way(base, rows), row_by_row(base, rows))
+
+
 def test_what_the_lower_layers_gave_is_remembered_and_gives_the_same_gradients() -> None:
     base, rows = adapted("llama", upper=0.5), tiny.rows()
     forward.remember(base, rows, most_mb=1.0)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from baimo.tuning.fit.attention import Layout, layout
 from baimo.tuning.fit.base import LoadedBase
@@ -68,7 +69,10 @@ def fast(base: LoadedBase, rows: Sequence[Encoded]) -> Answers:
         if lower:
             lower.keep(rows, where, values)
     for layer in layers[lowest:]:
-        values = through(layer, values, where, rotation, base.adapted)
+        if base.frugal and torch.is_grad_enabled():
+            values = checkpoint(through, layer, values, where, rotation, base.adapted, use_reentrant=False)
+        else:
+            values = through(layer, values, where, rotation, base.adapted)
     hidden = model.norm(values[where.predicts])
     return Answers(hidden, where.targets, where.row)
 

@@ -15,10 +15,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 
@@ -120,7 +120,7 @@ class _State:
     examples: int = 0
     elapsed_s: float = 0.0
     micro_tokens: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
+    frugal: bool = False
 
 
 class Loop(Generic[Item]):
@@ -158,6 +158,7 @@ class Loop(Generic[Item]):
         self.state = _State(micro_tokens=pace.micro_tokens)
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
         self._rates: list[float] = []
+        self._peak_mb = 0.0
 
     # the walk
 
@@ -308,28 +309,28 @@ class Loop(Generic[Item]):
     # memory
 
     def _smaller(self) -> bool:
-        """Half as many tokens at once; False = nothing is left to halve."""
-        if self.state.micro_tokens // 2 < _LEAST_TOKENS:
+        """Half as many tokens at once, at last layers computed twice; False = nothing is left to save."""
+        if self.state.micro_tokens // 2 >= _LEAST_TOKENS:
+            self.state.micro_tokens //= 2
+            code, message = "smaller", text("fit.smaller", tokens=self.state.micro_tokens)
+        elif not self.base.frugal:
+            self.base.frugal = self.state.frugal = True
+            code, message = "frugal", text("fit.frugal")
+        else:
             return False
-        self.state.micro_tokens //= 2
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
-        message = text("fit.smaller", tokens=self.state.micro_tokens)
-        self.bench.folder.tell(
-            "notice", code="smaller", message=message, micro_tokens=self.state.micro_tokens
-        )
+        self.bench.folder.tell("notice", code=code, message=message, micro_tokens=self.state.micro_tokens)
         return True
 
-    def _check_memory(self, used_mb: float) -> None:
+    def _check_memory(self, peak_mb: float) -> None:
         """On CPU nobody refuses an allocation: the kernel ends the process instead, so look before it does."""
-        limit = self.bench.memory_mb
-        if (
-            limit
-            and self.base.device.type == "cpu"
-            and used_mb > limit
-            and not self.state.facts.get("warned")
-        ):
-            self.state.facts["warned"] = not self._smaller()
+        limit = max(
+            self.bench.memory_mb, 1.02 * self._peak_mb
+        )  # a peak never falls: only what is above it is new
+        if self.bench.memory_mb and self.base.device.type == "cpu" and peak_mb > limit:
+            self._peak_mb = peak_mb
+            self._smaller()
 
     # what is kept
 
@@ -374,6 +375,7 @@ class Loop(Generic[Item]):
             self.optimizer.load_state_dict(kept["optimizer"])
             self.state = _State(**kept["state"])
             # smaller since: whoever looks after the job saw it die of memory
+            self.base.frugal = self.state.frugal
             self.state.micro_tokens = min(self.state.micro_tokens, self.pace.micro_tokens)
             torch.set_rng_state(kept["random"].cpu())
             self.bench.folder.tell(
