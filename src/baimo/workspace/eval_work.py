@@ -153,9 +153,13 @@ class EvalWork:
         self._line = line._replace(pause=self._pause, send=partial(self._sent, line))
         if run.rows is None:
             await asyncio.to_thread(self._enter, evaluation)
-        for item in await asyncio.to_thread(list, tools.runs.done(run)):
-            self._tally.add(item)
+        await asyncio.to_thread(self._recount)
         return None if self._lost or not self.run.active else evaluation
+
+    def _recount(self) -> None:
+        """What was done before, by this process or another."""
+        for item in self._tools.runs.done(self.run):
+            self._tally.add(item)
 
     def _enter(self, evaluation: Evaluation) -> None:
         """Enter all rows of data; half of them do not count."""

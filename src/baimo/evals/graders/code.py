@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from baimo.core.ids import plain
 from baimo.errors import ScorerError
 from baimo.evals.graders.grade import GradingError
 from baimo.evals.graders.kinds import Python
+from baimo.evals.graders.template import as_json
 from baimo.evals.scorers.base import short
 from baimo.evals.scorers.sandbox import Ran, run
 
@@ -34,7 +34,7 @@ async def graded(grader: Python, names: Mapping[str, Any]) -> float:
         GradingError: it raised, returned no number, took too long, or could not be run.
     """
     mark = secrets.token_hex(16)
-    given = json.dumps([plain(names["sample"]), plain(names["item"])], ensure_ascii=True)
+    given = as_json([names["sample"], names["item"]])
     test = (
         "import json as _json, numbers as _numbers\n"
         f"_value = grade(*_json.loads({given!r}))\n"

@@ -123,8 +123,6 @@ async def grade(
         raise
     except ScorerError as error:
         made = _failed(name, grader_type, error)
-    except TypeError as error:  # a sample with something that has no JSON form
-        made = _failed(name, grader_type, ScorerError("graders.sample_no_form", problem=error))
     passed = not made.error and made.score >= threshold(grader)
     return replace(made, passed=passed, seconds=time.perf_counter() - began)
 

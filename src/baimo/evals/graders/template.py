@@ -100,8 +100,24 @@ def found(path: Path, names: Mapping[str, Any]) -> Any:
 
 
 def as_shown(value: Any) -> str:
-    """A value as it stands in a filled template."""
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    """A value as it stands in a filled template.
+
+    Raises:
+        ScorerError: it has no JSON form.
+    """
+    return value if isinstance(value, str) else as_json(value)
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON.
+
+    Raises:
+        ScorerError: it has none.
+    """
+    try:
+        return json.dumps(plain(value), ensure_ascii=False)
+    except TypeError as error:
+        raise ScorerError("graders.sample_no_form", problem=error) from error
 
 
 @functools.lru_cache(maxsize=1024)
