@@ -13,11 +13,12 @@ from baimo.console.page import Page
 from baimo.console.pages.chat import CHAT
 from baimo.console.pages.home import HOME
 from baimo.console.pages.keys import KEYS
+from baimo.console.pages.models import MODELS
 from baimo.console.pages.settings import SETTINGS
 from baimo.console.pages.usage import USAGE
 from baimo.console.visit import environment
 
-PAGES: Sequence[Page] = (HOME, CHAT, USAGE, KEYS, SETTINGS)
+PAGES: Sequence[Page] = (HOME, CHAT, MODELS, USAGE, KEYS, SETTINGS)
 """The menu, in its order."""
 
 
