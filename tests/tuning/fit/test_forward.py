@@ -60,9 +60,14 @@ def test_an_adapter_on_the_upper_half_gets_the_same_gradients_too() -> None:
     assert_same(the_fast_way(base, rows), row_by_row(base, rows))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-def test_loss_and_gradients_of_whole_weights_are_those_of_the_plain_way(family: str) -> None:
-    base, rows = tiny.base(family), tiny.rows()
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("llama", {}), ("llama", {"attention_bias": True, "mlp_bias": True}), ("qwen2", {}), ("qwen3", {})],
+)
+def test_loss_and_gradients_of_whole_weights_are_those_of_the_plain_way(
+    family: str, changes: dict[str, bool]
+) -> None:
+    base, rows = tiny.base(family, **changes), tiny.rows()
     precision.unfreeze(base)
     assert_same(the_fast_way(base, rows), row_by_row(base, rows))
 

@@ -64,13 +64,17 @@ def config(family: str = "llama", **changes: Any) -> Any:
 
 
 def base(
-    family: str = "llama", dtype: torch.dtype = torch.float32, seed: int = 0, folder: Path = Path()
+    family: str = "llama",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    folder: Path = Path(),
+    **changes: Any,
 ) -> LoadedBase:
     """A model with random weights, frozen; norms and biases random too, so that nothing is hidden by a 1 or a 0."""
     import transformers
 
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config(family))
+    model = transformers.AutoModelForCausalLM.from_config(config(family, **changes))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" in name or name.endswith("bias"):

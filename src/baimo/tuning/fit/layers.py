@@ -106,9 +106,11 @@ class Stack:
             entry[:, self.inner :] = entry[:, : self.inner] @ self.down.T
         elif self.rank:
             matrix = matrix[:, : self.inner]
-        if onto is not None:
-            return torch.addmm(onto, entry, matrix.T)
-        return entry @ matrix.T if self.bias is None else torch.addmm(self.bias, entry, matrix.T)
+        if onto is not None and self.bias is not None:
+            onto = onto + self.bias
+        elif onto is None:
+            onto = self.bias
+        return entry @ matrix.T if onto is None else torch.addmm(onto, entry, matrix.T)
 
     def backward(
         self, slope: torch.Tensor, entry: torch.Tensor, further: bool
