@@ -96,7 +96,7 @@ job = client.fine_tuning.jobs.create(
     validation_file=valid_file.id,
     suffix="desk",
     seed=1,
-    method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 6, "batch_size": 8}}},
+    method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 4, "batch_size": 8}}},
     metadata={"project": "leaving"},
 )
 print(f"{job.id}: {job.status}")

@@ -75,7 +75,7 @@ def _adopted(house: Served, job: TuneJob, folder: JobFolder) -> TuneJob:
             tenant=job.spec.tenant,
             base=job.spec.base,
             base_hash="",
-            folder="",
+            folder=f"adapters/{id}-{step}",
             status="ready",
             created_ms=job.created_ms,
             job=job.spec.id,
@@ -99,7 +99,7 @@ def uploaded(ours: openai.OpenAI, data: bytes = GOOD, name: str = "train.jsonl")
 
 def until(ours: openai.OpenAI, id: str, done: Callable[[FineTuningJob], object]) -> FineTuningJob:
     """The job, as soon as something is so."""
-    for _ in range(600):
+    for _ in range(12_000):
         job = ours.fine_tuning.jobs.retrieve(id)
         if done(job):
             return job

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,7 +10,6 @@ from typing import cast
 from baimo.core.tuning import Adapter, Row, TuneJob
 from baimo.errors import DataError, MissingExtra
 from baimo.settings import Settings
-from baimo.store.adapters import Adapters
 from baimo.store.files import Files
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
@@ -21,7 +19,11 @@ from baimo.workspace.workspace import Workspace
 
 
 def fine_tuning(
-    workspace: Workspace, files: Files, tunable: Tunable, settings: Callable[[], Settings]
+    workspace: Workspace,
+    files: Files,
+    tunable: Tunable,
+    settings: Callable[[], Settings],
+    changed: Callable[[], object],
 ) -> FineTuning:
     """The tuning jobs of a workspace.
 
@@ -30,25 +32,35 @@ def fine_tuning(
         files: of its tenants.
         tunable: bases.
         settings: as they are now.
+        changed: called when there is a new model, or one is gone: whoever is told so may ask for it at once.
     """
     queue = workspace.tuning.queue
-    adapters = Adapters(workspace.store.database)
-
-    def removed(adapter: Adapter) -> None:
-        adapters.delete(adapter.tenant, adapter.id)
-        shutil.rmtree(workspace.path / adapter.folder, ignore_errors=True)
+    adapting = workspace.adapting
 
     def see(rows: Sequence[Row]) -> Seen:
         now = settings()
         return seen(rows, now.tune.pii, now.policy.pii_kinds or None)
 
+    def removed(adapter: Adapter) -> None:
+        adapting.delete(adapter)
+        changed()
+
     tuning = FineTuning(
-        queue, files, adapters, tunable=tunable, read=rows, remove=removed, see=see, able=able
+        queue,
+        files,
+        adapting.adapters,
+        tunable=tunable,
+        read=rows,
+        remove=removed,
+        see=see,
+        able=able,
     )
     adopt = queue.adopt
 
     def adopted(job: TuneJob, folder: JobFolder) -> TuneJob:
-        return tuning.results(adopt(job, folder))
+        made = adopt(job, folder)
+        changed()
+        return tuning.results(made)
 
     queue.adopt = adopted
     return tuning

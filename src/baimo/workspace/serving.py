@@ -110,7 +110,9 @@ class Service:
         self.uploads = Uploads(database, self.files)
         self.on_batch: Callable[[], None] = lambda: None
         """Called when there is a new batch, or one is to be cancelled."""
-        self.tuning = fine_tuning(workspace, self.files, self.tunable, lambda: self.settings)
+        self.tuning = fine_tuning(
+            workspace, self.files, self.tunable, lambda: self.settings, lambda: self.adapted.refresh()
+        )
         self.on_order: Callable[[], None] = lambda: None
         """Called when there is a new tuning job."""
         self.on_wish: Callable[[], None] = lambda: None
