@@ -192,6 +192,7 @@ def test_a_budget_ends_an_evaluation_in_errors_and_refusals_are_the_librarys_own
     price = TOKENS_IN + 2 * TOKENS_OUT
     with upstream() as model, serving(tmp_path, config(model.address)) as endpoint:
         refusals(endpoint)
+        stored(endpoint)
         poor = endpoint.new_key("--label", "poor", "--limit", "requests=5")
         with client(endpoint, poor) as sdk:
             evaluation = sdk.evals.create(
@@ -204,6 +205,27 @@ def test_a_budget_ends_an_evaluation_in_errors_and_refusals_are_the_librarys_own
             assert {item.sample.error.code for item in items} == {"", "rate_limit_exceeded"}
         assert sum(model.served.values()) == 5
         assert [row["cost_micros"] for row in endpoint.settled(5, f"run = '{done.id}'")] == [price] * 5
+
+
+def stored(endpoint: Endpoint) -> None:
+    """Stored completions as the library lists, labels and forgets them."""
+    endpoint.baimo("tenants", "create", "keeper", "--keep-contents", "on")
+    with client(endpoint, endpoint.new_key("--tenant", "keeper")) as sdk:
+        asked: Any = [{"role": "user", "content": "number 1"}]
+        labels = {"case": "a"}
+        made = sdk.chat.completions.create(model="acme/one", messages=asked, store=True, metadata=labels)
+        sdk.chat.completions.create(model="acme/one", messages=asked, store=True)
+        # the server behind it gives every answer the same id; both are there all the same
+        ids = [one.id for one in sdk.chat.completions.list()]
+        assert ids[0] == made.id and ids[1].startswith(f"{made.id}-") and len(ids) == 2
+        assert [one.id for one in sdk.chat.completions.list(metadata=labels)] == [made.id]
+        assert sdk.chat.completions.retrieve(made.id).choices == made.choices
+        assert [turn.content for turn in sdk.chat.completions.messages.list(made.id)] == ["number 1"]
+        changed = sdk.chat.completions.update(made.id, metadata={"case": "b"})
+        assert changed.to_dict()["metadata"] == {"case": "b"}
+        assert sdk.chat.completions.delete(made.id).deleted
+        with pytest.raises(openai.NotFoundError):
+            sdk.chat.completions.retrieve(made.id)
 
 
 def refusals(endpoint: Endpoint) -> None:

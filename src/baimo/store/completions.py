@@ -142,7 +142,11 @@ class StoredCompletions:
     def _enter(self, tenant: str, rows: list[dict[str, Any]], seq: int) -> None:
         table, seen = tables.stored_completions, tables.stored_completions_seen
         with self._database.writing() as connection:
-            for row in rows:  # a vendor's id that comes twice names the later one
+            for row in rows:
+                which = (table.c.tenant == tenant, table.c.id == row["id"])
+                known = connection.execute(select(table.c.record).where(*which)).scalar()
+                if known not in (None, row["record"]):  # some servers give every answer the same id
+                    row["id"] = f"{row['id']}-{row['record'].partition('_')[2]}"
                 connection.execute(delete(table).where(table.c.tenant == tenant, table.c.id == row["id"]))
                 connection.execute(insert(table).values(row))
             connection.execute(delete(seen).where(seen.c.tenant == tenant))
