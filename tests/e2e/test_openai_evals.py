@@ -192,7 +192,6 @@ def test_a_budget_ends_an_evaluation_in_errors_and_refusals_are_the_librarys_own
     price = TOKENS_IN + 2 * TOKENS_OUT
     with upstream() as model, serving(tmp_path, config(model.address)) as endpoint:
         refusals(endpoint)
-        stored(endpoint)
         poor = endpoint.new_key("--label", "poor", "--limit", "requests=5")
         with client(endpoint, poor) as sdk:
             evaluation = sdk.evals.create(
@@ -205,6 +204,7 @@ def test_a_budget_ends_an_evaluation_in_errors_and_refusals_are_the_librarys_own
             assert {item.sample.error.code for item in items} == {"", "rate_limit_exceeded"}
         assert sum(model.served.values()) == 5
         assert [row["cost_micros"] for row in endpoint.settled(5, f"run = '{done.id}'")] == [price] * 5
+        stored(endpoint)
 
 
 def stored(endpoint: Endpoint) -> None:
