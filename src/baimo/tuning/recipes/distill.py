@@ -203,7 +203,8 @@ class _Asking:
                     self._choose(row, cells)
             self._progress()
             if self.out_of:
-                self._notice(f"out_of_{self.out_of}", left=len(self.questions) - at - len(some))
+                code = "out_of_calls" if self.out_of == "calls" else "out_of_money"
+                self._notice(code, left=len(self.questions) - at - len(some))
                 break
         return ""
 
