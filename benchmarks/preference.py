@@ -230,6 +230,7 @@ def learn_grpo(
         longest_answer=LONGEST,
         learning_rate=options.rate,
         max_steps=options.steps,
+        upper=0.5,
         precision=options.precision,
     )
     began = time.monotonic()

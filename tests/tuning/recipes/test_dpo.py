@@ -167,6 +167,19 @@ def test_rows_that_are_no_pairs_are_told_and_left_out(tmp_path: Path, base: Path
         dpo.run(bench(job(tmp_path / "none", [same]), base), SETTINGS)
 
 
+def test_what_the_reference_has_computed_is_not_computed_again_and_gives_the_same(
+    tmp_path: Path, base: Path
+) -> None:
+    ends = []
+    for memory in (0.0, 64.0):
+        folder = job(tmp_path / str(memory), pairs(8))
+        settings = msgspec.structs.replace(SETTINGS, upper=0.5, remember_mb=memory)
+        dpo.run(bench(folder, base), settings)
+        ends.append(learnt(folder))
+    for name, weight in ends[0].items():
+        torch.testing.assert_close(ends[1][name], weight, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("variant", ["ipo", "sigmoid"])
 def test_every_variant_prefers_what_was_chosen(tmp_path: Path, base: Path, variant: str) -> None:
     folder = job(tmp_path, pairs(8))

@@ -26,7 +26,7 @@ from baimo.errors import BaimoError, TaskError
 from baimo.text import text
 from baimo.tuning.bench import Bench, Facts, overridden
 from baimo.tuning.fit import base as bases
-from baimo.tuning.fit import lora
+from baimo.tuning.fit import forward, lora
 from baimo.tuning.fit.base import LoadedBase
 from baimo.tuning.fit.encode import Dialect, Encoded, encoded
 from baimo.tuning.fit.families import together
@@ -79,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens of a prompt with one answer; longer pairs are left out and told. 0 = the base's window."""
     micro_tokens: Count = 2048
     """Most tokens computed at once; memory grows with it, the result does not depend on it."""
+    remember_mb: Annotated[float, msgspec.Meta(ge=0)] = 1024.0
+    """Memory for what the layers below the lowest one that learns give: the reference has computed it already."""
     valid_every: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Steps between two measurements of the validation pairs; 0 = once an epoch."""
     max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -128,11 +130,14 @@ def run(bench: Bench, settings: Settings) -> None:
         upper=settings.upper,
         seed=spec.seed,
     )
-    compared = referred(bench.folder.path / REFERENCE, base, [*train, *valid], settings.micro_tokens)
+    if settings.remember_mb:
+        again = [row for pair in (*train, *valid) for row in both(pair)]
+        forward.remember(base, again, settings.remember_mb)
+    known = referred(bench.folder.path / REFERENCE, base, [*train, *valid], settings.micro_tokens)
     save = functools.partial(lora.write_adapter, base, base_name=spec.base)
     course = Course(
-        items=compared[: len(train)],
-        valid=compared[len(train) :],
+        items=known[: len(train)],
+        valid=known[len(train) :],
         cut=cut,
         loss=functools.partial(judged, base, settings),
         weight=lambda _: 1.0,
