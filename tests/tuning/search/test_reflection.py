@@ -71,6 +71,16 @@ def test_text_as_a_template_renders_as_itself(words: str) -> None:
     assert shown == words
 
 
+def test_braces_that_open_nothing_are_no_variables_that_must_be_kept() -> None:
+    before = as_template("Write {{name}} as it is.")
+    assert "Write {{name}} as it is." in reflection(before, [trial("x")], "en")
+    assert "placeholders" not in reflection(before, [trial("x")], "en")
+    assert (
+        "{{ labels }}" in reflection("One of {{ labels }}.", [trial("x")], "en").partition("placeholders")[2]
+    )
+    assert rewritten("```\nWrite nothing.\n```", before) == "Write nothing."
+
+
 def test_a_template_with_variables_is_not_constant() -> None:
     assert not is_constant("{{ labels }}")
     assert not is_constant("{% if a %}b{% endif %}")

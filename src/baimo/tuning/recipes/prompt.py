@@ -29,6 +29,7 @@ from baimo.tuning.search.instructions import Evolution, Idea
 from baimo.tuning.search.interval import Estimate, gain_of, mean_of
 from baimo.tuning.search.journal import Cell
 from baimo.tuning.search.parts import parts_of, sliced
+from baimo.tuning.search.reflection import is_constant
 from baimo.tuning.search.trials import Purse, Spent, Trials
 from baimo.tuning.search.work import Work
 from baimo.tuning.search.written import pinned, write
@@ -269,6 +270,8 @@ class _Searching:
         winner = max(known, key=lambda one: one.estimate.mean if one.estimate else -1.0)
         figures = self._figures(known, winner)
         prompt = replace(winner.prompt, name="tuned") if winner is not known[0] else winner.prompt
+        if prompt.system and not is_constant(prompt.system):
+            self._notice("system_varies")
         self.bench.folder.result(lambda at: write(at, self.work, prompt, self.history, figures))
         self.bench.folder.tell("done", figures=figures)
 

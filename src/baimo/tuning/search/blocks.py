@@ -101,6 +101,9 @@ class _Search:
     purse: Purse
     random: random.Random
 
+    def __post_init__(self) -> None:
+        self.words = {example.id: words_of(example) for example in self.pool}
+
     async def run(self) -> Chosen:
         """Halve, then change; what was best when the calls run out is the result."""
         halving = rungs_for(self.purse.calls * 2 // 3, most_arms=MOST_PROPOSALS)
@@ -140,7 +143,7 @@ class _Search:
         from rapidfuzz import fuzz, process
 
         order = self.random.sample(self.pool, min(len(self.pool), 400))
-        words = [words_of(example) for example in order]
+        words = [self.words[example.id] for example in order]
         taken, nearest = [0], process.cdist([words[0]], words, scorer=fuzz.token_ratio)[0]
         while len(taken) < min(self.count, len(order)):
             far = int(nearest.argmin())
@@ -183,7 +186,7 @@ class _Search:
             return tuple(self.random.sample(block, len(block)))
         if failed:
             question = words_of(self.random.choice(failed))
-            words = [words_of(example) for example in free]
+            words = [self.words[example.id] for example in free]
             near = process.extract(question, words, scorer=fuzz.token_ratio, limit=NEAR)
             comes = free[self.random.choice(near)[2]]
         else:

@@ -10,7 +10,6 @@ import functools
 import json
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -26,6 +25,8 @@ SHOWN = 1200
 _MARK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*)```", re.DOTALL)
 _OPENERS = re.compile(r"\{(?=[{%#])")
+_OPENER = "{{ '{' }}"
+"""A brace that opens nothing."""
 
 
 class Trial(NamedTuple):
@@ -83,28 +84,29 @@ def rewritten(reply: str, before: str) -> str | None:
     words = (match[1] if match else reply.replace("```", "")).strip()
     if not words or len(words) > LONGEST:
         return None
-    marks = Counter(_MARK.findall(before))
-    if not marks:
+    if is_constant(before):
         return as_template(words)
-    return words if set(_MARK.findall(words)) == set(marks) else None
+    return words if set(_MARK.findall(words)) == set(_MARK.findall(before)) else None
 
 
 def as_template(words: str) -> str:
     """Text as a Jinja template that renders as it."""
-    return _OPENERS.sub("{{ '{' }}", words)
+    return _OPENERS.sub(_OPENER, words)
 
 
 def is_constant(template: str) -> bool:
     """Whether a template renders the same for every example: its only marks are those of `as_template`."""
-    return not _MARK.search(template.replace("{{ '{' }}", ""))
+    return not _MARK.search(template.replace(_OPENER, ""))
 
 
 def _filled(name: str, language: str, *, marks_of: str, **material: str) -> str:
     parts = _parts()[language]
     fence = f"material-{digest(material)[:16]}"
-    marks = " ".join(dict.fromkeys(_MARK.findall(marks_of)))
+    marks = "" if is_constant(marks_of) else " ".join(dict.fromkeys(_MARK.findall(marks_of)))
     keep = parts["keep"].format(marks=marks) if marks else ""
-    material["instruction"] = material["instruction"] or parts["none"]
+    for one in ("instruction", "other"):
+        if one in material and is_constant(material[one]):
+            material[one] = material[one].replace(_OPENER, "{") or parts["none"]
     template = (resources.files("baimo.tuning.search") / "prompts" / f"{name}.{language}.md").read_text(
         encoding="utf-8"
     )

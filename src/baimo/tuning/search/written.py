@@ -57,9 +57,9 @@ def as_toml(prompt: Prompt, figures: Mapping[str, Any]) -> str:
 
 def served(work: Work, prompt: Prompt) -> Served:
     """The prompt as turns. A system message that differs from example to example cannot be served and is left out."""
-    probes = [example for example in work.train if not example.messages][:5] or list(work.train[:5])
     bare = replace(prompt, few_shot=None)
-    heads = {_system(work.render(bare, probe)) for probe in probes if not probe.messages}
+    probes = [one for one in work.train if not one.messages or one.messages[0].role != "system"][:5]
+    heads = {_system(work.render(bare, probe)) for probe in probes}
     block = prompt.few_shot
     solved = {example.id: example for example in work.train if example.target is not None}
     pool: Sequence[Example] = ()
