@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,16 +16,19 @@ from baimo.core.message import Message
 from baimo.core.model import Model
 from baimo.core.tenant import Key
 from baimo.core.tuning import Adapter, JobStatus, Row, TuneJob, TuneProgress
-from baimo.errors import CallRefused, DataError, LimitReached, MissingExtra
+from baimo.errors import BaimoError, CallRefused, DataError, LimitReached, MissingExtra
 from baimo.store.adapters import Adapters
 from baimo.store.engine import Database
 from baimo.store.files import Files
 from baimo.store.jobs import Jobs
-from baimo.workspace.fine_tuning import MOST_WAITING, FineTuning
+from baimo.workspace.fine_tuning import LONG, MOST_WAITING, FineTuning
 from baimo.workspace.fine_tuning_order import Order
 from baimo.workspace.fine_tuning_personal import How, See, Seen, seen
 from baimo.workspace.fine_tuning_results import results
+from baimo.workspace.fine_tuning_wiring import fine_tuning
 from baimo.workspace.queue import Queue
+from baimo.workspace.validation import apart
+from baimo.workspace.workspace import Workspace
 
 ROW = Row(messages=(Message(role="user", content="Hi"), Message(role="assistant", content="Hello")))
 BASE = Model(name="local/tiny", vendor="local", upstream="tiny")
@@ -75,6 +79,11 @@ class House:
         return self.files.keep(
             incoming, tenant=tenant, key="k", name="n", purpose=purpose, lives_s=None
         ).id  # fmt: skip
+
+    def long_file(self) -> str:
+        incoming = self.files.incoming("", LONG + 1)
+        incoming.write(b" " * (LONG + 1))
+        return self.files.keep(incoming, tenant="", key="k", name="n", purpose="fine-tune", lives_s=None).id
 
     def order(self, tenant: str = "", key: Key = Key(), **facts: object) -> TuneJob:
         given = {"model": "local/tiny", "training_file": self.file(tenant=tenant), **facts}
@@ -265,3 +274,45 @@ def test_personal_data_is_told_masked_or_refused_as_the_settings_say(house: Hous
     assert ("anna.schmidt@example.com" in str(rows[1].messages[0].content)) == (how == "report")
     assert [line["step"] for line in now.spec.cleaned] == (["mask_pii"] if how == "mask" else [])
     assert ("personal_data_masked" if how == "mask" else "personal_data") in events
+
+
+def test_long_files_are_read_by_another_process_and_short_ones_here(house: House) -> None:
+    called: list[str] = []
+    house.tuning.apart = lambda: called.append("apart")
+    short, long = house.order(), house.order(training_file=house.long_file())
+    assert house.tuning.validate() == 2 and called == ["apart"]
+    assert house.now(short).status is JobStatus.QUEUED
+    assert house.now(long).status is JobStatus.VALIDATING, "the other process does it"
+
+
+def test_a_job_over_which_that_process_dies_has_failed_and_is_not_tried_for_ever(house: House) -> None:
+    def dies() -> None:
+        raise BaimoError("finetuning.validation_died", problem="MemoryError")
+
+    house.tuning.apart = dies
+    job = house.order(training_file=house.long_file())
+    house.tuning.validate()
+    error = house.now(job).error
+    assert error is not None and error["code"] == "server_error" and "MemoryError" in error["message"]
+    assert house.tuning.validate() == 0
+
+
+@pytest.mark.slow
+def test_another_process_validates_what_waits(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    with Workspace(tmp_path) as workspace:
+        database = workspace.store.database
+        files = Files(database, workspace.path / "files")
+        tuning = fine_tuning(
+            workspace, files, lambda name, key: [BASE], lambda: workspace.settings, lambda: None
+        )
+        tuning.able = lambda recipe: None
+        incoming = files.incoming("", 10_000)
+        incoming.write(f"{json.dumps(row)}\n".encode() * 12)
+        file = files.keep(incoming, tenant="", key="k", name="n", purpose="fine-tune", lives_s=None)
+        order = Order(model="local/tiny", training_file=file.id, asked={"training_file": file.id})
+        job = tuning.order(order, Key(), "")
+        apart(workspace)
+        now = tuning.jobs.get("", job.spec.id)
+        assert now is not None and now.status is JobStatus.QUEUED
+        assert len(tuning.queue.at(job.spec.id).train()) == 12

@@ -25,6 +25,8 @@ from baimo.workspace.serving import Service
 
 SURFACE = "fine_tuning"
 TUNED = "ft:"
+MOST = 1000
+"""Rows of a page."""
 _JOBS = "/v1/fine_tuning/jobs"
 _PERMISSIONS = "/v1/fine_tuning/checkpoints/{name:path}/permissions"
 
@@ -76,7 +78,7 @@ async def _ordered(request: Request) -> Response:
 
 async def _listed(request: Request) -> Response:
     _, tenant = permitted(request, SURFACE)
-    limit = number(request, "limit", usual=20, most=100)
+    limit = number(request, "limit", usual=20, most=MOST)
     after = request.query_params.get("after", "")
     labels = _labels(request)
     page = await asyncio.to_thread(_tuning(request).page, tenant, limit=limit, after=after, labels=labels)
@@ -115,7 +117,7 @@ async def _wished(request: Request, wish: str) -> Response:
 
 async def _events(request: Request) -> Response:
     job = await _job(request)
-    limit = number(request, "limit", usual=20, most=100)
+    limit = number(request, "limit", usual=20, most=MOST)
     after = request.query_params.get("after", "")
     page = await asyncio.to_thread(_tuning(request).events, job, limit=limit, after=after)
     return json_response(_listing([wire.event_row(event, job) for event in page.rows], page))
@@ -123,7 +125,7 @@ async def _events(request: Request) -> Response:
 
 async def _checkpoints(request: Request) -> Response:
     job = await _job(request)
-    limit = number(request, "limit", usual=10, most=100)
+    limit = number(request, "limit", usual=10, most=MOST)
     after = request.query_params.get("after", "")
     made = await asyncio.to_thread(_tuning(request).checkpoints, job)
     rows = [wire.checkpoint_row(adapter, figures) for adapter, figures in made]

@@ -35,6 +35,8 @@ from baimo.workspace.fine_tuning_results import results_kept
 from baimo.workspace.queue import Queue
 
 PURPOSE = "fine-tune"
+LONG = 2 * 1024 * 1024
+"""Bytes of files from which on they are validated in another process."""
 MOST_WAITING = 100
 """Jobs of one tenant that have not ended."""
 LOOK_S = 2.0
@@ -94,6 +96,8 @@ class FineTuning:
         self.adapters = adapters
         self._files = files
         self.able = able
+        self.apart: Callable[[], None] | None = None
+        """Validates what waits for it in another process; None = there is no other."""
         self._tunable = tunable
         self._read = read
         self._see = see
@@ -144,12 +148,30 @@ class FineTuning:
         """Validate the files of every job that waits for it and that nobody else validates; how many that were."""
         count = 0
         for job in self.jobs.unended(status=(JobStatus.VALIDATING,)):
+            if self.apart is not None and self._length(job) > LONG and not self.queue.at(job.spec.id).kept:
+                self._validated_apart(job, self.apart)
+                count += 1
+                continue
             with self.queue.at(job.spec.id).keeper() as mine:
                 now = self.jobs.get(job.spec.tenant, job.spec.id) if mine else None
                 if now is not None and now.status is JobStatus.VALIDATING:
                     self._validated(now)
                     count += 1
         return count
+
+    def _length(self, job: TuneJob) -> int:
+        """Bytes of a job's files."""
+        ids = (str(job.asked.get(param) or "") for param in ("training_file", "validation_file"))
+        found = (self._files.get(job.spec.tenant, id) for id in ids if id)
+        return sum(file.bytes for file in found if file is not None)
+
+    def _validated_apart(self, job: TuneJob, apart: Callable[[], None]) -> None:
+        """In another process; if that dies over it, the job has failed: else it would die again and again."""
+        try:
+            apart()
+        except BaimoError as error:
+            if not self.queue.at(job.spec.id).kept:  # else a third process is at it
+                self.queue.refused(job, error, code="server_error")
 
     def _validated(self, job: TuneJob) -> None:
         param = "training_file"

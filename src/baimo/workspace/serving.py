@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,6 +49,7 @@ from baimo.workspace.adapted import Adapted
 from baimo.workspace.elsewhere import elsewhere_counted
 from baimo.workspace.fine_tuning_wiring import fine_tuning
 from baimo.workspace.housekeeping import House, due, swept
+from baimo.workspace.validation import apart
 from baimo.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class Service:
         self.tuning = fine_tuning(
             workspace, self.files, self.tunable, lambda: self.settings, lambda: self.adapted.refresh()
         )
+        self.tuning.apart = partial(apart, workspace)
         self.on_order: Callable[[], None] = lambda: None
         """Called when there is a new tuning job."""
         self.on_wish: Callable[[], None] = lambda: None
