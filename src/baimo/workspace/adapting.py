@@ -295,7 +295,11 @@ class Adapting:
         if settings.database:
             said["BAIMO_WORKSPACE_DATABASE"] = settings.database
         done = subprocess.run(
-            [*program, adapter.id], env={**os.environ, **said}, capture_output=True, text=True, check=False
+            [*program, adapter.id],
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **said},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
