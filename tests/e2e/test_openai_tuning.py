@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import openai
 import pytest
-from tests.providers.local_model import smollm2 as smollm2
-from tests.server.tuned import BASE, ended, until, uploaded
-from tests.serving import Endpoint, serving
 
 from baimo.tuning.folder import JobFolder
+from tests.providers.local_model import smollm2 as smollm2
+from tests.server.tuned import BASE, until, uploaded
+from tests.serving import Endpoint, serving
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 pytestmark = pytest.mark.local
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TOML = """
 [serve]
 drain_s = 1.0
@@ -33,30 +35,65 @@ def client(endpoint: Endpoint) -> openai.OpenAI:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("all_of_it", [False, True], ids=["the_server_alone", "and_what_learns"])
-def test_a_job_outlives_the_server_that_was_killed(tmp_path: Path, smollm2: Path, all_of_it: bool) -> None:
-    settings = {"max_steps": 7, "batch_size": 4}
+def test_the_example_goes_from_upload_to_deletion(tmp_path: Path, smollm2: Path) -> None:
+    with serving(tmp_path, TOML) as endpoint:
+        reached = {"OPENAI_BASE_URL": f"{endpoint.address}/v1", "OPENAI_API_KEY": endpoint.key}
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "leaving_openai.py", BASE],
+            env={**os.environ, **reached},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "New fine-tuned model created: ft:" in done.stdout
+        assert done.stdout.splitlines()[-1] == "deleted"
+        with client(endpoint) as ours:
+            assert [model.id for model in ours.models.list() if model.id.startswith("ft:")] == []
+            assert list(ours.files.list()) == []
+            (job,) = ours.fine_tuning.jobs.list()
+            assert job.status == "succeeded"
+
+
+@pytest.mark.slow
+def test_a_job_outlives_its_server_and_then_its_own_process(tmp_path: Path, smollm2: Path) -> None:
     with serving(tmp_path, TOML) as endpoint:
         with client(endpoint) as ours:
-            file = uploaded(ours)
             id = ours.fine_tuning.jobs.create(
-                model=BASE, training_file=file, seed=3, extra_body={"baimo": {"overrides": settings}}
+                model=BASE,
+                training_file=uploaded(ours),
+                seed=3,
+                extra_body={"baimo": {"overrides": {"max_steps": 1000, "batch_size": 4}}},
             ).id
             until(ours, id, lambda job: steps(ours, id) >= 2)
-        learning = JobFolder(tmp_path / ".baimo" / "tuning" / id).pid
-        assert learning is not None
-        os.kill(endpoint.process.pid, signal.SIGKILL)
-        endpoint.process.wait(20)
-        if all_of_it:
-            os.kill(learning, signal.SIGKILL)
+        killed(endpoint)
+    learning = JobFolder(tmp_path / ".baimo" / "tuning" / id)
+    assert learning.pid is not None, "what learns has not noticed"
+    with serving(tmp_path, TOML) as endpoint:
+        with client(endpoint) as ours:
+            until(ours, id, lambda job: steps(ours, id) >= 4)
+        killed(endpoint)
+        pid = learning.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
     with serving(tmp_path, TOML) as endpoint, client(endpoint) as ours:
-        job = ended(ours, id)
-        assert job.status == "succeeded", job.error
+        until(ours, id, lambda job: steps(ours, id) >= 7)
+        assert ours.fine_tuning.jobs.cancel(id).status == "cancelled"
         events = list(ours.fine_tuning.jobs.list_events(id, limit=100))
         assert len({event.id for event in events}) == len(events)
-        assert steps(ours, id) == 7
         started = [event for event in events if event.message == "Fine-tuning job started"]
-        assert len(started) == (2 if all_of_it else 1)
+        assert len(started) == 2, "once at first, once from its checkpoint"
+        done = {
+            event.data["step"] for event in events if isinstance(event.data, dict) and event.type == "metrics"
+        }
+        assert done >= set(range(1, 8)), "no step is missing"
+
+
+def killed(endpoint: Endpoint) -> None:
+    """As `kill -9` of the server, and of nothing else."""
+    os.kill(endpoint.process.pid, signal.SIGKILL)
+    endpoint.process.wait(20)
 
 
 def steps(ours: openai.OpenAI, id: str) -> int:
