@@ -168,8 +168,8 @@ def test_a_key_that_may_ask_for_some_models_only_is_held_to_it(endpoint: Endpoin
     name = imported(endpoint, house, 1, "acme")
     everything = endpoint.new_key("--tenant", "acme")
     until(lambda: name in listed(endpoint, everything))
-    tuned_only = endpoint.new_key("--tenant", "acme", "--models", "ft:*")
-    base_only = endpoint.new_key("--tenant", "acme", "--models", "local/*")
+    tuned_only = endpoint.new_key("--tenant", "acme", "--model", "ft:*")
+    base_only = endpoint.new_key("--tenant", "acme", "--model", "local/*")
     body = SURFACES["/v1/chat/completions"]
     assert asked(endpoint, "/v1/chat/completions", tuned_only, {"model": name, **body})[0] == 200
     assert asked(endpoint, "/v1/chat/completions", base_only, {"model": name, **body})[0] == 403

@@ -12,6 +12,7 @@ from baimo.core.ids import plain
 from baimo.core.moments import DAY_MS, distance_ms, moment_ms, shown
 from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import UsageError
+from baimo.models.catalogue import TUNED
 from baimo.store.accounts import Minted
 from baimo.store.audit import Actor
 from baimo.store.contents import Contents
@@ -154,7 +155,12 @@ class Accounting:
         if not patterns:
             return []
         names = [*self._workspace.settings.routes, *(one.name for one in self._workspace.catalogue.models())]
-        return [one for one in patterns if not any(fnmatchcase(name, one) for name in names)]
+        # tuned models come and go
+        return [
+            one
+            for one in patterns
+            if not one.startswith(TUNED) and not any(fnmatchcase(name, one) for name in names)
+        ]
 
 
 def tenant_id(name: str) -> str:
