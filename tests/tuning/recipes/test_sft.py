@@ -147,6 +147,8 @@ def test_the_dial_decides_and_every_value_can_be_overridden() -> None:
     assert (small.upper, medium.upper) == (0.5, 1.0)
     assert small.n_epochs <= medium.n_epochs <= large.n_epochs
     assert large.rank > medium.rank
+    large_base = dataclasses.replace(FACTS, parameters=7_000_000_000)
+    assert sft.planned("medium", large_base, {}).learning_rate == 2.5e-4 < medium.learning_rate == 1e-3
     auto = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
     assert sft.planned("medium", FACTS, auto) == medium
     mine = sft.planned("medium", FACTS, {"n_epochs": 7, "batch_size": "4", "rank": 3})

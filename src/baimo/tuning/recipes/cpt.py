@@ -24,7 +24,7 @@ from baimo.tuning.fit.batches import micro_batches
 from baimo.tuning.fit.encode import windows
 from baimo.tuning.fit.loop import Course, Loop
 from baimo.tuning.fit.loss import supervised
-from baimo.tuning.recipes.sft import Above, Count, Share, pace, walk
+from baimo.tuning.recipes.sft import Above, Count, Share, pace, rate, walk
 
 VERSION = "1"
 """Of this recipe: a change that makes other weights out of the same spec raises it."""
@@ -88,7 +88,7 @@ def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Setti
         n_epochs={"small": 1.0, "medium": 2.0, "large": 3.0}[effort],
         batch_size=max(1, min(16, facts.tokens // (window * 40) or 1)),
         window=window,
-        learning_rate=5e-5 if full else 5e-4,
+        learning_rate=rate(5e-5 if full else 5e-4, facts.parameters),
         upper=0.5 if effort == "small" else 1.0,
         rank={"small": 16, "medium": 32, "large": 64}[effort],
         alpha={"small": 32.0, "medium": 64.0, "large": 128.0}[effort],

@@ -92,13 +92,18 @@ def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Setti
         method="full" if full else "lora",
         n_epochs=min(20.0, max(epochs, round(steps * batch / max(facts.rows, 1)))),
         batch_size=batch,
-        learning_rate=1e-4 if full else 1e-3,
+        learning_rate=rate(1e-4 if full else 1e-3, facts.parameters),
         upper=0.5 if effort == "small" else 1.0,
         rank=32 if effort == "large" else 16,
         alpha=64.0 if effort == "large" else 32.0,
         micro_tokens=16384 if facts.device.startswith("cuda") else 2048,
     )
     return overridden("sft", derived, overrides)
+
+
+def rate(small: float, parameters: int) -> float:
+    """A learning rate that is right for 135 million weights, for so many: larger models want smaller steps."""
+    return float(f"{small * min(1.0, (135e6 / max(parameters, 1)) ** 0.35):.1e}")
 
 
 def run(bench: Bench, settings: Settings) -> None:
