@@ -47,12 +47,15 @@ class PersonalData:
                 own += _texts(message)
         own += [text for message in row.rejected for text in _texts(message)]
         own += [row.text] if row.text else []
+        _inside(row.item, lambda text: own.append(text) or text)
         counts += self._counted("\n\n".join(own))  # in one: what a turn introduces is known in the others
         return counts
 
     def masked(self, row: Row) -> tuple[Row, Counter[str]]:
         """The row with personal data replaced, and how often each kind was."""
         counts: Counter[str] = Counter()
+        if not self.kinds_in(row):
+            return row, counts
         for _ in range(ROUNDS):
             texts: list[str] = []
             rebuilt(row, lambda text, texts=texts: texts.append(text) or text)
