@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -23,6 +24,7 @@ import http.server, json, os, sys
 if "--fail" in sys.argv:
     sys.exit("CUDA out of memory")
 port = int(sys.argv[sys.argv.index("--port") + 1])
+loaded = []
 class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): ...
     def answered(self, status, data):
@@ -32,9 +34,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answered(200, {{}})
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        asked = self.rfile.read(int(self.headers["content-length"])).decode()
         if self.headers["authorization"] != "Bearer " + os.environ["VLLM_API_KEY"]:
             return self.answered(401, {{"error": "no key"}})
+        if self.path.endswith("lora_adapter"):
+            loaded.append(self.path.rpartition("/")[2] + " " + asked)
+            return self.answered(200, {{}})
+        if "said" in asked:
+            return self.answered(200, {{"model": "m", "choices": [{{"index": 0, "finish_reason": "stop",
+                "message": {{"role": "assistant", "content": json.dumps([os.environ.get(
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING"), *loaded])}}}}],
+                "usage": {{"prompt_tokens": 1, "completion_tokens": 2}}}})
         message = {{"role": "assistant", "content": f"pid {{os.getpid()}}"}}
         choice = {{"index": 0, "message": message, "finish_reason": "stop"}}
         usage = {{"prompt_tokens": 1, "completion_tokens": 2}}
@@ -103,6 +113,35 @@ def test_a_server_is_started_once_reached_with_its_key_and_stopped(
     assert one == other
     with pytest.raises(ProcessLookupError):
         os.kill(int(one.removeprefix("pid ")), 0)
+
+
+def test_tuned_models_are_loaded_once_when_asked_for_and_unloaded_when_they_are_gone(
+    options: VllmOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    vendor = Vendor(name="gpu", title="GPU", protocol="vllm", base_url="http://unused.invalid/v1")
+    settings = ProviderSettings(protocol="vllm", options={**_plain(options), "tuned": True})
+    said = (Message(role="user", content="said"),)
+
+    async def asked() -> list[str]:
+        provider = VllmProvider(vendor, settings, weights=lambda name: tmp_path / name.rpartition(":")[2])
+        try:
+            for name in ("ft:m:acme::one", "ft:m:acme::two", "ft:m:acme::one", "org/model"):
+                await provider.complete(Request(model=name, messages=said))
+            provider.forget(lambda name: name.endswith("one"))
+            return list(json.loads((await provider.complete(Request(model="org/model", messages=said))).text))
+        finally:
+            await provider.aclose()
+
+    allowed, *loaded = asyncio.run(asked())
+    assert allowed == "True"
+    steps = [(step.partition(" ")[0], json.loads(step.partition(" ")[2])) for step in loaded]
+    assert steps == [
+        ("load_lora_adapter", {"lora_name": "ft:m:acme::one", "lora_path": str(tmp_path / "one")}),
+        ("load_lora_adapter", {"lora_name": "ft:m:acme::two", "lora_path": str(tmp_path / "two")}),
+        ("unload_lora_adapter", {"lora_name": "ft:m:acme::one"}),
+    ]
+    assert "--enable-lora" in VllmOptions(model="m", tuned=True).command()
 
 
 def test_a_server_that_dies_is_started_again(options: VllmOptions, tmp_path: Path) -> None:

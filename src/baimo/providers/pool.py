@@ -59,9 +59,9 @@ class Providers:
                 made.longest_wait_s = 0.0
         return self._made[vendor]
 
-    def made(self, vendor: str) -> Provider | None:
-        """The way to a vendor's models, if it was asked for before."""
-        return self._made.get(vendor)
+    def made(self) -> list[Provider]:
+        """Those that were asked for before."""
+        return list(self._made.values())
 
     async def __aenter__(self) -> Providers:
         return self

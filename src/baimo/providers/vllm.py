@@ -14,9 +14,9 @@ import dataclasses
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import aiohttp
 import msgspec
@@ -24,10 +24,10 @@ import msgspec
 from baimo.core.call import Completion, Delta, Request
 from baimo.core.model import Vendor
 from baimo.core.registry import Spec
-from baimo.errors import ConfigError, MissingExtra, Unreachable
+from baimo.errors import BadReply, ConfigError, MissingExtra, Unreachable
 from baimo.providers.openai import OpenAIProvider
 from baimo.providers.pace import Clock, SystemClock
-from baimo.providers.weights import Located
+from baimo.providers.weights import Located, weights_of
 from baimo.settings import Count, Positive, ProviderSettings
 
 LONGEST_REST_S = 60.0
@@ -58,6 +58,10 @@ class VllmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Requests computed together; None = its own default."""
     adapters: dict[str, str] = {}
     """Name → folder of a LoRA adapter, served beside the base model."""
+    tuned: bool = False
+    """Whether tuned models of this base are served beside it, loaded when they are first asked for."""
+    max_loras: Count = 8
+    """Adapters that one batch may mix, with `tuned`."""
     max_lora_rank: Count = 64
     """Highest rank among the adapters."""
     tool_call_parser: str = ""
@@ -99,9 +103,12 @@ class VllmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             line += ["--served-model-name", *self.served_names]
         if self.tool_call_parser:
             line += ["--enable-auto-tool-choice", "--tool-call-parser", self.tool_call_parser]
+        if self.adapters or self.tuned:
+            line += ["--enable-lora", "--max-lora-rank", str(self.max_lora_rank)]
+        if self.tuned:
+            line += ["--max-loras", str(self.max_loras)]
         if self.adapters:
-            line += ["--enable-lora", "--max-lora-rank", str(self.max_lora_rank), "--lora-modules"]
-            line += [f"{name}={folder}" for name, folder in self.adapters.items()]
+            line += ["--lora-modules", *(f"{name}={folder}" for name, folder in self.adapters.items())]
         return [*line, *self.arguments]
 
     @property
@@ -187,6 +194,30 @@ class VllmServer:
                 await process.wait()
         self._give_up()
 
+    async def adapter(
+        self, operation: Literal["load", "unload"], name: str, folder: Path | None = None
+    ) -> None:
+        """Load an adapter under a name, or let go of it; what is so already stays so.
+
+        Raises:
+            BadReply: the server refuses.
+            Unreachable: it does not answer.
+        """
+        body = {"lora_name": name} if folder is None else {"lora_name": name, "lora_path": str(folder)}
+        headers = {"authorization": f"Bearer {self.key_file.read_text()}"}
+        address = f"{self.options.address}/{operation}_lora_adapter"
+        try:
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.post(address, json=body) as answer,
+            ):
+                said = await answer.text()
+        except aiohttp.ClientError as error:
+            raise Unreachable("vllm.adapter", name=name, problem=error) from error
+        known = "already been loaded" in said or "cannot be found" in said
+        if answer.status != 200 and not known:
+            raise BadReply("vllm.adapter", name=name, problem=said[:300])
+
     async def _start(self) -> None:
         descriptor = os.open(self.key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         key = secrets.token_urlsafe(32)
@@ -198,7 +229,14 @@ class VllmServer:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"},
+                env={
+                    **os.environ,
+                    "VLLM_API_KEY": key,
+                    "VLLM_NO_USAGE_STATS": "1",
+                    "DO_NOT_TRACK": "1",
+                    # docs.vllm.ai/en/latest/features/lora: adapters come and go; the server hears this user only
+                    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": str(self.options.tuned),
+                },
             )
         self.starts += 1
 
@@ -257,7 +295,9 @@ class VllmProvider:
     """
 
     def __init__(self, vendor: Vendor, settings: ProviderSettings, *, weights: Located | None = None) -> None:
-        del weights
+        self._weights = weights
+        self._tuned: dict[str, int] = {}
+        self._gone: set[str] = set()
         options = VllmOptions.read(vendor.name, settings.options)
         self.server = VllmServer(options, runtime_folder())
         self._settings = reached(settings, self.server)
@@ -274,14 +314,32 @@ class VllmProvider:
 
     async def complete(self, request: Request) -> Completion:
         """See `Provider.complete`; the first call waits until the model is loaded."""
-        await self.server.ready()
+        await self._ready(request)
         return await self._provider.complete(request)
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         """See `Provider.stream`."""
-        await self.server.ready()
+        await self._ready(request)
         async for delta in self._provider.stream(request):
             yield delta
+
+    def forget(self, gone: Callable[[str], bool]) -> None:
+        """Let go of tuned models that are not served any more, before the next answer."""
+        self._gone |= {name for name in self._tuned if gone(name)}
+
+    async def _ready(self, request: Request) -> None:
+        """The server runs, and what was tuned is loaded: again, where it was started again."""
+        await self.server.ready()
+        while self._gone:
+            name = self._gone.pop()
+            self._tuned.pop(name, None)
+            await self.server.adapter("unload", name)
+        name = request.model
+        if self._weights is None or not name.startswith("ft:") or self._tuned.get(name) == self.server.starts:
+            return
+        found = await asyncio.to_thread(self._weights, name)
+        await self.server.adapter("load", name, weights_of(found).path)
+        self._tuned[name] = self.server.starts
 
     async def aclose(self) -> None:
         """Close the connections, and the server if this process started it."""

@@ -66,8 +66,8 @@ class Adapting:
         self.workspace = workspace
         self.adapters = Adapters(workspace.store.database)
         self._gate = gate or self._gated
-        options = workspace.settings.providers.get("local", ProviderSettings()).options
-        self.files = ServedFiles(workspace.path / "served", LocalOptions.read(options), self.based, self.at)
+        options = LocalOptions.read(self._options("local"))
+        self.files = ServedFiles(workspace.path / "served", options, self.based, self.at)
 
     # what comes in
 
@@ -125,6 +125,8 @@ class Adapting:
 
         if adapter.kind == "prompt":
             return self._judged(adapter, "ready", {"differs": "", "prompts": 0})
+        if self._elsewhere(adapter.base) == "vllm":
+            raise AdapterError("adapters.gate_vllm", name=adapter.name)
         parity = judged(self, adapter, prompts=prompts)
         return self._judged(adapter, "ready" if parity.good else "blocked", plain(parity))
 
@@ -194,6 +196,8 @@ class Adapting:
         adapter = self.adapters.named(name)
         if adapter is None or adapter.status != "ready":
             raise UnknownModel("models.unknown", name=name, near="")
+        if self._elsewhere(adapter.base) == "vllm":
+            return Weights(path=self.at(adapter).absolute(), tuned=True)  # vLLM reads PEFT's own form
         return self.files.weights(adapter, self.adapters.ready())
 
     def whole(self, name: str) -> Path:
@@ -253,6 +257,15 @@ class Adapting:
             "created_ms": self.adapters.now_ms(),
         }
 
+    def _options(self, vendor: str) -> Mapping[str, Any]:
+        return self.workspace.settings.providers.get(vendor, ProviderSettings()).options
+
+    def _elsewhere(self, base: str) -> str:
+        """Protocol of the vendor that serves a base; empty = this machine's own."""
+        if base.startswith(TUNED) or Path(base).is_absolute():
+            return ""
+        return self.workspace.catalogue.vendor(self.workspace.catalogue.base(base).vendor).protocol
+
     def _again(self, adapter: Adapter) -> Adapter:
         return self.adapters.get(adapter.tenant, adapter.id) or adapter
 
@@ -275,9 +288,12 @@ class Adapting:
             path = Path(name)
         else:
             model = self.workspace.catalogue.base(name)
-            if self.workspace.catalogue.vendor(model.vendor).protocol != "local":
+            protocol = self.workspace.catalogue.vendor(model.vendor).protocol
+            path = Path(str(self._options(model.vendor).get("model", "")))
+            if protocol == "local":
+                path = self.workspace.pulled(model)
+            elif protocol != "vllm" or not path.is_dir():
                 raise AdapterError("adapters.base_elsewhere", name=name, vendor=model.vendor)
-            path = self.workspace.pulled(model)
         whole = path.is_dir()
         return Below(
             hf=hf_folder(path), gguf=None if whole else path, hash="" if whole else gguf.file_hash(path)

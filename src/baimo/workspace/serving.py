@@ -285,12 +285,10 @@ class Service:
 
     def _forget_gone(self) -> None:
         """Free the memory of tuned models that are not served any more."""
-        made = self._providers.made("local")
-        if made is not None and "local" not in self._elsewhere:
-            from baimo.providers.local import LocalProvider
-
-            assert isinstance(made, LocalProvider)
-            made.forget(self.adapted.gone)
+        for made in self._providers.made():
+            forget = getattr(made, "forget", None)  # of engines on this machine
+            if forget is not None:
+                forget(self.adapted.gone)
 
     async def _warm(self) -> None:
         """Load the model that answers by default, where it runs in this process."""
