@@ -161,6 +161,15 @@ def test_an_items_own_conversation_is_asked(tmp_path: Path) -> None:
     assert [message.content for message in example.messages] == ["hi"]
 
 
+def test_rows_out_of_stored_completions_are_asked_as_they_were(tmp_path: Path) -> None:
+    stored = {"input": [{"role": "user", "content": "hi"}], "output": "hello"}
+    item = {"object": "eval.run.output_item", "eval_id": "eval_1", "datasource_item": stored}
+    (made,) = imported_tasks(saved(tmp_path, an_eval(criterion(reference="{{item.output}}")), item))
+    (example,) = task_of(made, tmp_path).examples
+    assert ([turn.content for turn in example.messages], example.target) == (["hi"], "hello")
+    assert weights(made)["eval.name"] == "changed"
+
+
 def test_output_items_alone_are_enough_for_the_rows(tmp_path: Path) -> None:
     items = [
         {

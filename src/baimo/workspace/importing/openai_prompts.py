@@ -25,6 +25,8 @@ _FIELD = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _OPENERS = re.compile(r"\{(?=[{%#])")
 QUESTIONS = ("input", "question", "prompt", "query", "text", "instruction", "message", "ticket_text")
 """Fields that are taken for what is asked where no run says it, in this order."""
+CONVERSATIONS = ("input", "messages", "input_messages", "input_trajectory")
+"""Fields that are taken for the conversation to continue, likewise."""
 Object = dict[str, Any]
 
 
@@ -70,7 +72,8 @@ def asking(draft: Draft, items: Sequence[Object]) -> Asking:
             draft.note(at, "evals_second_conversation")
     made = tuple(prompts.values())
     if not made and not conversation and not reference:
-        made = (_guessed(draft, items),)
+        reference = _own_conversation(draft, items)
+        made = () if reference else (_guessed(draft, items),)
     return Asking(
         prompts=made or (Prompt(),),
         of_run=of_run,
@@ -237,6 +240,16 @@ def _is_text(variable: Variable, item: Mapping[str, Any]) -> bool:
 
 def _literal(words: str) -> str:
     return _OPENERS.sub("{{ '{' }}", words)
+
+
+def _own_conversation(draft: Draft, items: Sequence[Object]) -> str:
+    """Rows out of stored completions or logs hold the conversation itself."""
+    for name in CONVERSATIONS:
+        turns = items_of(items[0].get(name)) if items else []
+        if turns and all({"role", "content"} <= table(turn).keys() for turn in turns):
+            draft.note(("eval", "name"), "evals_no_prompt", "changed", field=name)
+            return f"item.{name}"
+    return ""
 
 
 def _guessed(draft: Draft, items: Sequence[Object]) -> Prompt:
