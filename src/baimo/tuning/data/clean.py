@@ -19,7 +19,7 @@ from baimo.errors import UsageError
 from baimo.tuning.data import repeats
 from baimo.tuning.data.finding import Aids
 from baimo.tuning.data.languages import UNKNOWN, language_of
-from baimo.tuning.data.personal import PersonalData, rebuilt, unwanted
+from baimo.tuning.data.personal import PersonalData, unwanted
 from baimo.tuning.data.structure import SEVERITY, faults, own_use
 
 Line = Mapping[str, Any]
@@ -216,6 +216,3 @@ def _others(groups: Iterable[Sequence[int]]) -> set[int]:
 
 def _without(rows: Sequence[Row], gone: set[int]) -> list[Row]:
     return [row for place, row in enumerate(rows) if place not in gone]
-
-
-__all__ = ["STEPS", "USUAL", "Cleaned", "Line", "clean", "rebuilt"]

@@ -23,8 +23,6 @@ from baimo.providers.faults import Place as Source
 from baimo.providers.sse import Event, SseParser
 from baimo.tuning.data.turns import Place, as_map, tools, turns
 
-SURFACES = ("chat", "completions", "messages", "responses")
-"""Surfaces whose calls can be rows."""
 _WHOLE = ("stop", "tool_calls")
 _BLOCKS = ("text", "tool_use", "tool_result", "thinking", "redacted_thinking")
 _KEPT = Source(host="record", model="", key="")

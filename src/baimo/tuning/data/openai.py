@@ -144,41 +144,52 @@ def file_faults(
         DataError: the file cannot be read at all.
     """
     code = f"invalid_{param}"
-    examples = 0
-    shape = ""
-
-    def found() -> Iterator[Invalid]:
-        nonlocal examples, shape
-        for number, line in lines(path):
-            if not line.strip():
-                continue
-            examples += 1
-            value, problem = _decoded(line)
-            if not isinstance(value, dict):
-                kind = "bad_json" if problem else "bad_line"
-                facts = {"example": examples, "line": number, "problem": problem}
-                yield Invalid(kind=kind, code=code, param=param, line=number, facts=facts)
-                continue
-            record = cast("dict[str, Any]", value)
-            shape = shape or _shape(record)
-            if examples == 1 and (fault := _shape_fault(shape, method, file)) is not None:
-                yield Invalid(kind=fault[0], code=code, param=param, line=number, facts=fault[1])
-                return
-            for kind, facts in _CHECKS[method if shape != "completion" else shape](record):
-                facts = {"example": examples, **facts}
-                yield Invalid(kind=kind, code=code, param=param, line=number, facts=facts)
-
+    numbered = ((number, line) for number, line in lines(path) if line.strip())
+    examples = _Examples(numbered)
     try:
-        faults = list(islice(found(), MOST_TOLD))
+        faults = [
+            Invalid(kind=kind, code=code, param=param, line=examples.line, facts={**facts, "file": file})
+            for kind, facts in islice(examples.faults(method), MOST_TOLD)
+        ]
     except DataError as error:
         if error.key != "data.encoding":
             raise
         facts = dict(error.facts)
         return [Invalid(kind="encoding", code=code, param=param, line=int(str(facts["line"])), facts=facts)]
-    if not faults and examples < (fewest if param == "training_file" else 1):
-        facts = {"count": examples, "fewest": fewest, "file": text(f"data.openai_{param}")}
+    if not faults and examples.seen < (fewest if param == "training_file" else 1):
+        facts = {"count": examples.seen, "fewest": fewest, "file": text(f"data.openai_{param}")}
         faults.append(Invalid(kind="few", code="invalid_n_examples", param=param, facts=facts))
     return faults
+
+
+class _Examples:
+    """The examples of a file, one after the other."""
+
+    def __init__(self, numbered: Iterator[tuple[int, str]]) -> None:
+        self._numbered = numbered
+        self.seen = 0
+        """How many there were so far."""
+        self.line = 0
+        """Line of the last one."""
+
+    def faults(self, method: Method) -> Iterator[Fault]:
+        """What is wrong with them, in order; a file in another format than the method's is told once."""
+        shape = ""
+        for number, words in self._numbered:
+            self.line = number
+            self.seen += 1
+            value, problem = _decoded(words)
+            if not isinstance(value, dict):
+                kind = "bad_json" if problem else "bad_line"
+                yield kind, {"example": self.seen, "line": self.line, "problem": problem}
+                continue
+            record = cast("dict[str, Any]", value)
+            shape = shape or _shape(record)
+            if self.seen == 1 and (fault := _shape_fault(shape, method)) is not None:
+                yield fault
+                return
+            for kind, facts in _CHECKS[method if shape != "completion" else shape](record):
+                yield kind, {"example": self.seen, **facts}
 
 
 def _decoded(line: str) -> tuple[Any, str]:
@@ -199,18 +210,13 @@ def _shape(record: Mapping[str, Any]) -> str:
     return "completion" if record.keys() & {"prompt", "completion"} else ""
 
 
-def _shape_fault(shape: str, method: Method, file: str) -> Fault | None:
+def _shape_fault(shape: str, method: Method) -> Fault | None:
     if not shape:
         return ("unexpected", {}) if method == "supervised" else None  # the missing key is named then
     fits = shape == _FORMAT_OF[method] or (method == "supervised" and shape == "completion")
     if fits or {shape, _FORMAT_OF[method]} == {"chat", "reinforcement"}:
         return None  # chat rows for a reward and the reverse are told by their endings
-    return "method", {
-        "file": file,
-        "format": f"fine-tune-{shape}",
-        "fitting": _METHOD_OF[shape],
-        "method": method,
-    }
+    return "method", {"format": f"fine-tune-{shape}", "fitting": _METHOD_OF[shape], "method": method}
 
 
 def _supervised(record: Mapping[str, Any]) -> Iterator[Fault]:
