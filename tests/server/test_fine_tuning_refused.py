@@ -173,6 +173,15 @@ def supervised(**parameters: Any) -> dict[str, Any]:
         ({"method": {"type": "magic"}}, "method.type"),
         ({"method": {"type": "reinforcement"}}, "method.reinforcement"),
         ({"method": {"type": "reinforcement", "reinforcement": {}}}, "method.reinforcement.grader"),
+        (
+            {
+                "method": {
+                    "type": "reinforcement",
+                    "reinforcement": {"grader": {"type": "multi", "graders": {}}},
+                }
+            },
+            "method.reinforcement.grader.calculate_output",
+        ),
         (supervised(n_epochs=0), "method.supervised.hyperparameters.n_epochs"),
         (supervised(n_epochs=51), "method.supervised.hyperparameters.n_epochs"),
         (supervised(n_epochs="many"), "method.supervised.hyperparameters.n_epochs"),

@@ -162,6 +162,18 @@ def test_the_tasks_scorer_and_the_jobs_grader_are_lent_as_rewards(place: Place) 
     assert place.found["work"]["name"] == "plain"
 
 
+def test_an_answer_that_is_not_the_json_that_a_grader_reads_is_worth_nothing(place: Place) -> None:
+    place.bench["grader"] = {
+        "type": "string_check",
+        "name": "same",
+        "operation": "ne",
+        "input": "{{sample.output_json.town}}",
+        "reference": "",
+    }
+    assert place.run("grpo", task=place.task()) == 0, place.log
+    assert place.found["rewards"]["grader"] == 0.0
+
+
 def test_confidential_work_is_not_sent_outside(place: Place) -> None:
     task = place.task("confidential")
     assert place.run("grpo", task=task, ask="far/echo") == 1
@@ -175,6 +187,7 @@ def test_a_machine_that_is_shut_down_pauses_the_job(place: Place) -> None:
     program += "def work(folder, recipes): os.kill(os.getpid(), signal.SIGTERM); print(folder.wished())\n"
     program += "tuned.work = work; sys.exit(tuned.main(sys.argv[1:]))"
     place.folder.write(TuneSpec(id="ftjob-1", recipe=Spec(name="sft"), base="b"), [])
+    (place.folder.path / "bench.json").write_text("{}")
     done = subprocess.run(
         [sys.executable, "-c", program, str(place.folder.path)], check=True, capture_output=True
     )

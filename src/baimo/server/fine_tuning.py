@@ -16,7 +16,9 @@ from starlette.routing import BaseRoute, Route
 
 from baimo.core.tuning import TuneJob
 from baimo.errors import CallRefused, Conflict, Forbidden, NotFound, NotSupported
+from baimo.evals.graders.kinds import grader_of, runs_code
 from baimo.server import fine_tuning_wire as wire
+from baimo.server.evals import allowed_code
 from baimo.server.files import number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.workspace.fine_tuning import FineTuning, Page, validating
@@ -70,6 +72,8 @@ async def running(service: Service) -> AsyncGenerator[None]:
 async def _ordered(request: Request) -> Response:
     key, tenant = permitted(request, SURFACE)
     order = wire.ordered(await request.body())
+    if order.grader is not None and runs_code(grader_of(order.grader)):
+        await allowed_code(tenant)
     service = service_of(request)
     job = await asyncio.to_thread(service.tuning.order, order, key, tenant)
     service.on_order()

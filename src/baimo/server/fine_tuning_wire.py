@@ -16,6 +16,7 @@ import msgspec
 from baimo.core.ids import plain
 from baimo.core.tuning import Adapter, Effort, JobStatus, TuneJob
 from baimo.errors import CallRefused
+from baimo.evals.graders.kinds import grader_of
 from baimo.server.batches import metadata
 from baimo.server.surfaces.given import Given
 from baimo.store.jobs import JobEvent
@@ -99,7 +100,9 @@ def _method(given: Given) -> tuple[str, dict[str, Any], Mapping[str, Any] | None
         return name, parameters, None
     if inner is None:
         raise method.wrong(name, "object")
-    return name, parameters, inner.must("grader").row
+    grader = inner.must("grader")
+    grader_of(grader.row, grader.path)
+    return name, parameters, grader.row
 
 
 def _parameters(given: Given | None, method: str) -> dict[str, Any]:

@@ -160,7 +160,9 @@ class Lent:
         def reward(row: Row, said: str) -> float:
             sample = sample_of(said, model=self._spec.base)
             made = self._waited(grade(kind, row.item, sample, Helpers(ask=self._asked)))
-            if made.error:
+            if (
+                made.failed
+            ):  # an answer that is no JSON where it must be is worth 0: that is what is to be learnt
                 raise ScorerError("tune.no_reward", scorer=made.name, reason=made.problem)
             return made.score
 
