@@ -115,6 +115,13 @@ def test_a_token_is_taken_where_the_chance_falls_into_its_share(
     assert logprob.exp().item() == pytest.approx(share, abs=1e-5)
 
 
+def test_a_chance_next_to_one_takes_no_token_that_cannot_be() -> None:
+    logits = torch.tensor([[0.0, 1.0, -300.0, -300.0]])
+    chosen, logprob = drawn(logits, torch.tensor([1 - 1e-12], dtype=torch.float64), 1.0)
+    assert chosen.item() == 1
+    assert logprob.isfinite().all()
+
+
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_what_rows_begin_with_alike_leaves_a_token_to_each(rows: list[list[int]]) -> None:
     alike = alike_of(rows)

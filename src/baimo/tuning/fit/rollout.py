@@ -146,12 +146,15 @@ def drawn(logits: Tensor, chance: Tensor, temperature: float) -> tuple[Tensor, T
             answer does not depend on which others are decoded beside it.
         temperature: divides the logits; 0 = the likeliest token.
     """
-    logits = logits / (temperature or 1.0)
-    logprobs = logits - logits.logsumexp(-1, keepdim=True)
+    shares = torch.softmax(logits / temperature if temperature not in (0.0, 1.0) else logits, -1)
     if temperature:
-        summed = logprobs.exp().cumsum(-1)
-        wanted = (chance.to(summed.dtype) * summed[:, -1])[:, None]
-        chosen = torch.searchsorted(summed, wanted, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+        summed = shares.cumsum(-1)
+        whole = summed[:, -1]
+        # a chance that rounds to 1 must not reach behind the last token that can be taken
+        wanted = torch.minimum(
+            chance.to(summed.dtype) * whole, torch.nextafter(whole, torch.zeros_like(whole))
+        )
+        chosen = torch.searchsorted(summed, wanted[:, None], right=True)[:, 0]
     else:
         chosen = logits.argmax(-1)
-    return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+    return chosen, shares.gather(-1, chosen[:, None])[:, 0].log()
