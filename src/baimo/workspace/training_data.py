@@ -207,7 +207,7 @@ class TrainingData:
         model = self._workspace.catalogue.model(name)
         if model.vendor != "local":
             raise UsageError("data.bad_model", model=name)
-        spoken = dialect(hf_folder(self._workspace.weights(model.upstream)))
+        spoken = dialect(hf_folder(self._workspace.pulled(model)))
 
         def tokens(row: Row) -> int:
             if not row.messages:
