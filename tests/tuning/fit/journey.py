@@ -1,8 +1,10 @@
-"""A short job on the tiny model, for this process or for a child that is killed: `python -m … FOLDER`."""
+"""A short job on the tiny model, in this process or in a child that kills itself: `python -m … FOLDER STEP`."""
 
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,4 +98,7 @@ def ended(at: JobFolder, **changes: Any) -> Ending:
 
 
 if __name__ == "__main__":
-    ended(JobFolder(Path(sys.argv[1])))
+    try:
+        ended(JobFolder(Path(sys.argv[1])), stop_at=int(sys.argv[2]))
+    except Stop:
+        os.kill(os.getpid(), signal.SIGKILL)

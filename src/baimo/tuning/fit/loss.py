@@ -19,7 +19,7 @@ from baimo.tuning.fit.encode import Encoded
 from baimo.tuning.fit.forward import answers
 
 _POSITIONS = 256  # at once: 25 MB of logits in bf16
-_CACHED = 16
+_CACHED = 16  # of them: on CPU, as many as stay in the cache from one pass over them to the next
 
 
 class Logprobs(NamedTuple):
@@ -91,11 +91,12 @@ class _Chosen(torch.autograd.Function):
         values = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         hits = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
         slopes = torch.empty_like(hidden) if wanted else None
+        cached = _CACHED if hidden.device.type == "cpu" else _POSITIONS
         for start in range(0, len(hidden), _POSITIONS):
             part = slice(start, start + _POSITIONS)
             logits = hidden[part] @ head.T
-            for one in range(0, len(logits), _CACHED):  # so few that the passes over them stay in the cache
-                some = slice(one, one + _CACHED)
+            for one in range(0, len(logits), cached):
+                some = slice(one, one + cached)
                 place = slice(start + one, start + one + len(logits[some]))
                 values[place], hits[place] = _told(logits[some], targets[place, None], wanted)
             if slopes is not None:
