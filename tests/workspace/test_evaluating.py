@@ -92,7 +92,7 @@ def test_an_evaluation_becomes_a_task_with_its_rows_prompts_graders_and_models(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     with workspace:
-        evaluating = Evaluating(workspace)
+        evaluating = workspace.evaluating
         evaluation = evaluated(evaluating, {"acme/good": 40, "acme/poor": 4})
         made = evaluating.task(evaluation.id, tmp_path / "task")
         task = load_task(made.folder)
@@ -112,7 +112,7 @@ def test_an_evaluation_becomes_a_task_with_its_rows_prompts_graders_and_models(
 
 def test_a_verdict_over_the_runs_asks_no_model(workspace: Workspace, tmp_path: Path) -> None:
     with workspace:
-        evaluating = Evaluating(workspace)
+        evaluating = workspace.evaluating
         evaluation = evaluated(evaluating, {"acme/poor": 4, "acme/good": 38})
         made = evaluating.task(evaluation.id, tmp_path / "task")
         verdict = evaluating.verdict(made, CompareOptions(task="", exhaustive=True))
@@ -124,7 +124,7 @@ def test_a_verdict_over_the_runs_asks_no_model(workspace: Workspace, tmp_path: P
 
 def test_runs_of_one_model_are_told_apart(workspace: Workspace, tmp_path: Path) -> None:
     with workspace:
-        evaluating = Evaluating(workspace)
+        evaluating = workspace.evaluating
         evaluation = evaluated(evaluating, {"acme/good": 40})
         (run,) = evaluating.runs.page("", evaluation.id, limit=9)
         made = evaluating.task(evaluation.id, tmp_path / "task", runs=[run.id, run.id])
@@ -133,7 +133,7 @@ def test_runs_of_one_model_are_told_apart(workspace: Workspace, tmp_path: Path) 
 
 def test_what_is_not_there_or_not_judged_is_told(workspace: Workspace, tmp_path: Path) -> None:
     with workspace:
-        evaluating = Evaluating(workspace)
+        evaluating = workspace.evaluating
         evaluation = evaluated(evaluating, {})
         with pytest.raises(UsageError, match=evaluation.id):
             evaluating.task(evaluation.id, tmp_path / "task")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from baimo.workspace.adapting import Adapting
     from baimo.workspace.bookkeeping import Bookkeeping
     from baimo.workspace.comparing import Comparing
+    from baimo.workspace.evaluating import Evaluating
     from baimo.workspace.tuning import Tuning
     from baimo.workspace.tuning import Watcher as TuneWatcher
 
@@ -77,7 +78,15 @@ class Workspace:
         """Give back what was opened; it is opened again when it is needed."""
         if "store" in self.__dict__:
             self.store.close()
-            for name in ("store", "accounts", "accounting", "bookkeeping", "tuning", "adapting"):
+            for name in (
+                "store",
+                "accounts",
+                "accounting",
+                "bookkeeping",
+                "tuning",
+                "adapting",
+                "evaluating",
+            ):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -187,6 +196,13 @@ class Workspace:
         from baimo.workspace.adapting import Adapting
 
         return Adapting(self)
+
+    @cached_property
+    def evaluating(self) -> Evaluating:
+        """Evaluations of the evals API as tasks with a verdict."""
+        from baimo.workspace.evaluating import Evaluating
+
+        return Evaluating(self)
 
     # what was decided before
 
