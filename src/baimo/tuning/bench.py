@@ -91,6 +91,8 @@ class Bench:
     """Longest working time between two checkpoints."""
     checkpoints: int = 3
     """How many are kept besides those at the end of an epoch."""
+    shard: bool = False
+    """Spread the base over the processes that share the job, where it does not fit one."""
     cache: Path | None = None
     """Where a base in Hugging Face form is kept; None = the user's cache."""
 

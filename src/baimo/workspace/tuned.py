@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -63,6 +64,15 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     """Folder in which baimo.toml is looked for."""
     flags: dict[str, Any] = {}
     """Settings that are stronger than that file."""
+    processes: int = 1
+    """Processes that share the job, one per GPU."""
+    on: str = ""
+    """Ray cluster on which they run; empty = here."""
+
+    @classmethod
+    def of(cls, folder: JobFolder) -> Given:
+        """As the parent wrote it."""
+        return msgspec.json.decode((folder.path / "bench.json").read_bytes(), type=cls)
 
 
 def main(arguments: list[str], recipes: Mapping[str, str] = RECIPES) -> int:
@@ -75,15 +85,30 @@ def main(arguments: list[str], recipes: Mapping[str, str] = RECIPES) -> int:
             os.nice(NICE)
         signal.signal(signal.SIGTERM, _pausing(folder))
         folder.sweep()
-        try:
-            work(folder, recipes)
-        except BaimoError as error:
-            return _failed(folder, error, " ".join(filter(None, (str(error), error.hint))))
-        except Exception as error:
-            traceback.print_exc()
-            problem = f"{type(error).__name__}: {error}"
-            return _failed(folder, error, text("tune.fault", problem=problem, log=folder.path / "log"))
-        return 0
+        return guarded(folder, lambda: _begun(folder, recipes))
+
+
+def _begun(folder: JobFolder, recipes: Mapping[str, str]) -> None:
+    given = Given.of(folder)
+    if given.processes > 1 or given.on:
+        from baimo.workspace.spread import spread
+
+        spread(folder, given.processes, given.on)
+    else:
+        work(folder, recipes)
+
+
+def guarded(folder: JobFolder, working: Callable[[], object]) -> int:
+    """Work, and tell whatever goes wrong; returns the exit code."""
+    try:
+        working()
+    except BaimoError as error:
+        return _failed(folder, error, " ".join(filter(None, (str(error), error.hint))))
+    except Exception as error:
+        traceback.print_exc()
+        problem = f"{type(error).__name__}: {error}"
+        return _failed(folder, error, text("tune.fault", problem=problem, log=folder.path / "log"))
+    return 0
 
 
 def work(folder: JobFolder, recipes: Mapping[str, str] = RECIPES) -> None:
@@ -93,7 +118,7 @@ def work(folder: JobFolder, recipes: Mapping[str, str] = RECIPES) -> None:
         BaimoError: something that a person can mend.
     """
     spec = folder.spec()
-    given = msgspec.json.decode((folder.path / "bench.json").read_bytes(), type=Given)
+    given = Given.of(folder)
     recipe = _recipe(spec.recipe, recipes)
     bench, lent = _bench(folder, spec, given)
     try:
@@ -110,6 +135,8 @@ def work(folder: JobFolder, recipes: Mapping[str, str] = RECIPES) -> None:
             facts=known,
         )
         _must_fit(known, settings)
+        if given.processes > 1:
+            bench = replace(bench, shard=2 * known.parameters / 2**20 > known.memory_mb / 2 > 0)
         if given.calibrating:
             threading.Thread(target=_pausing_soon, args=(folder,), daemon=True).start()
         recipe.run(bench, settings)
@@ -128,6 +155,7 @@ def _recipe(spec: Spec, recipes: Mapping[str, str]) -> Any:
 
 def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]:
     lent, rewards, ask, searched, teachers = None, {}, None, None, None
+    together = given.processes > 1 and not given.on
     if spec.recipe.name in ASKING or given.grader:
         from baimo.workspace.lending import Lent
         from baimo.workspace.workspace import Workspace
@@ -143,12 +171,23 @@ def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]
         ask=ask,
         work=searched,
         teachers=teachers,
-        device=given.device,
-        threads=given.threads,
+        device=_device(given),
+        threads=max(1, (given.threads or os.cpu_count() or 1) // given.processes)
+        if together
+        else given.threads,
         memory_mb=given.memory_mb,
         checkpoint_minutes=given.checkpoint_minutes,
     )
     return bench, lent
+
+
+def _device(given: Given) -> str:
+    """`device`, and which GPU of several is this process's: torch.distributed and Ray Train say so in LOCAL_RANK."""
+    if given.processes == 1 or given.device == "cpu":
+        return given.device
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 def _task(spec: TuneSpec) -> Task | None:
@@ -173,10 +212,24 @@ def _facts(folder: JobFolder, bench: Bench, given: Given) -> Facts:
 
         base, device = hf_folder(bench.base, bench.cache), str(device_of(bench.device))
     known = facts(
-        base, folder.train(), device=device or "cpu", cores=bench.threads, memory_mb=bench.memory_mb
+        base,
+        folder.train(),
+        device=device or "cpu",
+        cores=bench.threads,
+        memory_mb=bench.memory_mb or _gpu_memory_mb(device or "cpu"),
     )
-    kept.write_bytes(msgspec.json.encode(plain(known)))
+    if int(os.environ.get("RANK", 0)) == 0:
+        kept.write_bytes(msgspec.json.encode(plain(known)))
     return known
+
+
+def _gpu_memory_mb(device: str) -> float:
+    """What is free on a GPU, MiB; 0 = it is none."""
+    if not device.startswith("cuda"):
+        return 0.0
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] / 2**20
 
 
 def _pausing(folder: JobFolder) -> Any:

@@ -132,7 +132,7 @@ class Tuning:
         except BaseException:
             shutil.rmtree(self.queue.at(job.spec.id).path, ignore_errors=True)
             raise
-        asked = {"options": plain(options), "settings": dict(planned.settings)}
+        asked = {**job.asked, "settings": dict(planned.settings)}
         self.queue.submit(job.spec, (), asked=asked, forecast=planned.forecast, written=True)
         return self.settled(job.spec.id, watcher, halted)
 
@@ -198,7 +198,12 @@ class Tuning:
         )
         self.queue.at(spec.id).write(spec, found.train, found.valid)
         watcher.notice(text("tune.reading", rows=len(found.train), source=options.source))
-        job = TuneJob(spec=spec, status=JobStatus.QUEUED, created_ms=self.queue.jobs.now_ms())
+        job = TuneJob(
+            spec=spec,
+            status=JobStatus.QUEUED,
+            created_ms=self.queue.jobs.now_ms(),
+            asked={"options": plain(options)},
+        )
         return job, found
 
     def base(self, name: str) -> Path | None:
@@ -312,6 +317,8 @@ class Tuning:
         workspace, tune = self.workspace, self.settings.tune
         base = self.base(job.spec.base)
         method: Mapping[str, Any] = job.asked.get("method") or {}
+        # a client of the endpoint says nothing about where its job runs
+        options: Mapping[str, Any] = {} if job.key else job.asked.get("options") or {}
         reinforcement: Mapping[str, Any] = method.get("reinforcement") or {}
         flags = {"workspace.path": str(workspace.path.absolute()), "workspace.models": str(workspace.models)}
         return Launch(
@@ -327,6 +334,8 @@ class Tuning:
                 "grader": reinforcement.get("grader"),
                 "workspace": str(workspace.folder.absolute()),
                 "flags": flags,
+                "processes": options.get("gpus") or 1,
+                "on": options.get("on") or "",
             },
         )
 

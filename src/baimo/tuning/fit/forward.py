@@ -39,6 +39,8 @@ def answers(base: LoadedBase, rows: Sequence[Encoded]) -> Answers:
 
 def can_be_fast(base: LoadedBase) -> bool:
     """Whether `layers` computes this model, with this adapter, exactly."""
+    if base.kept.get("sharded"):
+        return False
     config = base.model.config
     if config.model_type not in FAMILY or config.hidden_act != "silu":
         return False

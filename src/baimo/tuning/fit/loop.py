@@ -9,12 +9,13 @@ looked for after every step).
 
 from __future__ import annotations
 
+import functools
 import math
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from baimo.tuning.bench import Bench
 from baimo.tuning.fit.base import LoadedBase
 from baimo.tuning.fit.batches import order, steps
 from baimo.tuning.fit.loss import Measured
+from baimo.tuning.fit.team import Team, shard
 
 Item = TypeVar("Item")
 Ending = Literal["done", "paused", "cancelled"]
@@ -96,7 +98,7 @@ class _Sums(NamedTuple):
     count: int = 0
     sums: Mapping[str, float] = MappingProxyType({})
 
-    def plus(self, one: Measured) -> _Sums:
+    def plus(self, one: Measured | _Sums) -> _Sums:
         sums = {name: self.sums.get(name, 0.0) + value for name, value in one.sums.items()}
         return _Sums(
             self.loss + one.loss, self.hits + one.hits, self.count + one.count, {**self.sums, **sums}
@@ -144,6 +146,9 @@ class Loop(Generic[Item]):
     ) -> None:
         self.bench, self.base, self.course, self.pace = bench, base, course, pace
         self.weights = list(weights)
+        self.team = Team()
+        if bench.shard:
+            shard(base, self.weights)
         self.optimizer = torch.optim.AdamW(
             self.weights,
             lr=pace.learning_rate,
@@ -172,8 +177,8 @@ class Loop(Generic[Item]):
             self.bench.folder.tell("progress", progress=progress)
             self._check_memory(progress.memory_mb)
             whole = self._epoch_ends or self.state.step == self.steps
-            wish = self.bench.folder.wished()
-            overdue = self.state.elapsed_s - kept_at > 60 * self.bench.checkpoint_minutes
+            late = self.state.elapsed_s - kept_at > 60 * self.bench.checkpoint_minutes
+            wish, overdue = self.team.agreed((self.bench.folder.wished(), late))
             if whole or overdue or wish:
                 self._keep(whole, progress)
                 kept_at = self.state.elapsed_s
@@ -219,6 +224,7 @@ class Loop(Generic[Item]):
         """One step of the optimizer."""
         weight = sum(map(self.course.weight, items)) or 1.0
         sums = self._in_pieces(items, lambda measured: (measured.total / weight).backward())
+        self.team.add_gradients(self.weights)
         if not math.isfinite(sums.loss):
             raise ProviderError("fit.diverged", step=self.state.step + 1)
         if self.pace.clip:
@@ -235,16 +241,25 @@ class Loop(Generic[Item]):
             sums = _Sums()
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                for part in self.course.cut(items, self.state.micro_tokens):
+                for part, counts in self._parts(items):
                     measured = self.course.loss(part)
-                    then(measured)
-                    sums = sums.plus(measured)
-                return sums
+                    then(measured if counts else measured._replace(total=measured.total * 0))
+                    sums = sums.plus(measured) if counts else sums
+                everybodys = self.team.gathered(sums._replace(sums=dict(sums.sums)))
+                return functools.reduce(_Sums.plus, everybodys, _Sums())
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
                 if not self._smaller():
                     raise ProviderError("fit.no_memory", tokens=self.state.micro_tokens) from error
+
+    def _parts(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], bool]]:
+        """This process's pieces, and whether they count: where layers are sharded, all compute equally many."""
+        mine = self.team.share(items)
+        parts = list(self.course.cut(mine, self.state.micro_tokens)) if mine else []
+        most = max(self.team.gathered(len(parts))) if self.base.kept.get("sharded") else len(parts)
+        yield from ((part, True) for part in parts)
+        yield from ((items[:1], False) for _ in range(most - len(parts)))
 
     def _rate(self, step: int) -> float:
         rise = max(1, round(self.steps * self.pace.warmup))
