@@ -1,0 +1,114 @@
+"""Stored completions among the contents: found once, read by their tenant, gone with their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from baimo.core.record import Record
+from baimo.store.completions import StoredCompletion, StoredCompletions
+from baimo.store.contents import Contents, Kept, put, sealed
+from baimo.store.engine import Database
+from baimo.store.store import Store
+
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def said(
+    database: Database,
+    number: int,
+    *,
+    tenant: str = "acme",
+    surface: str = "chat",
+    status: str = "ok",
+    **facts: Any,
+) -> None:
+    """A call with its content, as the books write both."""
+    request = {
+        "model": "fast",
+        "messages": [{"role": "user", "content": f"q{number}"}],
+        "store": True,
+        **facts,
+    }
+    answer = {"id": f"chatcmpl-{number}", "choices": [{"index": 0, "message": {"content": f"a{number}"}}]}
+    row = {"surface": surface, "request": json.dumps(request).encode(), "answer": json.dumps(answer).encode()}
+    kept = sealed(msgspec.msgpack.encode({**row, "cut": bool(facts.get("cut"))}))
+    record = Record(
+        id=f"rec_{number}",
+        at_ms=NOW + number * 1000,
+        surface=surface,
+        model="v/m",
+        asked="fast",
+        tenant=tenant,
+        status=status,
+        content_hash=kept.hash,
+    )
+    Store(database).settle(record)
+    with database.writing() as connection:
+        put(connection, [Kept(record.id, tenant, record.at_ms, kept.hash, kept.stored)])
+
+
+def ids(found: Iterator[StoredCompletion]) -> list[str]:
+    return [one.id.removeprefix("chatcmpl-") for one in found]
+
+
+def test_completions_are_found_as_they_come_and_each_once(database: Database) -> None:
+    completions = StoredCompletions(database)
+    assert ids(completions.walk("acme")) == []
+    said(database, 1, metadata={"case": "a"})
+    said(database, 2)
+    assert ids(completions.walk("acme")) == ["1", "2"]
+    said(database, 3)
+    assert ids(completions.walk("acme")) == ids(completions.walk("acme")) == ["1", "2", "3"]
+    one = completions.get("acme", "chatcmpl-1")
+    assert one is not None and (one.model, one.labels, one.record) == ("fast", {"case": "a"}, "rec_1")
+    assert (
+        one.request["messages"][0]["content"] == "q1"
+        and one.answer["choices"][0]["message"]["content"] == "a1"
+    )
+
+
+def test_only_what_was_to_be_stored_and_answered_whole_is_one(database: Database) -> None:
+    for number, facts in enumerate(
+        ({"store": False}, {"surface": "responses"}, {"status": "gateway.fault"}, {"cut": True})
+    ):
+        said(database, number, **facts)
+    assert ids(StoredCompletions(database).walk("acme")) == []
+
+
+def test_completions_are_told_apart_by_tenant_label_model_and_time(database: Database) -> None:
+    completions = StoredCompletions(database)
+    for number in range(6):
+        said(database, number, tenant="other" if number == 5 else "acme", metadata={"odd": str(number % 2)})
+    assert ids(completions.walk("other")) == ["5"]
+    assert completions.get("other", "chatcmpl-1") is None
+    assert ids(completions.walk("acme", labels={"odd": "1"})) == ["1", "3"]
+    assert ids(completions.walk("acme", model="slow")) == []
+    assert ids(completions.walk("acme", after_s=NOW // 1000 + 2, before_s=NOW // 1000 + 3)) == ["2", "3"]
+    assert ids(completions.walk("acme", after="chatcmpl-2")) == ["3", "4"]
+    assert ids(completions.walk("acme", after="chatcmpl-2", ascending=False)) == ["1", "0"]
+
+
+def test_labels_change_and_a_completion_goes_with_its_content(database: Database) -> None:
+    completions = StoredCompletions(database)
+    said(database, 1, metadata={"case": "a"})
+    said(database, 2)
+    assert completions.get("acme", "chatcmpl-1") is not None
+    assert not completions.label("other", "chatcmpl-1", {})
+    assert completions.label("acme", "chatcmpl-1", {"case": "b"})
+    assert ids(completions.walk("acme", labels={"case": "b"})) == ["1"]
+    Contents(database).forget(record="rec_1")
+    assert completions.get("acme", "chatcmpl-1") is None and ids(completions.walk("acme")) == ["2"]
+    completions.forget("acme", "chatcmpl-2")
+    assert ids(completions.walk("acme")) == []
