@@ -1,10 +1,11 @@
-"""Forecast against fact: ten small tuning jobs on the embedded model, one after the other, each forecast from its first
-steps and, from the second on, from the jobs before it.
+"""Forecast against fact: ten small tuning jobs, one after the other, each forecast from its first steps and, from the
+second on, from the jobs before it.
 
-    python benchmarks/forecast.py [--jobs 10] [--no-record]
+    python benchmarks/forecast.py [--jobs 10] [--base local/smollm2-135m-instruct|tiny] [--no-record]
 
-Prints a line per job and appends one line to results/forecast.jsonl: machine, commit, date, the errors of minutes and
-memory (fact / forecast − 1), their medians, and how many facts lay within the interval. Takes a quarter of an hour.
+Prints a line per job and appends one line to results/forecast.jsonl: machine, commit, date, load, the errors of minutes
+and memory (fact / forecast − 1), their medians, and how many facts lay within the interval. Takes a quarter of an hour
+on two cores. `tiny` is a model of two layers with random weights: its jobs are mostly starts.
 """
 
 from __future__ import annotations
@@ -60,8 +61,14 @@ class Quiet:
     def happened(self, job: TuneJob, events: list[JobEvent]) -> None: ...
 
 
-def measured(count: int, folder: Path) -> list[TuneJob]:
+def measured(count: int, base: str, folder: Path) -> list[TuneJob]:
     """The jobs, done."""
+    times = 1
+    if base == "tiny":
+        sys.path.insert(0, str(HERE.parent))
+        from tests.tuning.base import tiny_base
+
+        base, times = str(tiny_base(folder / "tiny")), 5
     given = Settings(workspace=WorkspaceSettings(path=str(folder / "memory")), tune=TuneSettings())
     rows = training(TASK, "sft", valid=None, task=None, prompt=None).train
     done: list[TuneJob] = []
@@ -69,10 +76,10 @@ def measured(count: int, folder: Path) -> list[TuneJob]:
         tuning = Tuning(workspace, adopt=unadopted)
         for number, (size, effort, settings) in enumerate(JOBS[:count]):
             source = folder / f"{number}.jsonl"
-            some = [rows[(number * 37 + place * 11) % len(rows)] for place in range(size)]
+            some = [rows[(number * 37 + place * 11) % len(rows)] for place in range(size * times)]
             said = [[{"role": one.role, "content": one.content} for one in row.messages] for row in some]
             source.write_text("".join(json.dumps({"messages": each}) + "\n" for each in said))
-            options = TuneOptions(source=str(source), effort=effort, set=settings)  # type: ignore[arg-type]
+            options = TuneOptions(source=str(source), model=base, effort=effort, set=settings)  # type: ignore[arg-type]
             job = tuning.tune(options, Quiet(), lambda: False)
             assert job is not None and job.minutes is not None, job
             done.append(job)
@@ -131,10 +138,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=len(JOBS))
+    parser.add_argument("--base", default="local/smollm2-135m-instruct")
     parser.add_argument("--no-record", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = summary(measured(given.jobs, Path(folder)))
+        found = {"base": given.base, **summary(measured(given.jobs, given.base, Path(folder)))}
     print(json.dumps({name: found[name] for name in ("minutes", "memory_mb")}, indent=2))
     if not given.no_record:
         RESULTS.parent.mkdir(exist_ok=True)
