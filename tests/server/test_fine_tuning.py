@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 import openai
 import pytest
 from openai.types import FileObject, Model, ModelDeleted
@@ -276,3 +277,13 @@ def test_a_checkpoint_is_shared_with_nobody(done: Done) -> None:
 
 def test_models_are_described_as_the_library_expects(done: Done) -> None:
     assert [said for one in done.ours.models.list() for said in problems(one.to_dict(), Model)] == []
+
+
+def test_jobs_that_begin_later_begin_under_the_settings_of_then(done: Done) -> None:
+    service = done.house.state["service"]
+    before = service.workspace.settings
+    changed = msgspec.structs.replace(before, tune=msgspec.structs.replace(before.tune, jobs=3, threads=1))
+    service.adopt(changed)
+    assert service.tuning.queue.at_once == 3
+    assert service.workspace.tuning.settings.tune.threads == 1
+    service.adopt(before)

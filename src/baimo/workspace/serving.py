@@ -170,6 +170,7 @@ class Service:
         self.parts = parts
         self.adapted.refresh(anyway=True)  # their prices may have changed
         self.files.most_bytes = _room(placed)
+        self.workspace.tuning.settings, self.tuning.queue.at_once = settings, settings.tune.jobs
         self.gateway.adopt(parts)
 
     def reread(self) -> None:
