@@ -10,13 +10,10 @@ adapter.lora.alpha, tensors `<matrix>.lora_a` and `.lora_b`, as in llama.cpp's c
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,102 +21,19 @@ from baimo.core.registry import require
 from baimo.errors import AdapterError
 from baimo.providers import gguf
 from baimo.providers.gguf import FILE_TYPES, Tensor, size_of, target_kind
+from baimo.providers.gguf_layout import Shape, gguf_name, shape_of_config, shape_of_gguf
+from baimo.providers.hf_files import chat_template_of, end_token, read_json
 from baimo.providers.peft_folder import PeftFolder, Update
 from baimo.providers.tensor_files import TensorFiles
-from baimo.providers.vocabulary import token_text, vocabulary_pairs
+from baimo.providers.vocabulary import vocabulary_pairs
 
 GgufForm = Literal["f16", "q8_0"]
 WRITER = 1
 """Version of what is written, part of the names of cached files."""
 
-_WHOLE = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-_PARTS = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
-_ROTATED = ("attn_q", "attn_k")
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
-"""Whose names and layouts are known here."""
 Pair = tuple[str, int, Any]
 """Key, GGUF's number of the value's type, value."""
 U32, F32, BOOL, TEXT, ARRAY = 4, 6, 7, 8, 9
-
-
-def gguf_name(name: str) -> str | None:
-    """A tensor's name in GGUF by its name in Hugging Face form; None = not part of these architectures."""
-    if name in _WHOLE:
-        return _WHOLE[name]
-    match = _LAYER.fullmatch(name)
-    part = None if match is None else _PARTS.get(match[2])
-    return None if match is None or part is None else f"blk.{match[1]}.{part}.{match[3]}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What of a model's config decides how its tensors are laid out."""
-
-    architecture: str
-    """llama, qwen2, qwen3."""
-    heads: int
-    """Query heads."""
-    pairs: int
-    """Key and value heads."""
-
-    def laid_out(self, name: str, data: Any) -> Any:
-        """Rows of a query or key matrix, or of what is added to it, in GGUF's order; other tensors as they are.
-
-        Args:
-            name: in GGUF.
-            data: [rows, …]
-        """
-        part = name.split(".")[2] if name.startswith("blk.") else ""
-        if self.architecture != "llama" or part not in _ROTATED:
-            return data
-        heads = self.heads if part == "attn_q" else self.pairs
-        halves = data.reshape(heads, 2, data.shape[0] // heads // 2, *data.shape[1:])
-        return halves.swapaxes(1, 2).reshape(data.shape)
-
-
-def shape_of_config(folder: Path) -> Shape:
-    """The layout of a folder in Hugging Face form, by its config.json.
-
-    Raises:
-        AdapterError: there is none, or its architecture is not known here.
-    """
-    config = read_json(folder / "config.json")
-    name = str(config.get("model_type"))
-    if name not in ARCHITECTURES:
-        raise AdapterError("adapters.architecture", path=folder, name=name, known=", ".join(ARCHITECTURES))
-    heads = int(config["num_attention_heads"])
-    return Shape(architecture=name, heads=heads, pairs=int(config.get("num_key_value_heads") or heads))
-
-
-def shape_of_gguf(file: gguf.GgufFile) -> Shape:
-    """The layout of a GGUF file.
-
-    Raises:
-        AdapterError: its architecture is not known here.
-    """
-    name = file.architecture
-    if name not in ARCHITECTURES:
-        raise AdapterError("adapters.architecture", path=file.path, name=name, known=", ".join(ARCHITECTURES))
-    heads = int(file.metadata[f"{name}.attention.head_count"])
-    pairs = int(file.metadata.get(f"{name}.attention.head_count_kv", heads))
-    return Shape(architecture=name, heads=heads, pairs=pairs)
 
 
 def gguf_of(
@@ -311,40 +225,6 @@ def _pairs_of(folder: Path, shape: Shape) -> list[Pair]:
     template = chat_template_of(folder)
     figures += vocabulary_pairs(folder, int(config["vocab_size"]), end_token(folder))
     return [*figures, *([("tokenizer.chat_template", TEXT, template)] if template else [])]
-
-
-def chat_template_of(folder: Path) -> str:
-    """The chat template of a tokenizer in Hugging Face form; empty = none."""
-    written = folder / "chat_template.jinja"
-    if written.is_file():
-        return written.read_text(encoding="utf-8")
-    config = read_json(folder / "tokenizer_config.json", optional=True)
-    template: Any = config.get("chat_template") or ""
-    if isinstance(template, list):  # several by name, before transformers 5
-        named = {str(one["name"]): str(one["template"]) for one in template}  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
-        template = named.get("default", "")
-    return str(template)
-
-
-def end_token(folder: Path) -> str:
-    """Text of the token that ends an answer, as the folder's tokenizer has it; empty = not said."""
-    return token_text(read_json(folder / "tokenizer_config.json", optional=True).get("eos_token"))
-
-
-def read_json(path: Path, *, optional: bool = False) -> Mapping[str, Any]:
-    """A JSON object of a model's folder; empty where it is `optional` and absent.
-
-    Raises:
-        AdapterError: it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        if optional:
-            return {}
-        raise AdapterError("adapters.no_file", path=path.parent, file=path.name) from None
-    except ValueError as error:
-        raise AdapterError("adapters.bad_config", path=path, problem=error) from error
 
 
 # bytes

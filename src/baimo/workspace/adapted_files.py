@@ -16,7 +16,8 @@ from baimo.core.tuning import Adapter
 from baimo.errors import AdapterError
 from baimo.models.catalogue import TUNED
 from baimo.providers import gguf
-from baimo.providers.gguf_write import WRITER, chat_template_of, end_token, gguf_adapter
+from baimo.providers.gguf_write import WRITER, gguf_adapter
+from baimo.providers.hf_files import chat_template_of, end_token
 from baimo.providers.local_options import LocalOptions
 from baimo.providers.peft_folder import PeftFolder
 from baimo.providers.weights import Weights

@@ -16,7 +16,8 @@ from typing import Literal
 from baimo.core.message import Message
 from baimo.errors import AdapterError
 from baimo.providers import chat_template
-from baimo.providers.gguf_write import chat_template_of, gguf_adapter, gguf_of, read_json
+from baimo.providers.gguf_write import gguf_adapter, gguf_of
+from baimo.providers.hf_files import chat_template_of, read_json
 from baimo.providers.vocabulary import token_text
 from baimo.tuning.adapters.card import LINEAGE, kind_of
 from baimo.tuning.adapters.merge import Merged, described, is_whole, merged

@@ -14,7 +14,7 @@ from typing import Any
 
 from baimo.core.registry import require
 from baimo.errors import AdapterError
-from baimo.providers.gguf_write import read_json
+from baimo.providers.hf_files import read_json
 from baimo.providers.peft_folder import PeftFolder, Update
 from baimo.providers.tensor_files import TensorFiles, write_tensors
 
