@@ -77,7 +77,9 @@ def test_an_adapter_beside_its_base_passes(bench: Bench) -> None:
 
 def test_a_wrong_template_is_named_with_the_place_where_it_parts(bench: Bench) -> None:
     template = (bench.base / "chat_template.jinja").read_text()
-    found = bench.judged(Weights(path=bench.merged(), template=template.replace("<|im_end|>\n", "<|im_end|>")))
+    found = bench.judged(
+        Weights(path=bench.merged(), template=template.replace("<|im_end|>\n", "<|im_end|>"))
+    )
     assert found.differs == "template"
     assert "training rendered" in found.how and "serving renders" in found.how
     assert not (found.template or found.logits or found.text)
