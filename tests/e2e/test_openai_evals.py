@@ -139,6 +139,10 @@ concurrency = 8
 input_per_million = 1
 output_per_million = 2
 max_output = {TOKENS_OUT}
+[models."acme/vectors"]
+input_per_million = 1
+[routes."text-embedding-3-large"]
+models = ["acme/vectors"]
 """
 
 
@@ -205,6 +209,26 @@ def test_a_budget_ends_an_evaluation_in_errors_and_refusals_are_the_librarys_own
         assert sum(model.served.values()) == 5
         assert [row["cost_micros"] for row in endpoint.settled(5, f"run = '{done.id}'")] == [price] * 5
         stored(endpoint)
+        cosine(endpoint)
+
+
+def cosine(endpoint: Endpoint) -> None:
+    """Texts are compared by the model that is called as OpenAI's, and that is paid for."""
+    likeness: Any = {
+        "type": "text_similarity",
+        "name": "alike",
+        "input": "{{ sample.output_text }}",
+        "reference": "a town",
+        "evaluation_metric": "cosine",
+    }
+    with client(endpoint) as sdk:
+        graded = sdk.fine_tuning.alpha.graders.run(grader=likeness, model_sample="a city")
+        exact(graded)
+        assert graded.reward == pytest.approx(1) and list(graded.api_model_grader_token_usage_per_model) == [
+            "text-embedding-3-large"
+        ]
+    (record,) = endpoint.settled(1, "model = 'acme/vectors'")
+    assert (record["surface"], record["status"], record["tokens_out"]) == ("evals", "ok", 0)
 
 
 def stored(endpoint: Endpoint) -> None:

@@ -56,12 +56,13 @@ class Lines:
         return Line(send=self._send(lambda: (key, tenant), ""), embedder=self.embedder(key))
 
     def embedder(self, key: Key) -> str:
-        """The model that embeds texts: the one that is called as OpenAI's, else the only one or the first by name."""
+        """The model that embeds texts: a route or model of that name, OpenAI's own, else the first that embeds."""
         router = self._service.parts.router
         if router.behind(EMBEDDER, key):
             return EMBEDDER
         models, _ = self._service.offered(key)
-        return min((model.name for model in models if "embeddings" in model.abilities), default="")
+        able = [model for model in models if "embeddings" in model.abilities]
+        return min((model.upstream != EMBEDDER, model.name) for model in able)[1] if able else ""
 
     def known(self, name: str, key: Key) -> None:
         """Refuse a model that nobody here knows before anything is begun.
