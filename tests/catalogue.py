@@ -24,6 +24,8 @@ ERRORS = {
 
 
 FAMILIES = {
+    "adapters.card_*": ("tuning/adapters/card.py",),
+    "adapters.column_*": ("cli/adapters.py",),
     "admin.field_*": ("server/admin",),
     "batches.line_*": ("gateway/batch_input.py",),
     "cli.*": ("cli",),
@@ -50,6 +52,12 @@ FAMILIES = {
     "bookkeeping.*": ("cli/ledger.py",),
     "bookkeeping.figure_*": ("store/statements", "cli/reconciled.py"),
     "bookkeeping.why_*": ("cli/ledger.py",),
+    "options.tune_*": ("tuning/options.py",),
+    "tune.based_on_*": ("cli/tune.py",),
+    "tune.cannot_*": ("workspace/queue.py",),
+    "tune.column_*": ("cli/jobs.py",),
+    "tune.event_*": ("cli/walking.py",),
+    "tune.status_*": ("cli/jobs.py", "workspace/queue.py"),
     "options.ledger_*": ("workspace/ledger_options.py",),
     "options.keys_*": ("workspace/account_options.py",),
     "options.tenants_*": ("workspace/account_options.py",),
