@@ -22,6 +22,7 @@ COMMANDS = [
     "compare",
     *("data", "data check", "data clean", "data collect", "data split"),
     *("import", "import litellm", "import tensorzero"),
+    *("jobs", "jobs cancel", "jobs events", "jobs list", "jobs pause", "jobs resume", "jobs rm", "jobs show"),
     *("keys", "keys change", "keys create", "keys list", "keys revoke", "keys rotate", "keys show"),
     *("ledger", "ledger export", "ledger forget", "ledger prune", "ledger reconcile", "ledger show"),
     *("ledger sum", "ledger verify"),
@@ -44,6 +45,7 @@ COMMANDS = [
     "tasks show",
     *("tenants", "tenants change", "tenants create", "tenants disable", "tenants forget", "tenants list"),
     "tenants show",
+    "tune",
 ]
 PROGRAM = """
 import contextlib, io, json, sys
@@ -85,7 +87,7 @@ def test_every_command_explains_itself_in_the_readers_language(command: str, lan
 
 def test_the_pages_cover_every_command_that_there_is() -> None:
     _, root = pages("en")[""]
-    for group in ("data", "keys", "ledger", "models", "runs", "tasks", "tenants"):
+    for group in ("data", "jobs", "keys", "ledger", "models", "runs", "tasks", "tenants"):
         listed = pages("en")[group][1].partition("Commands:\n")[2]
         names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
         assert {f"{group} {name}" for name in names} == {

@@ -129,7 +129,7 @@ def took(job: TuneJob) -> str:
     shown = text("tune.took", minutes=f"{minutes or 0:.1f}", memory=f"{memory or 0:,.0f}")
     off, off_memory = error(job, "minutes"), error(job, "memory_mb")
     if off is not None and off_memory is not None:
-        shown += text("tune.off", minutes=f"{off:+.0%}", memory=f"{off_memory:+.0%}")
+        shown += " " + text("tune.off", minutes=f"{off:+.0%}", memory=f"{off_memory:+.0%}")
     return shown
 
 
@@ -140,7 +140,7 @@ def plan_lines(planned: Planned) -> list[str]:
     ]
     width = max((len(name) for name in planned.settings), default=0)
     for name, value in planned.settings.items():
-        mark = text("tune.overridden") if name in planned.overridden else ""
+        mark = "  " + text("tune.overridden") if name in planned.overridden else ""
         lines.append(f"  {name:<{width}}  {_shown(value)}{mark}")
     return lines
 
@@ -149,17 +149,16 @@ def forecast_line(forecast: TuneForecast) -> str:
     """What it will take, in one line."""
     from baimo.core.money import MICROS
 
-    shown = text(
-        "tune.forecast",
-        minutes=_span(forecast.minutes, 1, 1),
-        memory=_span(forecast.memory_mb, 1, 0),
-        tokens=f"{forecast.tokens:,}",
-    )
-    if forecast.cost_micros is not None:
-        shown += text(
-            "tune.forecast_cost", cost=_span(forecast.cost_micros, MICROS, 3), currency=forecast.currency
-        )
-    return shown + text(f"tune.based_on_{forecast.based_on}")
+    facts: dict[str, object] = {
+        "minutes": _span(forecast.minutes, 1, 1),
+        "memory": _span(forecast.memory_mb, 1, 0),
+        "tokens": f"{forecast.tokens:,}",
+        "basis": text(f"tune.based_on_{forecast.based_on}"),
+    }
+    if forecast.cost_micros is None:
+        return text("tune.forecast", **facts)
+    cost = _span(forecast.cost_micros, MICROS, 3)
+    return text("tune.forecast_priced", cost=cost, currency=forecast.currency, **facts)
 
 
 def _span(range: Range, unit: float, digits: int) -> str:

@@ -99,16 +99,16 @@ class Walk:
 
 def progress_line(progress: TuneProgress) -> str:
     """The newest figures in one line."""
-    shown = text("tune.progress", step=progress.step, steps=progress.steps, loss=f"{progress.loss:.4f}")
+    shown = [text("tune.progress", step=progress.step, steps=progress.steps, loss=f"{progress.loss:.4f}")]
     if progress.accuracy is not None:
-        shown += text("tune.progress_accuracy", accuracy=f"{progress.accuracy:.0%}")
+        shown.append(text("tune.progress_accuracy", accuracy=f"{progress.accuracy:.0%}"))
     if progress.valid_loss is not None:
-        shown += text("tune.progress_valid", loss=f"{progress.valid_loss:.4f}")
+        shown.append(text("tune.progress_valid", loss=f"{progress.valid_loss:.4f}"))
     if progress.reward is not None:
-        shown += text("tune.progress_reward", reward=f"{progress.reward:.3f}")
+        shown.append(text("tune.progress_reward", reward=f"{progress.reward:.3f}"))
     if progress.eta_s is not None:
-        shown += text("tune.progress_left", minutes=f"{progress.eta_s / 60:.1f}")
-    return shown + text("tune.progress_memory", memory=f"{progress.memory_mb:,.0f}")
+        shown.append(text("tune.progress_left", minutes=f"{progress.eta_s / 60:.1f}"))
+    return "  ".join([*shown, text("tune.progress_memory", memory=f"{progress.memory_mb:,.0f}")])
 
 
 def line_of(event: JobEvent) -> str:
