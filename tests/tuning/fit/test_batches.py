@@ -33,6 +33,16 @@ def test_every_row_is_in_one_micro_batch_and_none_is_above_the_budget(
         assert len(group) == 1 or batches.computed(group) <= budget
 
 
+@given(rows_of_any_kind, st.integers(4, 60))
+def test_rows_that_are_padded_are_within_the_budget_with_their_padding(
+    rows: list[Encoded], budget: int
+) -> None:
+    groups = batches.by_length(rows, budget)
+    assert sorted(one.row for group in groups for one in group) == list(range(len(rows)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(map(len, group)) <= budget
+
+
 @given(rows_of_any_kind)
 def test_the_common_beginning_is_common_and_predicts_nothing_learnt(rows: list[Encoded]) -> None:
     length = shared(rows)

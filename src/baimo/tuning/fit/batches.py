@@ -7,7 +7,7 @@ the same rows in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy
 
@@ -70,13 +70,12 @@ def _joined(common: int, group: Sequence[Encoded], row: Encoded) -> int:
     return int(differs[0]) if len(differs) else length
 
 
-def by_length(rows: Sequence[Encoded], budget: int) -> Iterator[list[Encoded]]:
+def by_length(rows: Sequence[Encoded], budget: int) -> list[list[Encoded]]:
     """Rows of like length in groups of at most `budget` tokens with padding: for models computed row by row."""
-    group: list[Encoded] = []
+    groups: list[list[Encoded]] = []
     for row in sorted(rows, key=len):
-        if group and len(row) * (len(group) + 1) > budget:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
+        if groups and len(row) * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

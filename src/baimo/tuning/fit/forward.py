@@ -7,7 +7,7 @@ and what the fast way is held against in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from baimo.tuning.fit.attention import Layout, layout
 from baimo.tuning.fit.base import LoadedBase
+from baimo.tuning.fit.batches import by_length, micro_batches
 from baimo.tuning.fit.encode import Encoded
 from baimo.tuning.fit.layers import FAMILY, Layer, Rotation, through
 from baimo.tuning.fit.lower import Lower
@@ -53,6 +54,11 @@ def can_be_fast(base: LoadedBase) -> bool:
     adapter = base.peft.peft_config["default"]
     strange = adapter.lora_dropout or adapter.use_dora or adapter.bias != "none" or adapter.modules_to_save
     return str(getattr(adapter.peft_type, "value", "")) == "LORA" and not strange
+
+
+def pieces(base: LoadedBase) -> Callable[[Sequence[Encoded], int], Sequence[Sequence[Encoded]]]:
+    """How a step of this model is cut so that it fits: by what is computed, or by what is padded."""
+    return micro_batches if can_be_fast(base) else by_length
 
 
 def fast(base: LoadedBase, rows: Sequence[Encoded]) -> Answers:

@@ -20,7 +20,6 @@ from baimo.errors import TaskError
 from baimo.tuning.bench import Bench, Facts, overridden
 from baimo.tuning.fit import base as bases
 from baimo.tuning.fit import forward, lora, precision
-from baimo.tuning.fit.batches import micro_batches
 from baimo.tuning.fit.encode import windows
 from baimo.tuning.fit.loop import Course, Loop
 from baimo.tuning.fit.loss import supervised
@@ -129,7 +128,7 @@ def run(bench: Bench, settings: Settings) -> None:
     course = Course(
         items=rows,
         valid=valid,
-        cut=micro_batches,
+        cut=forward.pieces(base),
         loss=functools.partial(supervised, base),
         weight=lambda row: row.answers,
         tokens=len,

@@ -22,7 +22,6 @@ from baimo.text import text
 from baimo.tuning.bench import Bench, Facts, overridden
 from baimo.tuning.fit import base as bases
 from baimo.tuning.fit import forward, lora, precision
-from baimo.tuning.fit.batches import micro_batches
 from baimo.tuning.fit.encode import Encoded, Told, encoded_rows
 from baimo.tuning.fit.loop import Course, Loop, Pace
 from baimo.tuning.fit.loss import supervised
@@ -134,7 +133,7 @@ def run(bench: Bench, settings: Settings) -> None:
     course = Course(
         items=rows,
         valid=encoded_rows(base.dialect, bench.folder.valid(), longest=settings.longest)[0],
-        cut=micro_batches,
+        cut=forward.pieces(base),
         loss=functools.partial(supervised, base),
         weight=lambda row: row.answers,
         tokens=len,
