@@ -318,6 +318,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the jobs here, and take the start from here")
     parser.add_argument("--no-record", action="store_true")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads or os.cpu_count() or 1)
     languages = options.languages.split(",")
     train, test = rows_of("train", languages), rows_of("test", languages)
     random.Random(options.seed).shuffle(train)
