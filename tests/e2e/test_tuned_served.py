@@ -69,7 +69,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     return House(tmp_path_factory.mktemp("house"))
 
 
-@pytest.fixture(scope="module", params=["lora", "merged"])
+@pytest.fixture(scope="module", params=["lora", pytest.param("merged", marks=pytest.mark.slow)])
 def endpoint(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, house: House
 ) -> Iterator[Endpoint]:
@@ -177,6 +177,7 @@ def test_a_key_that_may_ask_for_some_models_only_is_held_to_it(endpoint: Endpoin
     endpoint_baimo(endpoint, "adapters", "rm", name, "--yes")
 
 
+@pytest.mark.slow
 def test_several_workers_share_the_process_that_holds_it(tmp_path: Path, house: House) -> None:
     with serving(tmp_path, house.config("lora"), "--workers", "2", environment=ONE_THREAD) as endpoint:
         endpoint.baimo("tenants", "create", "acme")

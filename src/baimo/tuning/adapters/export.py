@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -71,13 +72,9 @@ def merged_gguf(folder: Path, base: Path, like: Path | None, out: Path, form: Li
     """
     if is_whole(folder):
         return gguf_of(folder, out, form, like)
-    about = out.with_name(f".{out.name}.about")
-    about.mkdir(parents=True, exist_ok=True)
-    try:
-        described(folder, base, about)
-        return gguf_of(about, out, form, like, tensors=Merged(base, folder))
-    finally:
-        shutil.rmtree(about, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as made:
+        described(folder, base, Path(made))
+        return gguf_of(Path(made), out, form, like, tensors=Merged(base, folder))
 
 
 def modelfile(folder: Path, base: Path) -> str:
