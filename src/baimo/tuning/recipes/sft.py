@@ -91,7 +91,7 @@ def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Setti
         method="full" if full else "lora",
         n_epochs=min(20.0, max(epochs, round(steps * batch / max(facts.rows, 1)))),
         batch_size=batch,
-        learning_rate=rate(1e-4 if full else 1e-3, facts.parameters),
+        learning_rate=rate(1e-4 if full else 3e-3 if effort == "small" else 1e-3, facts.parameters),
         upper=0.5 if effort == "small" else 1.0,
         rank=32 if effort == "large" else 16,
         alpha=64.0 if effort == "large" else 32.0,
