@@ -139,6 +139,27 @@ def test_only_what_is_ready_is_in_memory_and_only_under_its_tenant(
         house.found(job.model)
 
 
+@pytest.mark.parametrize(
+    "folder", ["", ".", "adapters", "adapters/", "adapters/../tuning", "../beside", "{tmp}/beside"]
+)
+def test_only_a_folder_among_those_of_adapters_is_ever_removed(
+    workspace: Workspace, tmp_path: Path, folder: str
+) -> None:
+    house = adapting(workspace, "ready", differs="")
+    job = house.adopted(job_of(), folder_of(tmp_path / "job"))
+    made = house.found(job.model)
+    for path in (workspace.path / "tuning", workspace.path.parent / "beside", tmp_path / "beside"):
+        path.mkdir(exist_ok=True)
+        (path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AdapterError, match="not inside"):
+        house.delete(replace(made, folder=folder.format(tmp=tmp_path)))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert house.found(job.model) == made
+    house.delete(made)
+    assert not house.at(made).exists() and (workspace.path / "adapters").is_dir()
+
+
 def test_a_tenant_finds_its_own_adapters_only(workspace: Workspace, tmp_path: Path) -> None:
     house = adapting(workspace, "ready", differs="")
     job = house.adopted(job_of("acme"), folder_of(tmp_path / "job"))

@@ -180,9 +180,16 @@ class Adapting:
         return self._judged(adapter, "retired", adapter.parity)
 
     def delete(self, adapter: Adapter) -> None:
-        """Serve it no more, and remove its files. What others were tuned from stays theirs: they were merged."""
+        """Serve it no more, and remove its files. What others were tuned from stays theirs: they were merged.
+
+        Raises:
+            AdapterError: its folder is none of those that adapters are kept in; nothing is removed.
+        """
+        path, all = self.at(adapter), self.workspace.path / FOLDER
+        if all.resolve() not in path.resolve().parents:
+            raise AdapterError("adapters.folder_elsewhere", name=adapter.name, path=path, folder=all)
         self.adapters.delete(adapter.tenant, adapter.id)
-        shutil.rmtree(self.at(adapter), ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         self.files.forget(adapter)
 
     # serving
