@@ -32,8 +32,18 @@ FAMILIES = {
     "cli.severity_*": ("evals/tasks/check.py",),
     "cli.column_*": ("cli", "store/ledger.py"),
     "cli.wants_*": ("cli",),
+    **{
+        f"console.{name}_*": ("console", "core", "server", "settings.py", "workspace")
+        for name in (
+            *("chat", "class", "field", "filter", "group", "health", "hint", "model", "page", "pii", "role"),
+            *("scope", "standing", "step", "strategy", "theme"),
+        )
+    },
+    "console.step_what_*": ("console",),
+    "console.*": ("console",),
     "data.*": ("tuning/data", "cli/data.py", "workspace/training_data.py"),
     "data.check_*": ("tuning/data",),
+    "data.check_*_hint": ("tuning/data",),
     "data.check_leak_*": ("tuning/data",),
     "data.openai_*": ("tuning/data/openai.py",),
     "data.openai_failed_*": ("tuning/data/openai.py",),
@@ -53,11 +63,11 @@ FAMILIES = {
     "bookkeeping.figure_*": ("store/statements", "cli/reconciled.py"),
     "bookkeeping.why_*": ("cli/ledger.py",),
     "options.tune_*": ("tuning/options.py",),
-    "tune.based_on_*": ("cli/tune.py",),
-    "tune.cannot_*": ("workspace/queue.py",),
+    "tune.based_on_*": ("cli/tune.py", "tuning/forecast.py", "core/tuning.py", "workspace"),
+    "tune.cannot_*": ("workspace/queue.py", "core/tuning.py"),
     "tune.column_*": ("cli/jobs.py",),
-    "tune.event_*": ("cli/walking.py",),
-    "tune.status_*": ("cli/jobs.py", "workspace/queue.py"),
+    "tune.event_*": ("cli/walking.py", "core/tuning.py", "store/jobs.py", "tuning", "workspace"),
+    "tune.status_*": ("cli/jobs.py", "core/tuning.py"),
     "options.ledger_*": ("workspace/ledger_options.py",),
     "options.keys_*": ("workspace/account_options.py",),
     "options.tenants_*": ("workspace/account_options.py",),
@@ -125,6 +135,15 @@ def uses() -> tuple[Use, ...]:
         pieces = {
             id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
         }
+        # pages say words("key") for text("console.key")
+        spoken = {
+            id(node.args[0])
+            for node in ast.walk(tree)
+            if file.startswith("console/")
+            and isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "words"
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
                 key = node.value
@@ -134,12 +153,22 @@ def uses() -> tuple[Use, ...]:
                 )
             else:
                 continue
-            if re.fullmatch(rf"(?:{'|'.join(ROOMS)})\.[a-z0-9_*]+", key) and key not in NO_KEYS:
+            if id(node) in spoken:
+                key = f"console.{key}"
+            if (
+                re.fullmatch(rf"(?:{'|'.join(ROOMS)})\.[a-z0-9_*]+", key)
+                and key not in NO_KEYS
+                and not key.endswith((".html", ".json"))
+            ):
                 found.append(Use(key, f"{file}:{node.lineno}"))
+    for template in sorted(SOURCE.glob("console/templates/*.html")):
+        place = template.relative_to(SOURCE).as_posix()
+        for key, rest in re.findall(r"\bt\('(\w+)'( ~)?", template.read_text(encoding="utf-8")):
+            found.append(Use(f"console.{key}{'*' if rest else ''}", place))
     return tuple(found)
 
 
-NO_KEYS = {"report.html", "report.css", "options.*"}
+NO_KEYS = {"report.css", "options.*", "console.*"}
 """Names of files and settings that look like keys."""
 
 

@@ -19,9 +19,12 @@ from tests.cli.runner import baimo, has_chinese, process
 
 COMMANDS = [
     "",
+    *("adapters", "adapters check", "adapters export", "adapters import", "adapters list", "adapters merge"),
+    *("adapters retire", "adapters rm", "adapters show"),
     "compare",
     *("data", "data check", "data clean", "data collect", "data split"),
-    *("import", "import litellm", "import tensorzero"),
+    *("import", "import litellm", "import openai-evals", "import promptfoo"),
+    "import tensorzero",
     *("jobs", "jobs cancel", "jobs events", "jobs list", "jobs pause", "jobs resume", "jobs rm", "jobs show"),
     *("keys", "keys change", "keys create", "keys list", "keys revoke", "keys rotate", "keys show"),
     *("ledger", "ledger export", "ledger forget", "ledger prune", "ledger reconcile", "ledger show"),
@@ -87,7 +90,18 @@ def test_every_command_explains_itself_in_the_readers_language(command: str, lan
 
 def test_the_pages_cover_every_command_that_there_is() -> None:
     _, root = pages("en")[""]
-    for group in ("data", "jobs", "keys", "ledger", "models", "runs", "tasks", "tenants"):
+    for group in (
+        "adapters",
+        "data",
+        "import",
+        "jobs",
+        "keys",
+        "ledger",
+        "models",
+        "runs",
+        "tasks",
+        "tenants",
+    ):
         listed = pages("en")[group][1].partition("Commands:\n")[2]
         names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "}
         assert {f"{group} {name}" for name in names} == {

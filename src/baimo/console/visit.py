@@ -14,8 +14,10 @@ from starlette.responses import RedirectResponse, Response
 from baimo.console import figures
 from baimo.console.api import Api
 from baimo.core.rights import OWNER_NAME
-from baimo.text import LANGUAGES, language, text
+from baimo.text import language, text
 
+NAMES = {"en": "English", "zh": "中文"}
+"""Languages as their speakers call them."""
 THEMES = ("auto", "light", "dark")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -89,7 +91,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(t=words, languages=LANGUAGES, themes=THEMES)  # pyright: ignore[reportArgumentType]
+    made.globals.update(t=words, languages=NAMES, themes=THEMES)  # pyright: ignore[reportArgumentType]
     made.filters.update(figures.FILTERS)
     return made
 

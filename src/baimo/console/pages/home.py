@@ -14,6 +14,14 @@ from baimo.console.api import Refused, named
 from baimo.console.page import Page
 from baimo.console.visit import Visit, words
 
+COMMANDS = {
+    "call": """curl ADDRESS/v1/chat/completions \\
+  -H 'Authorization: Bearer <key>' -H 'Content-Type: application/json' \\
+  -d '{"model": "local/smollm2-135m-instruct", "messages": [{"role": "user", "content": "Hello"}]}'""",
+    "compare": "baimo tasks new my-task\nbaimo compare my-task",
+    "tune": "baimo tune my-task --model local/smollm2-135m-instruct",
+}
+"""What a new workspace can do next."""
 SOON_DAYS = 90
 """A model that is switched off within so many days is a warning."""
 
@@ -143,8 +151,8 @@ def _days_until(day: str) -> int:
 def _steps(visit: Visit) -> list[Step]:
     origin = f"{visit.request.url.scheme}://{visit.request.url.netloc}"
     return [
-        Step(words(f"step_{name}"), words(f"step_{name}_what"), words(f"step_{name}_do", address=origin))
-        for name in ("call", "compare", "tune")
+        Step(words(f"step_{name}"), words(f"step_what_{name}"), command.replace("ADDRESS", origin))
+        for name, command in COMMANDS.items()
     ]
 
 
