@@ -126,22 +126,30 @@ class Contents:
         self._emptied_log()
         return gone
 
-    def forget_tenant(self, tenant: str, by: Actor = Actor()) -> dict[str, int]:
+    def forget_tenant(
+        self, tenant: str, by: Actor = Actor(), before: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
         """Delete everything that a tenant's calls said and were answered: contents, kept responses, cached answers.
 
         Args:
             tenant: its id.
             by: who acts.
+            before: what was deleted just before, to be counted with it: table → rows.
 
         Returns:
             What was deleted: table → rows.
         """
         with self._database.writing() as connection:
             self._overwriting(connection)
+            jobs, events = tables.jobs, tables.job_events
+            its = select(jobs.c.id).where(jobs.c.tenant == tenant)
+            statements = {"job_events": delete(events).where(events.c.job.in_(its))}
+            for table in tables.metadata.sorted_tables:
+                if "tenant" in table.c and table.name not in KEPT:
+                    statements[table.name] = delete(table).where(table.c.tenant == tenant)
             gone = {
-                table.name: int(connection.execute(delete(table).where(table.c.tenant == tenant)).rowcount)
-                for table in tables.metadata.sorted_tables
-                if "tenant" in table.c and table.name not in KEPT
+                name: int(connection.execute(statement).rowcount) + (before or {}).get(name, 0)
+                for name, statement in statements.items()
             }
             facts = {"deleted": gone}
             audit.enter(connection, by, "tenant.forget", tenant, facts, self._now_ms())

@@ -20,6 +20,7 @@ from baimo.store.files import Files
 from baimo.store.spent import spent
 from baimo.store.uploads import Uploads
 from baimo.workspace.account_options import KeyChanges, KeyOptions, NewKey, TenantChanges, TenantOptions
+from baimo.workspace.forgetting import removed, stopped
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -75,16 +76,20 @@ class Accounting:
         return self._accounts.change_tenant(tenant_id(name), {"disabled": disabled}, by)
 
     def forget_tenant(self, name: str, by: Actor = Actor()) -> dict[str, int]:
-        """Delete everything that a tenant's calls said and were answered; Records stay.
+        """Delete everything that a tenant's calls said and were answered, and what was learnt from it; Records stay.
 
         Returns:
             What was deleted: table → rows.
 
         Raises:
             NotFound: there is no such tenant.
+            AdapterError: files of a tuned model lie where nothing is removed; contents are not forgotten yet.
         """
-        id, database = self._accounts.tenant(tenant_id(name)).id, self._workspace.store.database
-        gone = Contents(database).forget_tenant(id, by)
+        workspace = self._workspace
+        id, database = self._accounts.tenant(tenant_id(name)).id, workspace.store.database
+        stopped(workspace.tuning.queue, id)
+        models = removed(workspace.adapting, id)
+        gone = Contents(database).forget_tenant(id, by, {"adapters": models})
         files = Files(database, self._workspace.path / "files")
         files.forget(id)
         Uploads(database, files).forget(id)

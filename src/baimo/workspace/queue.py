@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -119,7 +120,10 @@ class Queue:
     ) -> TuneJob | None:
         """Put a job whose files were being validated into the queue; None = it was cancelled meanwhile."""
         self.at(spec.id).write(spec, train, valid)
-        return self._changed(job, JobStatus.QUEUED, (JobStatus.VALIDATING,), spec=spec)
+        queued = self._changed(job, JobStatus.QUEUED, (JobStatus.VALIDATING,), spec=spec)
+        if queued is None and self.jobs.find(spec.id) is None:  # its tenant is forgotten, and so are its rows
+            shutil.rmtree(self.at(spec.id).path, ignore_errors=True)
+        return queued
 
     def refused(
         self, job: TuneJob, error: BaimoError, *, code: str = "invalid_training_file"
@@ -163,8 +167,6 @@ class Queue:
             NotFound: this tenant has none such.
             Conflict: it has not ended.
         """
-        import shutil
-
         job = self._known(tenant, id)
         if not job.status.ended or self.at(id).alive or not self.jobs.delete(tenant, id):
             raise Conflict("tune.not_ended", job=id, status=job.status.value)
