@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,21 @@ def test_what_appears_is_whole_or_not_there(folder: JobFolder) -> None:
     folder.checkpoint(20, lambda at: (at / "a").write_text("x"))
     folder.checkpoint(1_000_000, lambda at: (at / "a").write_text("y"))
     assert [step for step, _ in folder.checkpoints()] == [20, 1_000_000]
+
+
+def test_a_wish_that_is_just_being_written_is_not_swept_away(folder: JobFolder) -> None:
+    writing = folder.path / ".control.77.part"
+    writing.write_text("canc")
+    folder.sweep()
+    assert writing.exists()
+
+
+def test_wishes_of_two_threads_do_not_take_each_other_s_files(folder: JobFolder) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(folder.wish, "cancel") for _ in range(200)]:
+            done.result()
+    assert folder.wished() == "cancel"
+    assert [path.name for path in folder.path.glob(".control*")] == []
 
 
 def test_a_result_that_was_being_replaced_is_not_lost(folder: JobFolder) -> None:

@@ -20,6 +20,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -179,7 +180,8 @@ class JobFolder:
         """Remove what a child that was killed left half done; only for who holds the job."""
         for folder in (self.path, self.path / "checkpoints"):
             for path in folder.glob(".*.part"):
-                _remove(path)
+                if not path.name.startswith(".control."):  # the parent's, who may be writing it just now
+                    _remove(path)
             for path in folder.glob(".*.old"):  # killed while the new one took its place
                 place = path.with_name(path.name[1:].rsplit(".", 2)[0])
                 _remove(path) if place.exists() else path.rename(place)
@@ -255,7 +257,7 @@ def _filled(fill: Callable[[Path], None]) -> Callable[[Path], None]:
 
 def _appear(path: Path, fill: Callable[[Path], object]) -> None:
     """Make a file or folder that is either whole or not there, also after a power failure."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     if part.exists():
         _remove(part)
     fill(part)
