@@ -83,7 +83,8 @@ class Accounting:
 
         Raises:
             NotFound: there is no such tenant.
-            AdapterError: files of a tuned model lie where nothing is removed; contents are not forgotten yet.
+            Conflict: a tuning job cannot be stopped from here; nothing is deleted yet.
+            AdapterError: files of a tuned model lie where nothing is removed; contents are not deleted yet.
         """
         workspace = self._workspace
         id, database = self._accounts.tenant(tenant_id(name)).id, workspace.store.database
