@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from baimo.core.tuning import JobStatus, TuneJob
+from baimo.core.tuning import Adapter, JobStatus, TuneJob
 from baimo.errors import ConfigError, DataError, NotFound, TaskError, UnknownModel, UsageError
 from baimo.settings import Settings, TuneSettings, WorkspaceSettings
 from baimo.store.jobs import JobEvent
+from baimo.tuning.adapters.card import lineage_of, write_card
+from baimo.tuning.data.lineage import note
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
 from baimo.tuning.options import TuneOptions
@@ -274,6 +276,37 @@ def test_a_task_without_solved_examples_teaches_nothing(task: Path) -> None:
     assert found.task is not None and found.prompt is not None
     with pytest.raises(TaskError, match="no train split"):
         task_rows(replace(found.task, train=()), found.prompt, "sft")
+
+
+@pytest.mark.parametrize("of_a_task", [False, True])
+def test_what_was_cleaned_out_of_a_file_is_in_the_lineage_and_on_the_card(
+    workspace: Workspace, task: Path, tmp_path: Path, of_a_task: bool
+) -> None:
+    path = task / "train.jsonl" if of_a_task else workspace.folder / "data.jsonl"
+    step = {"step": "drop_duplicates", "removed": 7, "changed": 0, "kept": 3}
+    note(path, [step])
+    (tmp_path / "learnt").mkdir()
+
+    def adopt(job: TuneJob, folder: JobFolder) -> TuneJob:
+        adapter = Adapter(
+            id="ad_1",
+            name="ft:base:local::1",
+            tenant="",
+            base=job.spec.base,
+            base_hash="",
+            folder="",
+            created_ms=1,
+            lineage=lineage_of(job),
+        )
+        write_card(tmp_path / "learnt", adapter)
+        return job
+
+    source = str(task if of_a_task else path)
+    job = Scripted(workspace, adopt=adopt).tune(options(workspace, source=source), Onlooker(), no)
+    assert job is not None and job.spec.cleaned == (step,) and job.status is JobStatus.SUCCEEDED
+    lineage = json.loads((tmp_path / "learnt" / "lineage.json").read_text())["lineage"]
+    assert lineage["data"]["cleaned"] == [step]
+    assert "drop_duplicates" in (tmp_path / "learnt" / "README.md").read_text()
 
 
 def test_a_line_that_cannot_be_read_stops_everything_and_is_named(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ class LlamaCppServer:
         """
         answer = self._once(prompt, count, adapter, logprobs=alternatives)
         choice = answer["choices"][0]
-        tokens: list[Any] = (choice.get("logprobs") or {}).get("content") or []
+        told: Any = choice.get("logprobs")
+        tokens: list[Any] = (told and told.get("content")) or []
         made = answer["usage"]["completion_tokens"] - (choice["finish_reason"] == "stop")
         if len(tokens) < made:
             return self.greedy(prompt, 1, alternatives, adapter) if count > 1 else []

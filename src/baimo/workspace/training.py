@@ -6,15 +6,16 @@ only the train split is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from baimo.core.message import Message
 from baimo.core.task import Example, Prompt, Task
 from baimo.core.tuning import Row
 from baimo.errors import TaskError, UsageError
+from baimo.tuning.data.lineage import noted
 
 ENDS_WITH_QUESTION = frozenset({"grpo", "distill", "prompt"})
 """Recipes that get answers from a model instead of learning those of the rows."""
@@ -29,6 +30,8 @@ class Training(NamedTuple):
     """The task that it is for."""
     prompt: Prompt | None
     """The task's prompt that the rows are written in."""
+    cleaned: tuple[Mapping[str, Any], ...] = ()
+    """What was done to the rows before, as it is noted beside their file."""
 
 
 def training(
@@ -53,10 +56,12 @@ def training(
         if not source.exists():
             raise UsageError("tune.no_source", source=source)
         judged = _task(task) if task else None
-        return Training(file_rows(source), measured, judged, None)
+        return Training(file_rows(source), measured, judged, None, noted(source))
     found = _task(str(source))
     chosen = _prompt(found, prompt)
-    return Training(task_rows(found, chosen, recipe), measured, found, chosen)
+    files = dict.fromkeys(example.file for example in found.train if example.file)
+    cleaned = tuple(line for file in files for line in noted(Path(file)))
+    return Training(task_rows(found, chosen, recipe), measured, found, chosen, cleaned)
 
 
 def file_rows(path: Path) -> Sequence[Row]:

@@ -191,6 +191,7 @@ class Tuning:
             base_hash=base_hash(base) if base else "",
             valid=VALID if found.valid else "",
             data_hash=digest([row.hash for row in found.train]),
+            cleaned=found.cleaned,
             task=str(Path(found.task.folder).absolute()) if found.task and found.task.folder else "",
             effort=options.effort,
             seed=options.seed,
