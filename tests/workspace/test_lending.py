@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,25 @@ def test_a_teacher_comes_with_its_terms_its_walls_and_the_policy(lent: Lent) -> 
     )
     with pytest.raises(UsageError):
         permitted(outside, accept_terms=True)
+
+
+def test_a_search_begins_with_the_prompt_that_was_named(lent: Lent, tmp_path: Path) -> None:
+    (tmp_path / "again" / "task.toml").write_text(
+        TASK + '[[prompts]]\nname = "long"\nuser = "Say: {{ input }}"\n'
+        '[[prompts]]\nname = "short"\nuser = "{{ input }}"\n'
+    )
+    task, folder = load_task(tmp_path / "again"), JobFolder(tmp_path / "job")
+    for named, begun in (("", "long"), ("long", "long"), ("short", "short"), ("other", None)):
+        borrowed = Lent(Workspace(tmp_path), folder, replace(folder.spec(), prompt=named), task)
+        try:
+            if begun is None:
+                with pytest.raises(UsageError, match="long, short"):
+                    borrowed.work()
+            else:
+                work = borrowed.work()
+                assert work is not None and work.prompt.name == begun
+        finally:
+            borrowed.close()
 
 
 def test_a_search_on_a_lent_task_pays_records_and_leaves_a_prompt(lent: Lent, tmp_path: Path) -> None:

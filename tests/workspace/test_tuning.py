@@ -266,6 +266,29 @@ def test_a_prompt_with_solved_examples_is_learnt_without_them(task: Path) -> Non
         training(task, "sft", valid=None, task=None, prompt="other")
 
 
+def test_a_prompt_that_is_named_for_a_file_must_be_one_of_the_task_beside_it(
+    task: Path, workspace: Workspace
+) -> None:
+    path = workspace.folder / "data.jsonl"
+    found = training(path, "sft", valid=None, task=str(task), prompt="plain")
+    assert found.prompt is not None and found.prompt.name == "plain"
+    with pytest.raises(UsageError, match="shown, plain"):
+        training(path, "sft", valid=None, task=str(task), prompt="other")
+    with pytest.raises(UsageError, match="no task"):
+        training(path, "sft", valid=None, task=None, prompt="plain")
+
+
+def test_the_prompt_that_was_named_is_in_the_spec_and_decides_its_hash(
+    task: Path, workspace: Workspace
+) -> None:
+    tuning, hashes = Scripted(workspace), set()
+    for name in (None, "shown", "plain"):
+        job = tuning.tune(options(workspace, source=str(task), prompt=name), Onlooker(), no)
+        assert job is not None and job.spec.prompt == (name or "")
+        hashes.add(replace(job.spec, data_hash="").hash)
+    assert len(hashes) == 3
+
+
 def test_recipes_that_get_answers_are_given_questions_only(task: Path) -> None:
     found = training(task, "grpo", valid=None, task=None, prompt=None)
     assert [said(row.messages)[-1][0] for row in found.train] == ["user", "user"]

@@ -93,6 +93,8 @@ class TuneSpec:
     """What was done to the data before, step by step: {step, removed, changed, …}."""
     task: str = ""
     """Task that it is tuned for, where there is one: its folder."""
+    prompt: str = ""
+    """Name of the task's prompt that was asked for; empty = none was."""
     effort: Effort = "small"
     """The dial from which a recipe derives whatever is not overridden."""
     seed: int = 0
@@ -106,7 +108,7 @@ class TuneSpec:
     def hash(self) -> str:
         """Digest of what determines the weights; not of who asked, or how the result is called."""
         what = [self.recipe, self.base_hash or self.base, self.data_hash, self.task, self.effort, self.seed]
-        return digest(what)
+        return digest([*what, self.prompt] if self.prompt else what)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from baimo.tuning.bench import Reward
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.search.work import Work
 from baimo.tuning.teaching import Teacher
+from baimo.workspace.training import named_prompt
 from baimo.workspace.workspace import Workspace
 
 _Result = TypeVar("_Result")
@@ -84,10 +85,15 @@ class Lent:
         return found
 
     def work(self) -> Work | None:
-        """The task as a search for better prompts sees it; None = there is no task."""
+        """The task as a search for better prompts sees it; None = there is no task.
+
+        Raises:
+            UsageError: the task has no prompt of the name that was asked for.
+        """
         task = self._task
         if task is None:
             return None
+        named = self._spec.prompt
         from baimo.evals.scorers.registry import scorer
         from baimo.evals.tasks.prompts import Renderer
 
@@ -112,7 +118,7 @@ class Lent:
         known = catalogue.model(self._spec.base).price
         return Work(
             model=self._spec.base,
-            prompt=task.prompts[0],
+            prompt=named_prompt(task, named) if named else task.prompts[0],
             train=task.train,
             ask=self.ask,
             judge=judged,

@@ -29,7 +29,7 @@ class Training(NamedTuple):
     task: Task | None
     """The task that it is for."""
     prompt: Prompt | None
-    """The task's prompt that the rows are written in."""
+    """The task's prompt that the rows are written in, or that was named beside a file of rows."""
     cleaned: tuple[Mapping[str, Any], ...] = ()
     """What was done to the rows before, as it is noted beside their file."""
 
@@ -56,9 +56,12 @@ def training(
         if not source.exists():
             raise UsageError("tune.no_source", source=source)
         judged = _task(task) if task else None
-        return Training(file_rows(source), measured, judged, None, noted(source))
+        if prompt is not None and judged is None:
+            raise UsageError("tune.prompt_of_no_task", name=prompt, source=source)
+        named = named_prompt(judged, prompt) if judged is not None and prompt is not None else None
+        return Training(file_rows(source), measured, judged, named, noted(source))
     found = _task(str(source))
-    chosen = _prompt(found, prompt)
+    chosen = named_prompt(found, prompt)
     files = dict.fromkeys(example.file for example in found.train if example.file)
     cleaned = tuple(line for file in files for line in noted(Path(file)))
     return Training(task_rows(found, chosen, recipe), measured, found, chosen, cleaned)
@@ -122,7 +125,12 @@ def _task(folder: str) -> Task:
     return load_task(folder)
 
 
-def _prompt(task: Task, name: str | None) -> Prompt:
+def named_prompt(task: Task, name: str | None) -> Prompt:
+    """A task's prompt by its name; None = the first one without solved examples.
+
+    Raises:
+        UsageError: there is no such prompt.
+    """
     if name is None:
         return next((one for one in task.prompts if one.few_shot is None), task.prompts[0])
     for prompt in task.prompts:

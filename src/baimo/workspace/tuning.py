@@ -193,6 +193,7 @@ class Tuning:
             data_hash=digest([row.hash for row in found.train]),
             cleaned=found.cleaned,
             task=str(Path(found.task.folder).absolute()) if found.task and found.task.folder else "",
+            prompt=options.prompt or "",
             effort=options.effort,
             seed=options.seed,
             suffix=options.suffix or "",
