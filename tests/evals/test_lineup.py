@@ -47,6 +47,20 @@ def test_a_pattern_that_fits_nothing_is_an_error() -> None:
         names(task(), model=("board/z*",))
 
 
+def test_a_model_may_join_the_tasks_candidates_under_one_of_its_prompts() -> None:
+    one = replace(
+        task(3, {"name": "short", "model": "board/c"}), prompts=(Prompt(), Prompt(name="brief", user="?"))
+    )
+    found = lineup(
+        one, CompareOptions(task="t", also=("board/b@v1", "board/b@v1@brief")), CATALOGUE, lambda _: None
+    )
+    assert [(each.name, each.model, each.prompt.name) for each in found] == [
+        ("short", "board/c", "default"),
+        ("board/b@v1 default", "board/b@v1", "default"),
+        ("board/b@v1 brief", "board/b@v1", "brief"),
+    ]
+
+
 def test_only_keeps_some_of_the_tasks_candidates_and_says_whom_there_is() -> None:
     one = task(3, {"name": "short", "model": "board/c"}, {"name": "long", "model": "board/c"})
     assert names(one, only=("sh*",)) == ["short"]

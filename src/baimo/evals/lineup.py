@@ -46,6 +46,7 @@ def lineup(
         chosen = tuple(candidate(task, table) for table in tables)
     else:
         chosen = candidates(task)
+    chosen += tuple(candidate(task, _joining(one, task, catalogue)) for one in options.also)
     if not chosen:
         notice(text("compare.embedded", model=EMBEDDED))
         chosen = (candidate(task, {"model": EMBEDDED}),)
@@ -57,6 +58,14 @@ def lineup(
         raise UsageError("compare.nobody_left", patterns=", ".join(options.only), known=known)
     # a model that was named twice is one candidate
     return tuple({one.name: one for one in kept or chosen}.values())
+
+
+def _joining(wish: str, task: Task, catalogue: Catalogue) -> dict[str, str]:
+    """`vendor/model@prompt`; a name may hold an @ of its own."""
+    name, at, prompt = wish.rpartition("@")
+    if at and any(one.name == prompt for one in task.prompts):
+        return {"model": catalogue.model(name).name, "prompt": prompt}
+    return {"model": catalogue.model(wish).name}
 
 
 def _matching(pattern: str, catalogue: Catalogue) -> list[str]:

@@ -21,6 +21,8 @@ class CompareOptions:
     """Folder, task.toml or data file."""
     model: tuple[str, ...] = ()
     """vendor/model or a pattern such as `deepseek/*`; replaces the candidates that the task names."""
+    also: tuple[str, ...] = ()
+    """vendor/model, or vendor/model@PROMPT of the task; joins the candidates."""
     only: tuple[str, ...] = ()
     """Names or patterns of the task's candidates to keep."""
     decision: Literal["best", "cheapest"] = "best"
