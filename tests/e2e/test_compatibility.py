@@ -217,7 +217,7 @@ def test_a_scripted_fault_is_an_exception_too(bench: Bench) -> None:
 def test_what_is_not_offered_is_said_in_the_words_of_the_api_and_not_asked_for_again(bench: Bench) -> None:
     client = bench.trying(3).openai
     with pytest.raises(openai.InternalServerError) as refusal:
-        client.fine_tuning.jobs.create(model="plain/model", training_file="file-1")
+        client.vector_stores.create(name="shelf")
     assert refusal.value.status_code == 501
     assert refusal.value.response.headers["x-should-retry"] == "false"
     assert refusal.value.code == "not_supported"

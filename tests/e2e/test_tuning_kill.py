@@ -106,7 +106,7 @@ def ordered(queue: Queue, folder: Path) -> TuneJob:
     return queue.submit(spec, answers(40), answers(6))
 
 
-def until(queue: Queue | None, what: Callable[[], object], seconds: float = 240) -> None:
+def until(queue: Queue | None, what: Callable[[], object], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came to be so"

@@ -30,6 +30,8 @@ KINDS: Mapping[type[BaimoError], Kind] = {
     errors.UsageError: Kind(_INVALID, None),
     errors.UnknownModel: Kind(_INVALID, "model_not_found"),
     errors.TaskError: Kind(_INVALID, None),
+    errors.DataError: Kind(_INVALID, None),
+    errors.AdapterError: Kind(_INVALID, None),
     errors.ProviderError: Kind("server_error", "upstream_error"),
     errors.AuthenticationFailed: Kind("server_error", "upstream_key_refused"),
     errors.RequestRefused: Kind(_INVALID, None),
