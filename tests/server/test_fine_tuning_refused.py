@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from baimo.workspace.fine_tuning_wiring import check
 from tests.server.served import Served
 from tests.server.tuned import BASE, GOOD, client, ended, example, lines, steps, tuned, uploaded
 from tests.server.wire_schema import problems
@@ -204,6 +205,40 @@ def test_a_wrong_order_names_the_member(
     answer = house.call("POST", "/v1/fine_tuning/jobs", key, whole)
     assert (answer.status, answer.data["error"]["param"]) == (400, param), answer.data
     assert answer.data["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "near"),
+    [
+        ({"baimo": {"overrides": {"rnak": 8}}}, "baimo.overrides.rnak", "rank"),
+        ({"baimo": {"overrides": {"rank": "many"}}}, "baimo.overrides.rank", "many"),
+        ({"metadata": {"baimo.overrides": '{"beta": 1}'}}, "baimo.overrides.beta", "sft"),
+        ({"baimo": {"overrides": {"x" * 5000: 8}}}, "baimo.overrides." + "x" * 100, "rank"),
+        (
+            {"baimo": {"recipe": "prompt"}, **supervised(n_epochs=1)},
+            "method.supervised.hyperparameters.n_epochs",
+            "prompt",
+        ),
+        (
+            {"baimo": {"recipe": "distill"}, "hyperparameters": {"batch_size": 1}},
+            "hyperparameters.batch_size",
+            "",
+        ),
+    ],
+)
+def test_a_setting_that_the_recipe_does_not_have_is_refused_when_it_is_ordered(
+    house: Served, key: str, ours: openai.OpenAI, body: dict[str, Any], param: str, near: str
+) -> None:
+    tuning = house.state["service"].tuning
+    tuning.check, before = check, tuning.check
+    try:
+        answer = house.call(
+            "POST", "/v1/fine_tuning/jobs", key, {"model": BASE, "training_file": uploaded(ours), **body}
+        )
+    finally:
+        tuning.check = before
+    assert (answer.status, answer.data["error"]["param"]) == (400, param), answer.data
+    assert near in answer.data["error"]["message"] and len(answer.data["error"]["message"]) < 1500
 
 
 def test_an_unknown_job_is_not_found_whatever_is_asked_of_it(ours: openai.OpenAI) -> None:

@@ -57,7 +57,7 @@ def tuned(folder: Path) -> Iterator[Served]:
     with served(folder, ALIASED) as house:
         tuning = house.state["service"].tuning
         results = tuning.results
-        tuning.able = lambda recipe: None
+        tuning.able = tuning.check = lambda _: None
         tuning.queue.launch = lambda job: SCRIPTED
         tuning.queue.adopt = lambda job, at: results(_adopted(house, job, at))
         yield house

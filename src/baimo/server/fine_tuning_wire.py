@@ -115,8 +115,8 @@ def _parameters(given: Given | None, method: str) -> dict[str, Any]:
         if not given.has(name) or given.row[name] == AUTO:
             continue
         if name == "reasoning_effort" and method == "reinforcement":
-            given.word(name, *REASONING)
-            continue  # a model that thinks as it was taught has no such dial
+            found[name] = given.word(name, *REASONING)
+            continue
         if name not in known:
             raise CallRefused("finetuning.unknown_parameter", field=given.at(name), known=", ".join(known))
         kind, most = known[name]

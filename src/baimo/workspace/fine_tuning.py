@@ -77,6 +77,7 @@ class FineTuning:
         remove: serves a model no more, and removes its files.
         see: looks for personal data in them.
         able: refuses a recipe that this machine could not begin.
+        check: refuses what a recipe cannot be told.
     """
 
     def __init__(
@@ -90,12 +91,13 @@ class FineTuning:
         remove: Callable[[Adapter], object],
         see: See = Seen,
         able: Callable[[str], None] = lambda recipe: None,
+        check: Callable[[Order], None] = lambda order: None,
     ) -> None:
         self.queue = queue
         self.jobs: Jobs = queue.jobs
         self.adapters = adapters
         self._files = files
-        self.able = able
+        self.able, self.check = able, check
         self.apart: Callable[[], None] | None = None
         """Validates what waits for it in another process; None = there is no other."""
         self._tunable = tunable
@@ -112,7 +114,8 @@ class FineTuning:
             tenant: for whom.
 
         Raises:
-            CallRefused: a file is not there or is for something else, or no such model can be tuned here.
+            CallRefused: a file is not there or is for something else, no such model can be tuned here, or the recipe
+                knows no such setting.
             LimitReached: this tenant has too many jobs.
         """
         for param in ("training_file", "validation_file"):
@@ -121,6 +124,7 @@ class FineTuning:
         if order.recipe not in RECIPES:
             known = ", ".join(RECIPES)
             raise CallRefused("finetuning.recipe", field="baimo.recipe", name=order.recipe[:40], known=known)
+        self.check(order)
         base = self._base(order.model, key, tenant)
         self.able(order.recipe)
         waiting = sum(1 for job in self.jobs.unended() if job.spec.tenant == tenant)

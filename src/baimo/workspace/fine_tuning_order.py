@@ -51,3 +51,10 @@ class Order:
     def settings(self) -> dict[str, Any]:
         """What the recipe is told beside the dial."""
         return {**self.hyperparameters, **self.overrides}
+
+    def place(self, name: str) -> str:
+        """Where in the request one of `settings` stands."""
+        if name not in self.hyperparameters or name in self.overrides:
+            return f"baimo.overrides.{name}"
+        method = f"method.{self.method}." if self.asked.get("method") else ""
+        return f"{method}hyperparameters.{name}"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from baimo.core.tuning import Adapter, Row, TuneJob
-from baimo.errors import DataError, MissingExtra
+from baimo.errors import CallRefused, ConfigError, DataError, MissingExtra
 from baimo.settings import Settings
 from baimo.store.files import Files
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
 from baimo.workspace.fine_tuning import FineTuning, Tunable
+from baimo.workspace.fine_tuning_order import Order
 from baimo.workspace.fine_tuning_personal import Seen, seen
 from baimo.workspace.workspace import Workspace
+
+MOST_NAME = 100
+"""Characters of a client's words that are looked at, and said again."""
 
 
 def fine_tuning(
@@ -54,6 +58,7 @@ def fine_tuning(
         remove=removed,
         see=see,
         able=able,
+        check=check,
     )
     adopt = queue.adopt
 
@@ -91,6 +96,24 @@ def rows(path: Path, method: str, param: str, file: str) -> Sequence[Row]:
         problem.facts.setdefault("param", param)
         raise problem
     return reading.rows
+
+
+def check(order: Order) -> None:
+    """Refuse settings that the order's recipe does not have, before a job is made of them.
+
+    Raises:
+        CallRefused: there is such a one; `field` says where it stands.
+    """
+    from baimo.tuning.plans import check as told  # loaded where something is tuned
+
+    short = {name[:MOST_NAME]: value for name, value in order.settings.items()}
+    try:
+        told(order.recipe, short)
+    except ConfigError as error:
+        cut = {name: str(fact)[:MOST_NAME] for name, fact in error.facts.items() if name != "near"}
+        facts: dict[str, Any] = {**error.facts, **cut}
+        place = order.place(str(error.facts["name"]))
+        raise CallRefused(error.key, field=place, **facts) from None
 
 
 def able(recipe: str) -> None:

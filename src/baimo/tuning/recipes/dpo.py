@@ -12,19 +12,19 @@ the job's folder. Source: Rafailov et al. 2023, arXiv 2305.18290; hyperparameter
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import torch
 
 from baimo.core.ids import digest
-from baimo.core.tuning import Effort, Row
+from baimo.core.tuning import Row
 from baimo.errors import BaimoError, TaskError
 from baimo.text import text
-from baimo.tuning.bench import Bench, Facts, overridden
+from baimo.tuning.bench import Bench
 from baimo.tuning.fit import base as bases
 from baimo.tuning.fit import forward, lora
 from baimo.tuning.fit.base import LoadedBase
@@ -32,81 +32,16 @@ from baimo.tuning.fit.encode import Dialect, Encoded, encoded
 from baimo.tuning.fit.families import together
 from baimo.tuning.fit.loop import Course, Loop
 from baimo.tuning.fit.loss import Measured, logprobs
-from baimo.tuning.fit.preference import Pair, Variant, preference_loss
-from baimo.tuning.recipes.sft import Above, Count, Share, pace, walk
+from baimo.tuning.fit.preference import Pair, preference_loss
+from baimo.tuning.plans.dpo import Settings as Settings
+from baimo.tuning.plans.dpo import planned as planned
+from baimo.tuning.recipes.sft import pace, walk
 
 VERSION = "1"
 """Of this recipe: a change that makes other weights out of the same spec raises it."""
 
 REFERENCE = "reference.json"
 """File of the job's folder: log-probabilities of all answers before training."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every value that the recipe uses."""
-
-    beta: Above = 0.1
-    """How strongly the model is tied to what it was."""
-    variant: Variant = "sigmoid"
-    """sigmoid (DPO); ipo, which stops at a margin of 1/2β and so does not run away on clean pairs."""
-    likelihood: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Weight of the chosen answer's own likelihood beside the preference (RPO): keeps it from becoming rarer."""
-    n_epochs: Above = 1.0
-    """Passes over the pairs."""
-    batch_size: Count = 8
-    """Pairs of a step."""
-    learning_rate_multiplier: Above = 1.0
-    """Times `learning_rate`."""
-    learning_rate: Above = 2e-4
-    """Highest rate of AdamW."""
-    upper: Share = 1.0
-    """Share of the layers that learn, counted from the top."""
-    rank: Count = 16
-    """Of the adapter."""
-    alpha: Above = 32.0
-    """The adapter counts alpha / rank."""
-    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
-    """Of the adapter's inputs."""
-    warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
-    """Share of the steps in which the rate rises."""
-    schedule: Annotated[str, msgspec.Meta(pattern="^(cosine|linear|constant)$")] = "linear"
-    """How the rate falls."""
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Of AdamW."""
-    clip: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    """Longest gradient."""
-    longest: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Most tokens of a prompt with one answer; longer pairs are left out and told. 0 = the base's window."""
-    micro_tokens: Count = 2048
-    """Most tokens computed at once; memory grows with it, the result does not depend on it."""
-    remember_mb: Annotated[float, msgspec.Meta(ge=0)] = 1024.0
-    """Memory for what the layers below the lowest one that learns give: the reference has computed it already."""
-    valid_every: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Steps between two measurements of the validation pairs; 0 = once an epoch."""
-    max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Stop earlier; 0 = when the epochs are over."""
-    precision: Annotated[str, msgspec.Meta(pattern="^(auto|bf16|f32)$")] = "auto"
-    """Of the computation; what is learnt is held in f32 either way."""
-
-
-def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Settings:
-    """The dial → everything else.
-
-    Raises:
-        ConfigError: an override that does not exist or is not possible.
-    """
-    epochs = {"small": 1.0, "medium": 2.0, "large": 3.0}[effort]
-    steps = {"small": 40, "medium": 100, "large": 200}[effort]
-    batch = 8 if facts.rows < 1000 else 16
-    derived = Settings(
-        n_epochs=min(10.0, max(epochs, round(steps * batch / max(facts.rows, 1)))),
-        batch_size=batch,
-        upper=0.5 if effort == "small" else 1.0,
-        rank=32 if effort == "large" else 16,
-        alpha=64.0 if effort == "large" else 32.0,
-        micro_tokens=16384 if facts.device.startswith("cuda") else 2048,
-    )
-    return overridden("dpo", derived, overrides)
 
 
 def run(bench: Bench, settings: Settings) -> None:

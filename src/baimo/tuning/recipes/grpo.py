@@ -19,16 +19,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy
 import torch
 
-from baimo.core.tuning import Effort, Row
+from baimo.core.tuning import Row
 from baimo.errors import BaimoError, ConfigError, TaskError
 from baimo.text import text
-from baimo.tuning.bench import Bench, Facts, Reward, overridden
+from baimo.tuning.bench import Bench, Reward
 from baimo.tuning.fit import base as bases
 from baimo.tuning.fit import lora, policy
 from baimo.tuning.fit.base import LoadedBase
@@ -37,107 +36,14 @@ from baimo.tuning.fit.families import together
 from baimo.tuning.fit.loop import Course, Loop, Pace
 from baimo.tuning.fit.loss import Measured, logprobs
 from baimo.tuning.fit.rollout import Engine, Rollout, Sampling, rollouts
-from baimo.tuning.recipes.sft import Above, Count, Share, walk
+from baimo.tuning.plans.grpo import Settings as Settings
+from baimo.tuning.plans.grpo import planned as planned
+from baimo.tuning.recipes.sft import walk
 
 VERSION = "1"
 """Of this recipe: a change that makes other weights out of the same spec raises it."""
 
 _GRADERS = 8  # answers judged at once: a grader may be a model far away
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every value that the recipe uses."""
-
-    rewards: dict[str, float] = {}
-    """Weights of rewards by name; empty = the job's grader, else the scorer that decides the task."""
-    answers: Annotated[int, msgspec.Meta(ge=2)] = 8
-    """To each prompt of a step."""
-    compute_multiplier: Above = 1.0
-    """Times `answers`: how widely is searched."""
-    longest_answer: Count = 128
-    """Most tokens of an answer."""
-    reasoning_effort: Literal["default", "low", "medium", "high"] = "default"
-    """Times `longest_answer`: low ½, high 2; a base that thinks needs the room."""
-    temperature: Above = 1.0
-    """Of the answers that are learnt from."""
-    scaled: bool = False
-    """Divide advantages by the deviation of their group (GRPO); without it (Dr. GRPO) sure groups weigh no more."""
-    share: policy.Share = "longest"
-    """What a token's part in the loss is divided by: longest (Dr. GRPO), answer (GRPO), token (DAPO)."""
-    low: Share = 0.2
-    """How far a token's probability ratio may fall."""
-    high: Above = 0.28
-    """How far it may rise; further than it may fall, so that rare tokens can become likelier (DAPO)."""
-    kl: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Weight of the divergence from the model before training; 0 = not computed."""
-    n_epochs: Above = 1.0
-    """Passes over the prompts."""
-    batch_size: Count = 8
-    """Prompts of a step."""
-    learning_rate_multiplier: Above = 1.0
-    """Times `learning_rate`."""
-    learning_rate: Above = 2e-4
-    """Highest rate of AdamW."""
-    upper: Share = 1.0
-    """Share of the layers that learn, counted from the top."""
-    rank: Count = 16
-    """Of the adapter."""
-    alpha: Above = 32.0
-    """The adapter counts alpha / rank."""
-    warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
-    """Share of the steps in which the rate rises."""
-    schedule: Literal["cosine", "linear", "constant"] = "constant"
-    """How the rate falls."""
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Of AdamW."""
-    clip: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    """Longest gradient."""
-    rows: Count = 128
-    """Most answers decoded together; memory grows with it, the answers do not depend on it."""
-    micro_tokens: Count = 2048
-    """Most tokens learnt at once; memory grows with it, the result does not depend on it."""
-    eval_interval: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Steps between two measurements of the validation prompts; 0 = once an epoch."""
-    eval_samples: Count = 1
-    """Answers to each validation prompt; 1 = the likeliest, more = sampled."""
-    max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Stop earlier; 0 = when the epochs are over."""
-    precision: Literal["auto", "bf16", "f32"] = "auto"
-    """Of the computation; what is learnt is held in f32 either way."""
-
-    @property
-    def group(self) -> int:
-        """Answers to each prompt of a step, all told."""
-        return max(2, round(self.answers * self.compute_multiplier))
-
-    @property
-    def room(self) -> int:
-        """Most tokens of an answer, all told."""
-        factor = {"low": 0.5, "high": 2.0}.get(self.reasoning_effort, 1.0)
-        return max(1, round(self.longest_answer * factor))
-
-
-def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Settings:
-    """The dial → everything else.
-
-    Raises:
-        ConfigError: an override that does not exist or is not possible.
-    """
-    steps = {"small": 40, "medium": 120, "large": 300}[effort]
-    batch = 8
-    derived = Settings(
-        answers=16 if effort == "large" else 8,
-        longest_answer=max(1, min(128, (facts.window or 2048) - facts.longest)),
-        n_epochs=max(1.0, round(steps * batch / max(facts.rows, 1), 2)),
-        batch_size=batch,
-        upper=0.5 if effort == "small" else 1.0,
-        rank=32 if effort == "large" else 16,
-        alpha=64.0 if effort == "large" else 32.0,
-        max_steps=steps if overrides.get("n_epochs") in (None, "auto") else 0,
-        rows=512 if facts.device.startswith("cuda") else 128,
-        micro_tokens=16384 if facts.device.startswith("cuda") else 2048,
-    )
-    return overridden("grpo", derived, overrides)
 
 
 def run(bench: Bench, settings: Settings, engine: Engine | None = None) -> None:
