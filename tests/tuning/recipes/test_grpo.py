@@ -161,7 +161,7 @@ def test_a_row_with_an_answer_is_a_prompt_without_it_and_one_without_room_is_tol
 ) -> None:
     folder = JobFolder(tmp_path)
     answered = Row(messages=(*rows(1)[0].messages, Message(role="assistant", content="0")))
-    long = Row(messages=(Message(role="user", content="x" * 600),))
+    long = Row(messages=(Message(role="user", content="x" * 3000),))
     folder.write(TuneSpec(id="ftjob-1", recipe=Spec(name="grpo"), base="tiny"), [answered, long])
     grpo.run(bench(folder, base), msgspec.structs.replace(SETTINGS, n_epochs=1))
     (notice,) = [event for event in told(folder, "notice") if event["code"] == "skipped"]
