@@ -122,6 +122,23 @@ def test_weights_that_the_optimizer_changed_are_taken_over() -> None:
     assert_same(the_fast_way(base, rows), row_by_row(base, rows))
 
 
+@pytest.mark.parametrize("upper", [0.5, 1.0])
+def test_whole_weights_of_a_stranger_are_learnt_in_f32_and_computed_in_bf16(upper: float) -> None:
+    base, rows = tiny.base("llama", torch.bfloat16), tiny.rows()
+    weights = precision.unfreeze(base, upper)
+    expected, wanted = the_fast_way(base, rows)
+    base.model.config.model_type = "stranger"
+    assert not forward.can_be_fast(base)
+    assert forward.plain(base, rows).hidden.dtype == torch.bfloat16
+    measured = loss.supervised(base, rows)
+    measured.total.backward()
+    assert measured.loss == pytest.approx(expected, rel=1e-2)
+    assert weights and {weight.dtype for weight in weights} == {torch.float32}
+    for weight, gradient in zip(weights, wanted, strict=True):
+        assert weight.grad is not None and weight.grad.dtype == torch.float32
+        assert float((weight.grad - gradient).norm()) < 0.1 * float(gradient.norm())
+
+
 def test_an_architecture_that_is_not_of_the_family_is_computed_the_plain_way() -> None:
     base = adapted("llama")
     expected = loss.supervised(base, tiny.rows()).loss

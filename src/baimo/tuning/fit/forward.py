@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy
 import torch
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from baimo.tuning.fit.attention import Layout, layout
@@ -110,12 +111,18 @@ def _rotation(base: LoadedBase, where: Layout) -> Rotation:
 
 
 def plain(base: LoadedBase, rows: Sequence[Encoded]) -> Answers:
-    """The model of transformers. Rows are padded on the right, which causal attention never looks at."""
+    """The model of transformers. Rows are padded on the right, which causal attention never looks at.
+
+    Whole weights that are learnt are f32; what is computed with is their copy in the precision of the computation.
+    """
     longest = max(map(len, rows)) - 1
     ids = numpy.zeros((len(rows), longest), dtype=numpy.int64)
     for at, row in enumerate(rows):
         ids[at, : len(row) - 1] = row.ids[:-1]
-    hidden = base.model.model(input_ids=torch.from_numpy(ids).to(base.device)).last_hidden_state
+    model, given = base.model.model, {"input_ids": torch.from_numpy(ids).to(base.device)}
+    masters = {} if base.peft is not None else dict(model.named_parameters())
+    copies = {name: weight.to(base.dtype) for name, weight in masters.items() if weight.dtype != base.dtype}
+    hidden = functional_call(model, copies, kwargs=given).last_hidden_state
     row_of, place = _places(rows)
     picked = hidden[row_of.to(base.device), place.to(base.device)]
     return Answers(picked, targets(rows).to(base.device), row_of.to(base.device))
