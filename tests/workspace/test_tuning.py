@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from baimo.core.tuning import Adapter, JobStatus, TuneJob
+from baimo.core.message import Message
+from baimo.core.registry import Spec
+from baimo.core.tuning import Adapter, JobStatus, Row, TuneJob, TuneSpec
 from baimo.errors import ConfigError, DataError, NotFound, TaskError, UnknownModel, UsageError
 from baimo.settings import Settings, TuneSettings, WorkspaceSettings
 from baimo.store.jobs import JobEvent
@@ -120,6 +123,38 @@ def test_a_job_is_planned_forecast_run_and_adopted(workspace: Workspace) -> None
     assert cost is not None and cost.middle == pytest.approx(plan.forecast.minutes.middle * 100_000)
     assert onlooker.kinds.count("progress") == 12 and onlooker.kinds[-1] == "succeeded"
     assert onlooker.kinds.count("started") == 2  # the first steps, and the rest: nothing is computed twice
+
+
+def ordered(tuning: Tuning, **args: Any) -> TuneJob:
+    """A job as a client of the endpoint orders it: nobody has forecast it."""
+    spec = TuneSpec(
+        id=tuning.queue.jobs.new_id(),
+        recipe=Spec(name="sft", args={"steps": 200, "pause_s": 0.02, **args}),
+        base=str(tuning.workspace.folder / "base"),
+    )
+    row = Row(messages=(Message(role="user", content="a"), Message(role="assistant", content="b")))
+    return tuning.queue.submit(spec, [row], key="key")
+
+
+def test_a_job_of_the_endpoint_is_forecast_by_its_own_first_steps_and_goes_on(workspace: Workspace) -> None:
+    tuning, seen = Scripted(workspace), Onlooker()
+    job = ordered(tuning, steps=40)
+    done = tuning.settled(job.spec.id, seen, no)
+    assert done.status is JobStatus.SUCCEEDED and done.forecast is not None
+    # six seconds a step; the others are yet to come
+    assert 30 * 6 / 60 < done.forecast.raw_minutes < 40 * 6 / 60
+    assert done.forecast.raw_memory_mb == 100.0 and done.forecast.cost_micros is not None
+    assert seen.kinds.count("started") == 1
+
+
+def test_a_job_of_the_endpoint_that_does_not_fit_is_ended_and_says_so(workspace: Workspace) -> None:
+    tuning = Scripted(workspace)
+    tuning.settings = msgspec.structs.replace(tuning.settings, tune=TuneSettings(memory_gib=0.05))
+    job = ordered(tuning)
+    done = tuning.settled(job.spec.id, Onlooker(), no)
+    assert done.status is JobStatus.FAILED and done.error is not None
+    assert done.error["code"] == "tune_memory_limit" and "51" in done.error["message"]
+    assert not tuning.queue.at(job.spec.id).alive and not tuning.queue.at(job.spec.id).adapter.exists()
 
 
 def test_who_only_wants_the_forecast_leaves_nothing_behind(workspace: Workspace) -> None:

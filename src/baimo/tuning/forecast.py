@@ -30,6 +30,12 @@ MINUTES_BEFORE = (0.75, 0.85, 0.92, 0.97, 1.0, 1.04, 1.1, 1.2, 1.4)
 """Ratios fact / forecast of minutes that are assumed."""
 MEMORY_BEFORE = (0.97, 1.0, 1.0, 1.0, 1.02, 1.04, 1.08, 1.15, 1.3)
 """Likewise of memory: the longest rows may still be to come."""
+LONG_S = 20.0
+"""Work that is long enough for a calibration."""
+LEAST_SHARE = 0.05
+"""Part of the job that is enough for one."""
+LEAST_STEPS = 4
+"""Steps of one, if it does not take too long."""
 OF_FORWARD = 1 / 3
 """Time of measuring a row, as part of learning it: forward without backward."""
 
@@ -57,6 +63,12 @@ class Calibration(NamedTuple):
     """By how much the peak rose from step to step."""
     worked_s: float
     """Wall time of the calibration itself."""
+
+
+def enough(step: int, elapsed_s: float, left_s: float) -> bool:
+    """Whether the first steps show how long the others take: 20 s of work, or a few steps and a twentieth of all."""
+    short = elapsed_s >= LEAST_SHARE * (elapsed_s + left_s) and step >= LEAST_STEPS
+    return short or elapsed_s >= LONG_S
 
 
 def calibration(events: Iterable[Mapping[str, Any]]) -> Calibration | None:

@@ -23,7 +23,7 @@ from baimo.errors import BaimoError
 from baimo.store.jobs import JobEvent, line_event
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
-from baimo.tuning.forecast import worked_minutes
+from baimo.tuning.forecast import enough, worked_minutes
 from baimo.tuning.launch import Child, killed_for_memory, last_lines
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Care:
         self._killed: int | None = None
         self._since: float | None = None
         self._outcome: list[TuneJob | BaseException] | None = None
+        self._foretold = job.forecast is not None
 
     def step(self, turn: Callable[[TuneJob], IO[str] | None]) -> bool:
         """Look once; whether there is something left to look after."""
@@ -65,6 +66,7 @@ class Care:
         if not self._read():
             return False
         if alive:
+            self._foretell()
             self._converge()
             return True
         if self._outcome is not None:
@@ -131,6 +133,22 @@ class Care:
                 self._tries = 0 if event.kind == "paused" else self._tries
             case _:
                 pass
+
+    def _foretell(self) -> None:
+        """Forecast a job that nobody forecast before it began, from its first steps; one that does not fit fails."""
+        seen = self._progress
+        if self._foretold or seen is None or self.job.status is not JobStatus.RUNNING:
+            return
+        if not enough(seen.step, seen.elapsed_s, seen.eta_s or 0.0):
+            return
+        self._foretold = True
+        try:
+            said = self._queue.forecast(self.job, (event for _, event in self._folder.events()))
+        except BaimoError as error:
+            message = " ".join(filter(None, (str(error), error.hint)))
+            self._fail({"code": error.key.replace(".", "_"), "message": message})
+        else:
+            self._change(lambda one: replace(one, forecast=said))
 
     # what the child is to do
 

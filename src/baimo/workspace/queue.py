@@ -62,6 +62,8 @@ class Queue:
     """Makes a model of what a job has learnt; may be called again if this process dies over it."""
     record: Callable[[TuneJob, Mapping[str, Any]], None] = lambda job, record: None
     """Enters a call of the child into the ledger, given the Record as JSON; after a kill perhaps twice."""
+    forecast: Callable[[TuneJob, Iterable[Mapping[str, Any]]], TuneForecast | None] = lambda job, events: None
+    """What a job will take, given the events of its first steps; raises BaimoError where it does not fit."""
     only: Collection[str] | None = None
     """Jobs to look after; None = all."""
     grace_s: float = 60.0

@@ -29,16 +29,11 @@ from baimo.errors import BaimoError, ConfigError
 from baimo.text import text
 from baimo.tuning.bench import RECIPES, Bench, Facts
 from baimo.tuning.folder import JobFolder
+from baimo.tuning.forecast import enough
 from baimo.tuning.launch import TAKEN
 
 NICE = 10
 """Calls that are served here come first."""
-CALIBRATION_S = 20.0
-"""Longest work of a calibration."""
-LEAST_SHARE = 0.05
-"""Part of the job that is enough for one."""
-LEAST_STEPS = 4
-"""Steps of one, if it does not take too long."""
 ASKING = frozenset({"grpo", "distill", "prompt"})
 """Recipes that ask models or judge answers."""
 
@@ -243,7 +238,7 @@ def _pausing(folder: JobFolder) -> Any:
 
 
 def _pausing_soon(folder: JobFolder) -> None:
-    """Pause after enough steps: at most CALIBRATION_S of work, or a twentieth of the job, but a few steps at least."""
+    """Pause as soon as the first steps say enough."""
     place = 0
     while True:
         time.sleep(0.1)
@@ -252,9 +247,7 @@ def _pausing_soon(folder: JobFolder) -> None:
             step = event.get("progress") if event["kind"] == "progress" else None
             if step is None:
                 continue
-            elapsed_s, left_s = step.get("elapsed_s", 0.0), step.get("eta_s") or 0.0
-            short = elapsed_s >= LEAST_SHARE * (elapsed_s + left_s) and step["step"] >= LEAST_STEPS
-            if short or elapsed_s >= CALIBRATION_S:
+            if enough(step["step"], step.get("elapsed_s", 0.0), step.get("eta_s") or 0.0):
                 folder.wish("pause")
                 return
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,7 @@ class Tuning:
             launch=self.launch,
             adopt=self._adopt or adopting(workspace),
             record=self._record,
+            forecast=self._foretold,
         )
 
     def tune(self, options: TuneOptions, watcher: Watcher, halted: Callable[[], bool]) -> TuneJob | None:
@@ -301,6 +302,23 @@ class Tuning:
         return forecasting.forecast(
             seen, alike, settings.tune, currency=settings.money.currency, valid_share=valid_share
         )
+
+    def _foretold(self, job: TuneJob, events: Iterable[Mapping[str, Any]]) -> TuneForecast | None:
+        """What the first steps say of a job that goes on meanwhile: one of a client of the endpoint.
+
+        Raises:
+            ConfigError: it does not fit.
+        """
+        told = list(events)
+        seen = forecasting.calibration(told)
+        if seen is None:
+            return None
+        plan: Mapping[str, Any] = next((event for event in told if event["kind"] == "plan"), told[0])
+        folder, rows = self.queue.at(job.spec.id), int(plan.get("facts", {}).get("rows") or 0)
+        share = len(folder.valid()) / rows if rows else 0.0
+        said = self._forecast(job, seen._replace(startup_s=0.0), share)  # it is not started a second time
+        self._must_fit(said, plan)
+        return said
 
     def _must_fit(self, said: TuneForecast, plan: Mapping[str, Any]) -> None:
         most = self._memory_mb() or float(plan.get("facts", {}).get("memory_mb") or 0.0)
