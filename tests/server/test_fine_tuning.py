@@ -241,6 +241,7 @@ def test_preferences_and_rewards_are_methods_with_recipes_of_their_own(done: Don
     )
     assert dpo.method.dpo.hyperparameters.beta == 0.2
     assert reinforced.to_dict()["method"]["reinforcement"]["grader"] == grader  # type: ignore[index]
+    assert reinforced.to_dict()["method"]["reinforcement"]["hyperparameters"]["reasoning_effort"] == "low"  # type: ignore[index]
 
 
 def test_what_only_baimo_has_may_stand_in_the_metadata(done: Done) -> None:

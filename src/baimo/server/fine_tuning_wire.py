@@ -198,6 +198,10 @@ def _shown_parameters(job: TuneJob, method: str) -> dict[str, Any]:
     planned: Mapping[str, Any] = job.asked.get("planned") or {}
     known = {**SHARED, **OWN[method]}
     said = {name: planned.get(name, job.spec.recipe.args.get(name, AUTO)) for name in known}
+    if method == "reinforcement":
+        said["reasoning_effort"] = planned.get("reasoning_effort") or job.spec.recipe.args.get(
+            "reasoning_effort", REASONING[0]
+        )
     whole = [name for name, (kind, _) in known.items() if kind is int and isinstance(said[name], float)]
     return {**said, **{name: max(1, round(said[name])) for name in whole}}
 
