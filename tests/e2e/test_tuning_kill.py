@@ -48,7 +48,7 @@ while True:
 
 def queue_of(folder: Path) -> Queue:
     # a checkpoint every few steps: what is lost in a kill is what is between two of them
-    tune = TuneSettings(threads=1, device="cpu", checkpoint_minutes=0.001)
+    tune = TuneSettings(threads=1, device="cpu", checkpoint_minutes=0.0001)
     given = Settings(workspace=WorkspaceSettings(path=str(folder / "memory")), tune=tune)
     return Tuning(Workspace(folder, given=given), adopt=unadopted).queue
 
@@ -106,7 +106,7 @@ def ordered(queue: Queue, folder: Path) -> TuneJob:
     return queue.submit(spec, answers(40), answers(6))
 
 
-def until(queue: Queue | None, what: Callable[[], object], seconds: float = 600) -> None:
+def until(queue: Queue | None, what: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never came to be so"
