@@ -153,7 +153,7 @@ def uses() -> tuple[Use, ...]:
                 )
             else:
                 continue
-            if id(node) in spoken:
+            if id(node) in spoken and "." not in key:
                 key = f"console.{key}"
             if (
                 re.fullmatch(rf"(?:{'|'.join(ROOMS)})\.[a-z0-9_*]+", key)
@@ -163,8 +163,9 @@ def uses() -> tuple[Use, ...]:
                 found.append(Use(key, f"{file}:{node.lineno}"))
     for template in sorted(SOURCE.glob("console/templates/*.html")):
         place = template.relative_to(SOURCE).as_posix()
-        for key, rest in re.findall(r"\bt\('(\w+)'( ~)?", template.read_text(encoding="utf-8")):
-            found.append(Use(f"console.{key}{'*' if rest else ''}", place))
+        for key, rest in re.findall(r"\bt\('([\w.]+)'( ~)?", template.read_text(encoding="utf-8")):
+            full = key if "." in key else f"console.{key}"
+            found.append(Use(f"{full}{'*' if rest else ''}", place))
     return tuple(found)
 
 

@@ -97,5 +97,5 @@ def environment() -> Environment:
 
 
 def words(key: str, /, **facts: object) -> str:
-    """A message of this room."""
-    return text(f"console.{key}", **facts)
+    """A message of this room; with a full key, one of a file of its own."""
+    return text(key if "." in key else f"console.{key}", **facts)
