@@ -62,7 +62,7 @@ def routes() -> list[BaseRoute]:
 async def running(service: Service) -> AsyncGenerator[None]:
     """Runs are worked on meanwhile."""
     gate = Gate(service.gateway.waited_for, lambda vendor: room(service, vendor))
-    kept = Kept(service.files, service.completions, service.responses)
+    kept = Kept(service.files, service.completions, service.responses, service.books.flush)
     lines = Lines(service, gate)
     runner = EvalRunner(
         Tools(service.evaluations, service.eval_runs, kept, service.books.holder, lines.of_run)

@@ -7,7 +7,7 @@ wrong answer: each is held against the evaluation's schema first, and the error 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,8 @@ class Kept(NamedTuple):
     files: Files
     completions: StoredCompletions
     responses: Responses
+    written: Callable[[], object]
+    """Moves what this process has just answered to where stored completions are looked for."""
 
 
 class Schema:
@@ -104,6 +106,7 @@ def sources(run: EvalRun, evaluation: Evaluation, asked: Mapping[str, Any], kept
     elif kind == "file_id":
         rows = _lines(run, str(source.get("id", "")), Schema(evaluation.source), kept.files)
     elif kind == "stored_completions":
+        kept.written()  # a client that has its answer counts it among the stored ones
         rows = _completions(run, evaluation, source, kept.completions)
     else:
         rows = _responses(run, source, kept.responses)
