@@ -31,19 +31,23 @@ class Halt:
     """Set by the first Ctrl-C; the second one ends the program, and the job pauses by itself."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self._wanted = self._told = False
 
     def __call__(self) -> bool:
-        return self.wanted
+        """Whether the job is to pause; says so to the person when it is first asked after Ctrl-C."""
+        if self._wanted and not self._told:
+            self._told = True
+            click.echo(text("tune.pausing"), err=True)
+        return self._wanted
 
     def listen(self) -> None:
         """From here on Ctrl-C pauses the job."""
         signal.signal(signal.SIGINT, self._interrupted)
 
     def _interrupted(self, _: int, __: FrameType | None) -> None:
+        # nothing is printed here: it may come while a line is being printed, and a stream cannot be entered twice
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.wanted = True
-        click.echo(text("tune.pausing"), err=True)
+        self._wanted = True
 
 
 class Onlooker:
