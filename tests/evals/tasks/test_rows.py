@@ -10,7 +10,9 @@ import pytest
 from baimo.errors import TaskError
 from baimo.evals.tasks.folder import load_task, read_task
 from baimo.evals.tasks.formats.columns import Columns
+from baimo.evals.tasks.formats.recognise import read_file
 from baimo.evals.tasks.formats.rows import container, encoding_guess
+from baimo.evals.tasks.notes import Notebook
 
 
 def _file(folder: Path, name: str, content: str | bytes) -> Path:
@@ -197,3 +199,34 @@ def test_records_that_begin_on_one_line_have_ids_of_their_own(tmp_path: Path) ->
 def test_an_id_that_is_given_twice_on_one_line_is_still_an_error(tmp_path: Path) -> None:
     error = _error(_file(tmp_path, "one.json", '[{"id": "1", "input": "a"}, {"id": "1", "input": "b"}]'))
     assert error.key == "tasks.double_id"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("a.csv", 'id,input,target\n1,a,x\n2,b\n3,c,"y"z\n4,d,x\n,e,x\n4,f,x\n', [3, 4, 6, 7]),
+        ("a.jsonl", '{"input": "a"}\n{broken\n[1]\n\n{"other": 1}\n{"input": "d"}\n', [2, 3, 5]),
+        ("a.json", '[{"input": "a"},\n 7,\n {"input": "d"}]', [2]),
+        ("c.jsonl", '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+                    '{"messages": [{"role": "nobody", "content": "a"}]}\n'
+                    '{"messages": [{"role": "user", "content": "d"}]}\n', [2]),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_used_are_told_one_by_one_and_the_others_are_read(
+    tmp_path: Path, name: str, text: str, lines: list[int]
+) -> None:
+    path, refused = tmp_path / name, list[TaskError]()
+    path.write_text(text, encoding="utf-8")
+    found = read_file(path, Notebook(file=name), refused=refused.append)
+    assert [example.fields["input"] for example in found.examples] == ["a", "d"]
+    assert sorted(error.facts["line"] for error in refused) == lines  # type: ignore[type-var]
+    with pytest.raises(TaskError):
+        read_file(path, Notebook(file=name))
+
+
+def test_a_file_of_another_encoding_is_refused_as_a_whole(tmp_path: Path) -> None:
+    path, refused = tmp_path / "a.csv", list[TaskError]()
+    path.write_bytes("input,target\na,b\n你好,再见\n".encode("gb18030"))
+    with pytest.raises(TaskError, match="not UTF-8"):
+        read_file(path, Notebook(file="a.csv"), refused=refused.append)
+    assert refused == []

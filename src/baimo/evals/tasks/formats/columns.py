@@ -11,7 +11,7 @@ from typing import Any, cast
 from baimo.core.task import Example
 from baimo.errors import TaskError
 from baimo.evals.tasks.formats.messages import messages_of, tools_of
-from baimo.evals.tasks.formats.rows import Row, json_value
+from baimo.evals.tasks.formats.rows import Refused, Row, json_value, raised
 from baimo.evals.tasks.formats.shapes import as_map
 from baimo.evals.tasks.notes import Notebook
 
@@ -94,15 +94,16 @@ def examples(rows: Iterable[Row], path: Path, columns: Columns, notebook: Notebo
         notebook.add("assumed_no_target", columns=", ".join(first.value))
 
 
-def unique(found: Iterable[Example], path: Path) -> Iterator[Example]:
+def unique(found: Iterable[Example], path: Path, refused: Refused = raised) -> Iterator[Example]:
     """The same examples; two with one id are an error that names both lines."""
     seen: dict[str, int | None] = {}
     for example in found:
         if example.id in seen:
             facts = {"path": path, "line": example.line, "id": example.id, "first": seen[example.id]}
-            raise TaskError("tasks.double_id", **facts)
-        seen[example.id] = example.line
-        yield example
+            refused(TaskError("tasks.double_id", **facts))
+        else:
+            seen[example.id] = example.line
+            yield example
 
 
 def near_name(name: str, known: Iterable[str]) -> str:

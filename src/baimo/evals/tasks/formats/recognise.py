@@ -14,7 +14,17 @@ from baimo.evals.tasks.formats import chat, columns
 from baimo.evals.tasks.formats.columns import Columns, unique
 from baimo.evals.tasks.formats.parquet import parquet_rows
 from baimo.evals.tasks.formats.promptfoo import is_configuration, read_suite
-from baimo.evals.tasks.formats.rows import Row, container, content, json_array, json_lines, json_value, table
+from baimo.evals.tasks.formats.rows import (
+    Refused,
+    Row,
+    container,
+    content,
+    json_array,
+    json_lines,
+    json_value,
+    raised,
+    table,
+)
 from baimo.evals.tasks.notes import Notebook
 
 Reader = Callable[[Iterable[Row], Path, Columns, Notebook], Iterator[Example]]
@@ -45,7 +55,13 @@ class Contents(NamedTuple):
 
 
 def read_file(
-    path: Path, notebook: Notebook, *, mapping: Columns | None = None, format: str = "", delimiter: str = ""
+    path: Path,
+    notebook: Notebook,
+    *,
+    mapping: Columns | None = None,
+    format: str = "",
+    delimiter: str = "",
+    refused: Refused = raised,
 ) -> Contents:
     """Read a data file in any known format.
 
@@ -55,6 +71,7 @@ def read_file(
         mapping: which column holds what; one means the format `rows`.
         format: one of NAMES; empty = by content.
         delimiter: of CSV; empty = found.
+        refused: told of each row that cannot be used; what it does not raise is left out.
 
     Raises:
         TaskError: the file cannot be read; names file and line.
@@ -67,7 +84,7 @@ def read_file(
     if format == "promptfoo" or (not format and _is_suite(path, packed)):
         suite = read_suite(path, notebook)
         return Contents("promptfoo", suite.examples, suite.prompts, suite.scorers, suite.description)
-    rows = _rows(path, packed, delimiter)
+    rows = _rows(path, packed, delimiter, refused)
     first = next(rows, None)
     if first is None:
         raise TaskError("tasks.empty_file", path=path)
@@ -76,8 +93,35 @@ def read_file(
     if name == "promptfoo":
         suite = read_suite(path, notebook)
         return Contents("promptfoo", suite.examples, suite.prompts, suite.scorers, suite.description)
-    found = FORMATS[name](chain([first], rows), path, mapping, notebook)
-    return Contents(name, tuple(unique(found, path)))
+    found = _read(FORMATS[name], chain([first], rows), path, mapping, notebook, refused)
+    return Contents(name, tuple(unique(found, path, refused)))
+
+
+def _read(
+    reader: Reader, rows: Iterator[Row], path: Path, mapping: Columns, notebook: Notebook, refused: Refused
+) -> Iterator[Example]:
+    """What the reader makes of the rows; where one stops it, it begins anew behind it."""
+    read, broken = 0, False
+
+    def counted() -> Iterator[Row]:
+        nonlocal read, broken
+        broken = True
+        for row in rows:
+            read, broken = read + 1, False
+            yield row
+            broken = True
+        broken = False
+
+    while True:
+        before = read
+        try:
+            yield from reader(counted(), path, mapping, notebook)
+        except TaskError as error:
+            if broken or read == before:  # it is not about a row, but about the file
+                raise
+            refused(error)
+        else:
+            return
 
 
 def recognised(record: Mapping[str, Any]) -> str:
@@ -115,15 +159,15 @@ def _is_suite(path: Path, packed: str) -> bool:
     raise TaskError("tasks.one_object", path=path, keys=", ".join(cast("dict[str, Any]", value)))
 
 
-def _rows(path: Path, packed: str, delimiter: str) -> Iterator[Row]:
+def _rows(path: Path, packed: str, delimiter: str, refused: Refused) -> Iterator[Row]:
     match packed:
         case "json":
-            return json_array(path)
+            return json_array(path, refused)
         case "csv" | "tsv":
-            return table(path, "\t" if packed == "tsv" and not delimiter else delimiter)
+            return table(path, "\t" if packed == "tsv" and not delimiter else delimiter, refused)
         case "parquet":
             return parquet_rows(path)
         case "jsonl":
-            return json_lines(path)
+            return json_lines(path, refused)
         case _:
             raise TaskError("tasks.unknown_container", path=path)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, NoReturn, cast
 
 import msgspec
 
 from baimo.errors import TaskError
 
+Refused = Callable[[TaskError], object]
+"""Is told of a row that cannot be used; what it does not raise is left out."""
 LONGEST_LINE = 64 * 2**20
 """Bytes; a longer line is a file of another kind, and reading it could fill the memory."""
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -26,6 +28,11 @@ _ENCODINGS = (  # codec, title, and letters of which the right guess has many
     ("gb18030", "GBK / GB18030", frozenset("的一是不了在人有我他这中大来上个国到说们文数据测试")),
     ("big5", "Big5", frozenset("的一是不了在人有我他這中大來上個國到說們文數據測試")),
 )
+
+
+def raised(error: TaskError) -> NoReturn:
+    """The first row that cannot be used ends the reading."""
+    raise error
 
 
 class Row(NamedTuple):
@@ -111,14 +118,19 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise TaskError("tasks.encoding", path=path, line=number, guess=guess) from error
 
 
-def json_lines(path: Path) -> Iterator[Row]:
+def json_lines(path: Path, refused: Refused = raised) -> Iterator[Row]:
     """Rows of a JSON Lines file; blank lines are skipped."""
     for number, line in lines(path):
         if line.strip():
-            yield Row(number, json_object(line, path, number))
+            try:
+                value = json_object(line, path, number)
+            except TaskError as error:
+                refused(error)
+            else:
+                yield Row(number, value)
 
 
-def json_array(path: Path) -> Iterator[Row]:
+def json_array(path: Path, refused: Refused = raised) -> Iterator[Row]:
     """Rows of a JSON document that is one array of objects."""
     data = content(path).encode()
     try:
@@ -131,7 +143,12 @@ def json_array(path: Path) -> Iterator[Row]:
         start = data.index(raw, position)
         line += data.count(b"\n", position, start)
         last, before = line, before + 1 if line == last else 0
-        yield Row(line, json_object(raw.decode(), path, line), before)
+        try:
+            value = json_object(raw.decode(), path, line)
+        except TaskError as error:
+            refused(error)
+        else:
+            yield Row(line, value, before)
         position = start + len(raw)
         line += raw.count(b"\n")
 
@@ -152,12 +169,13 @@ def json_object(text: str, path: Path, line: int) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def table(path: Path, delimiter: str = "") -> Iterator[Row]:
+def table(path: Path, delimiter: str = "", refused: Refused = raised) -> Iterator[Row]:
     """Rows of a CSV or TSV file (RFC 4180 with a header); every value is text.
 
     Args:
         path: the file.
         delimiter: one character; empty = tab in .tsv, else whichever of , ; tab the header has most of.
+        refused: told of rows that cannot be used.
     """
     numbered = lines(path)
     first = next((line for line in numbered if line[1].strip()), None)
@@ -173,18 +191,27 @@ def table(path: Path, delimiter: str = "") -> Iterator[Row]:
     before = first[0] - 1
     try:
         header = [name.strip() for name in next(reader)]
-        _check_header(header, path, first[0])
-        end = before + reader.line_num
-        for cells in reader:
-            start, end = end + 1, before + reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                facts = {"path": path, "line": start, "found": len(cells), "expected": len(header)}
-                raise TaskError("tasks.ragged", **facts)
-            yield Row(start, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise TaskError("tasks.bad_csv", path=path, line=before + reader.line_num, problem=error) from error
+    _check_header(header, path, first[0])
+    end = before + reader.line_num
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:  # the reader goes on with the next line
+            end = before + reader.line_num
+            refused(TaskError("tasks.bad_csv", path=path, line=end, problem=error))
+            continue
+        if cells is None:
+            return
+        start, end = end + 1, before + reader.line_num
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            facts = {"path": path, "line": start, "found": len(cells), "expected": len(header)}
+            refused(TaskError("tasks.ragged", **facts))
+        else:
+            yield Row(start, dict(zip(header, cells, strict=True)))
 
 
 def _check_header(header: list[str], path: Path, line: int) -> None:
