@@ -34,5 +34,6 @@ def console() -> BaseRoute:
             Route("/sign-out", door.inside(door.sign_out), methods=["POST"]),
             Route("/prefer", door.prefer, methods=["POST"]),
             *(route for page in PAGES for route in page.routes()),
+            Route("/{rest:path}", door.inside(door.nowhere)),
         ],
     )

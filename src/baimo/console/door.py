@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from baimo.console.api import Api, Refused, named
-from baimo.console.visit import STANDING, THEMES, Visit
+from baimo.console.visit import STANDING, THEMES, Visit, words
 from baimo.core.credential import presented
 from baimo.text import LANGUAGES, language, speak
 
@@ -107,6 +107,12 @@ async def sign_out(visit: Visit) -> Response:
     response = visit.gone_to("/sign-in")
     response.delete_cookie(COOKIE, path="/console")
     return response
+
+
+async def nowhere(visit: Visit) -> Response:
+    """Any address that no page has."""
+    refused = Refused(404, {"message": words("no_page"), "hint": words("no_page_what")})
+    return visit.shown("refused.html", 404, refused=refused)
 
 
 async def prefer(request: Request) -> Response:

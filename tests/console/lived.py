@@ -1,0 +1,93 @@
+"""An endpoint that has been lived in: two tenants who know nothing of each other, and something on every page."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from baimo.core.call import Completion, Request, Usage
+from baimo.core.rights import limit
+from baimo.core.tenant import ROLES
+from baimo.workspace.ledger_options import LedgerOptions
+from tests.server.served import Served, served
+
+TOML = """
+[providers.acme]
+protocol = "fake"
+inside = true
+[providers.acme.options]
+function = "tests.console.lived:answer"
+[models."acme/small"]
+input_per_million = 1.0
+output_per_million = 2.0
+[models."acme/large"]
+input_per_million = 5.0
+output_per_million = 15.0
+[routes.fast]
+models = ["acme/small"]
+[routes.careful]
+models = ["acme/large", "acme/small"]
+strategy = "fallback"
+"""
+MARK = "cobalt"
+"""In everything that belongs to the other tenant."""
+
+
+def answer(request: Request) -> Completion:
+    """Of every model."""
+    usage = Usage(tokens_in=len(str(request.messages)) // 4, tokens_out=4)
+    return Completion(text="It is noon.", usage=usage, finish_reason="stop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """What the other tenant has; none of it may be met elsewhere."""
+
+    key: str
+    """Public part."""
+    record: str
+    session: str
+    """Public part."""
+
+    @property
+    def traces(self) -> tuple[str, ...]:
+        """What would tell of it."""
+        return (MARK, self.key, self.record, self.session)
+
+
+class Lived:
+    """The endpoint, a key for each role, and what the other tenant has."""
+
+    def __init__(self, house: Served) -> None:
+        self.house = house
+        for name in ("red", MARK):
+            house.tenant(name, title=f"{name} works", limits=(limit("cost=100/month"),), keep_contents=True)
+        self.keys = {
+            (role, tenant): house.key(role=role, tenant=tenant, label=f"{tenant or 'our'} {role}")
+            for role in ROLES
+            for tenant in ("", "red")
+        }
+        """(role, tenant) → credential; the tenants are the workspace's own and `red`."""
+        theirs = house.key(tenant=MARK, label=f"{MARK} label", tags=(("team", f"{MARK}-team"),), role="admin")
+        self.other_key = theirs
+        self._called(theirs)
+        found = house.workspace.bookkeeping.page(LedgerOptions(tenant=MARK), limit=1)
+        session = house.state["service"].sessions.begin(theirs[3:15], 3_600_000).session.public
+        self.other = Other(key=theirs[3:15], record=found[0].record.id, session=session)
+        self.record = house.workspace.bookkeeping.page(LedgerOptions(tenant="red"), limit=1)[0].record.id
+
+    def _called(self, theirs: str) -> None:
+        writers = [self.keys["app", ""], self.keys["app", "red"], self.keys["engineer", "red"], theirs]
+        for number, key in enumerate(writers):
+            secret = f"the {MARK} question" if key == theirs else "What time is it?"
+            assert self.house.chat(key, secret, "acme/large" if number % 2 else "fast").status == 200
+        self.house.recorded(len(writers))
+
+
+@contextlib.contextmanager
+def lived(folder: Path) -> Iterator[Lived]:
+    """The endpoint until the end of the block."""
+    with served(folder, TOML) as house:
+        yield Lived(house)
