@@ -229,6 +229,47 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL)""",
         ),
     ),
+    (
+        "0010_comparisons",
+        (
+            # who began a run, and whose answers are whose: nothing that one tenant asked is told to another
+            "ALTER TABLE runs ADD COLUMN tenant TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE answers ADD COLUMN tenant TEXT NOT NULL DEFAULT ''",
+            "CREATE INDEX runs_tenant ON runs (tenant, id)",
+            "CREATE INDEX runs_waiting ON runs (id) WHERE status IN ('queued', 'running')",
+            "CREATE INDEX answers_tenant ON answers (tenant) WHERE tenant <> ''",
+        ),
+    ),
+    (
+        "0012_releases",
+        (
+            # which model answers to an alias of a tenant: the newest line holds, nothing is taken away
+            """CREATE TABLE releases (
+                id TEXT PRIMARY KEY, tenant TEXT NOT NULL, alias TEXT NOT NULL, at_ms BIGINT NOT NULL,
+                release TEXT NOT NULL)""",
+            "CREATE INDEX releases_alias ON releases (tenant, alias, id)",
+        ),
+    ),
+    (
+        "0013_conversations_votes",
+        (
+            # chats that people wanted kept; `content` is sealed like the contents of calls
+            """CREATE TABLE conversations (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, title TEXT NOT NULL,
+                content {blob} NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL, share TEXT,
+                PRIMARY KEY (tenant, id))""",
+            "CREATE INDEX conversations_of ON conversations (tenant, key, updated_ms)",
+            "CREATE UNIQUE INDEX conversations_share ON conversations (share) WHERE share IS NOT NULL",
+            # answers side by side: `choice` is empty until somebody has voted
+            """CREATE TABLE votes (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, created_ms BIGINT NOT NULL,
+                at_ms BIGINT, choice TEXT NOT NULL, asked {blob}, PRIMARY KEY (tenant, id))""",
+            """CREATE TABLE vote_answers (
+                tenant TEXT NOT NULL, vote TEXT NOT NULL, place TEXT NOT NULL, model TEXT NOT NULL,
+                record TEXT NOT NULL, answer {blob}, PRIMARY KEY (tenant, vote, place))""",
+            "CREATE INDEX vote_answers_vote ON vote_answers (vote)",
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER"}

@@ -16,6 +16,7 @@ answers = Table(
     Column("price_micros", BigInteger, nullable=True),
     Column("currency", Text),
     Column("created_ms", BigInteger),
+    Column("tenant", Text),
 )
 
 runs = Table(
@@ -29,6 +30,7 @@ runs = Table(
     Column("ended_ms", BigInteger, nullable=True),
     Column("run", Text),
     Column("verdict", Text, nullable=True),
+    Column("tenant", Text),
 )
 
 samples = Table(
@@ -315,6 +317,44 @@ sessions = Table(
     Column("public", Text, primary_key=True),
     *(Column(name, Text) for name in ("digest", "key")),
     *(Column(name, BigInteger) for name in ("created_ms", "expires_ms")),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *(Column(name, Text) for name in ("tenant", "alias")),
+    Column("at_ms", BigInteger),
+    Column("release", Text),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("key", "title")),
+    Column("content", LargeBinary),
+    *(Column(name, BigInteger) for name in ("created_ms", "updated_ms")),
+    Column("share", Text, nullable=True),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    Column("key", Text),
+    Column("created_ms", BigInteger),
+    Column("at_ms", BigInteger, nullable=True),
+    Column("choice", Text),
+    Column("asked", LargeBinary, nullable=True),
+)
+
+vote_answers = Table(
+    "vote_answers",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "vote", "place")),
+    *(Column(name, Text) for name in ("model", "record")),
+    Column("answer", LargeBinary, nullable=True),
 )
 
 blobs = Table(

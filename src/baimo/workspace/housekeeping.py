@@ -19,11 +19,13 @@ from baimo.store import audit, tables
 from baimo.store.audit import Actor
 from baimo.store.cached import Cached
 from baimo.store.contents import Contents
+from baimo.store.conversations import Conversations
 from baimo.store.engine import Database
 from baimo.store.files import Files
 from baimo.store.ledger import Ledger
 from baimo.store.responses import Responses
 from baimo.store.uploads import Uploads
+from baimo.store.votes import Votes
 
 HOUR_MS = 3_600_000
 HOUR = "housekeeping"
@@ -86,4 +88,6 @@ def outlived(
         "responses": responses.expire(),
         "cached": Cached(database).expire(now_ms() - round(settings.policy.cache_ttl_s * 1000)),
         "contents": Contents(database, now_ms).expire(settings.ledger.contents_days, days_of),
+        "conversations": Conversations(database, now_ms).expire(settings.ledger.contents_days, days_of),
+        "votes": Votes(database, now_ms).expire(settings.ledger.contents_days, days_of),
     }
