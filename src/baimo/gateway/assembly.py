@@ -18,7 +18,7 @@ from baimo.gateway.gateway import Parts
 from baimo.gateway.masking import Masker
 from baimo.gateway.observe import Observer, Silent
 from baimo.gateway.passing import Passing, Pool
-from baimo.gateway.routing import Names, Router, Tuned
+from baimo.gateway.routing import Names, Released, Router, Tuned
 from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import Books, Settler
 from baimo.gateway.strategies import Latencies, Signals
@@ -51,6 +51,8 @@ class Outside(NamedTuple):
     """A model's own tokenizer, where there is one."""
     tuned: Tuned = lambda tenant: {}
     """What a tenant has tuned."""
+    released: Released = lambda tenant: {}
+    """Aliases that a tenant has released."""
     observer: Observer = Silent()
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -121,7 +123,15 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
     return Parts(
         settings,
         settings.snapshot().hash,
-        Router(settings, names, signals, usable=usable, tuned=outside.tuned, chance=outside.chance),
+        Router(
+            settings,
+            names,
+            signals,
+            usable=usable,
+            tuned=outside.tuned,
+            released=outside.released,
+            chance=outside.chance,
+        ),
         terms,
         Attempts(ways),
         Settler(outside.books, outside.observer, now=now, count_tokens=outside.count_tokens),

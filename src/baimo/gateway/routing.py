@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from baimo.core.model import Model, Vendor
@@ -26,6 +27,8 @@ TUNED = "ft:"
 """Beginning of the names of tuned models."""
 Tuned = Callable[[str], Mapping[str, Model]]
 """Tuned models by name, given the tenant whose they are."""
+Released = Callable[[str], Mapping[str, str]]
+"""Aliases that were released, each with the name of the model that answers, given the tenant whose they are."""
 _REMEMBERED = 4096
 
 
@@ -71,6 +74,7 @@ class Router:
         *,
         usable: Callable[[str], bool] = lambda vendor: True,
         tuned: Tuned = lambda tenant: {},
+        released: Released = lambda tenant: {},
         chance: random.Random | None = None,
     ) -> None:
         """
@@ -80,6 +84,7 @@ class Router:
             signals: what strategies go by.
             usable: whether a vendor can be called (its key is there); decides between vendors of the same model.
             tuned: what a tenant has tuned and may ask for now; nobody else may.
+            released: a tenant's aliases that were released; they come before routes of the same name.
             chance: for weighted and canary routes.
 
         Raises:
@@ -91,13 +96,14 @@ class Router:
         self._signals = signals
         self._usable = usable
         self._tuned = tuned
+        self._released = released
         self._chance = chance or random.Random()
         self.routes: dict[str, Route] = {}
         for name in settings.routes:
             self._built(name, ())
         if settings.serve.default_model and settings.serve.default_model not in self.routes:
             names.model(settings.serve.default_model)
-        self._roads: dict[tuple[str, str, str, bytes | None], Road] = {}
+        self._roads: dict[tuple[str, str, str, bytes | None, str | None], Road] = {}
 
     def choice(
         self,
@@ -125,14 +131,15 @@ class Router:
             CallRefused: no model was named and there is no default, or a header says nothing that is known.
         """
         asked = peek.model or self._settings.serve.default_model
-        place = (key.public, asked, surface.name, headers.get(b"x-baimo-data-class"))
+        released = self._released(key.tenant).get(asked)
+        place = (key.public, asked, surface.name, headers.get(b"x-baimo-data-class"), released)
         road = self._roads.get(place)
         if road is None or road.key is not key or road.tenant is not tenant:
             data = data_class(self._settings.policy, key, tenant, headers)
             road = self._road(asked, surface, key, tenant, data)
             if len(self._roads) >= _REMEMBERED:
                 self._roads.clear()
-            if not asked.startswith(TUNED):  # they come and go while the server runs
+            if not (released or asked).startswith(TUNED):  # they come and go while the server runs
                 self._roads[place] = road
         if road.choice is not None:
             return road.choice, road.data
@@ -143,16 +150,19 @@ class Router:
         """Every model that may answer what asks for this name; empty = nobody knows it."""
         name = asked or self._settings.serve.default_model
         try:
-            return list(models_of(self.routes.get(name) or self._direct(name, key)))
+            return list(models_of(self._named(name, key)))
         except UnknownModel:
             return []
 
     def offered(self, key: Key) -> list[tuple[str, Model | Route]]:
         """Everything that this key may ask for, routes first."""
-        found: list[tuple[str, Model | Route]] = [
-            (name, route) for name, route in self.routes.items() if permits_name(key, name)
-        ]
-        taken = set(self.routes)
+        released = self._released(key.tenant)
+        found: list[tuple[str, Model | Route]] = []
+        for name in dict.fromkeys((*self.routes, *released)):
+            served = name not in released or self._leads_to(released[name], key) is not None
+            if served and permits_name(key, name):
+                found.append((name, self._named(name, key)))
+        taken = {*self.routes, *released}
         found += [
             (model.name, model)
             for model in self._names.models()
@@ -166,7 +176,7 @@ class Router:
             raise CallRefused("gateway.no_model")
         if not permits_surface(key, surface.name):
             raise Forbidden("gateway.surface_forbidden", key=key.public, surface=surface.name)
-        node = self.routes.get(asked) or self._direct(asked, key)
+        node = self._named(asked, key)
         permitted = permits_name(key, asked) or all(permits_name(key, one.name) for one in models_of(node))
         if not permitted:
             raise Forbidden("gateway.model_forbidden", key=key.public, name=asked)
@@ -182,6 +192,24 @@ class Router:
         if able is None:
             raise NotSupported("gateway.not_able", name=asked, surface=surface.name)
         return Road(key, tenant, data, able, _fixed(asked, able))
+
+    def _named(self, asked: str, key: Key) -> Route | Model:
+        """What a name stands for: as it was released, else as it is configured, else as the catalogue knows it."""
+        released = self._released(key.tenant).get(asked)
+        if released is None:
+            return self.routes.get(asked) or self._direct(asked, key)
+        model = self._leads_to(released, key)
+        if model is None:
+            raise UnknownModel("releases.gone", alias=asked[:200], model=released)
+        return Route(asked, RouteSettings(models=[released], fallback_on=()), (model,))
+
+    def _leads_to(self, released: str, key: Key) -> Model | None:
+        """The model of a release; None = it is not served any more."""
+        if released.startswith(TUNED):
+            return self._tuned(key.tenant).get(released)
+        with suppress(UnknownModel):
+            return self._names.model(released)
+        return None
 
     def _direct(self, asked: str, key: Key) -> Model:
         if asked.startswith(TUNED):

@@ -23,7 +23,7 @@ from baimo.store import tables
 from baimo.store.engine import Database
 
 REVISION = "adapters"
-"""Row of the table revisions that every change raises."""
+"""Row of the table revisions that every change raises: of adapters, and of the aliases that lead to them."""
 
 
 class Adapters:
@@ -60,7 +60,7 @@ class Adapters:
             if connection.execute(select(table.c.id).where(table.c.name == adapter.name)).first():
                 raise Conflict("adapters.name_taken", name=adapter.name)
             connection.execute(insert(table).values(_row(adapter)))
-            self._raise(connection)
+            raise_revision(self._database, connection)
 
     def get(self, tenant: str, id: str) -> Adapter | None:
         """A tenant's adapter; None when there is none, or it is another's."""
@@ -124,7 +124,7 @@ class Adapters:
                 return None
             after = changed(_adapter(row))
             connection.execute(update(table).where(*which).values(_row(after)))
-            self._raise(connection)
+            raise_revision(self._database, connection)
         return after
 
     def delete(self, tenant: str, id: str) -> bool:
@@ -135,7 +135,7 @@ class Adapters:
                 delete(table).where(table.c.tenant == tenant, table.c.id == id)
             ).rowcount
             if gone:
-                self._raise(connection)
+                raise_revision(self._database, connection)
         return bool(gone)
 
     def _one(self, *conditions: Any) -> Adapter | None:
@@ -145,11 +145,13 @@ class Adapters:
         with self._database.reading() as connection:
             return [_adapter(row) for row in connection.execute(query)]
 
-    def _raise(self, connection: Connection) -> None:
-        dialect: Any = postgresql if self._database.dialect == "postgresql" else sqlite
-        new = dialect.insert(tables.revisions).values(name=REVISION, revision=1)
-        raised = {"revision": tables.revisions.c.revision + 1}
-        connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
+
+def raise_revision(database: Database, connection: Connection) -> None:
+    """Let all processes see, when the caller's transaction ends, that something has changed."""
+    dialect: Any = postgresql if database.dialect == "postgresql" else sqlite
+    new = dialect.insert(tables.revisions).values(name=REVISION, revision=1)
+    raised = {"revision": tables.revisions.c.revision + 1}
+    connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
 
 
 def _adapter(row: Any) -> Adapter:

@@ -1,4 +1,4 @@
-"""The tuned models that may answer, in memory: what the gateway asks at every call for an `ft:` name.
+"""The tuned models that may answer, and the aliases that were released, in memory: what the gateway asks at every call.
 
 Prevents two failures: a model that answers only after a restart (the store is looked at twice a second, and at once
 by the process that changed it), and a name of another tenant that is told apart from one that does not exist.
@@ -21,10 +21,12 @@ from baimo.core.tuning import Adapter
 from baimo.errors import BaimoError
 from baimo.models.catalogue import TUNED, Catalogue
 from baimo.store.adapters import Adapters
+from baimo.store.releases import Releases
 from baimo.text import text
 
 POLL_S = 0.5
 """How often it is looked whether something changed."""
+_NOTHING: Mapping[str, str] = {}
 log = logging.getLogger("baimo.serve")
 
 
@@ -34,10 +36,15 @@ class Adapted:
     Args:
         adapters: where they are kept; read at once.
         catalogue: knows their bases, and prices set in baimo.toml; the one that is in force.
+        releases: of aliases; None = there are none.
     """
 
-    def __init__(self, adapters: Adapters, catalogue: Callable[[], Catalogue]) -> None:
+    def __init__(
+        self, adapters: Adapters, catalogue: Callable[[], Catalogue], releases: Releases | None = None
+    ) -> None:
         self._adapters = adapters
+        self._releases = releases
+        self._released: dict[str, dict[str, str]] = {}
         self._catalogue = catalogue
         self._revision: int | None = None
         self._held: dict[str, dict[str, Model]] = {}
@@ -48,6 +55,10 @@ class Adapted:
     def models(self, tenant: str) -> Mapping[str, Model]:
         """A tenant's, by name."""
         return self._held.get(tenant, {})
+
+    def released(self, tenant: str) -> Mapping[str, str]:
+        """A tenant's aliases that were released, each with the name of the model that answers."""
+        return self._released.get(tenant, _NOTHING)
 
     def gone(self, name: str) -> bool:
         """Whether nobody may ask for a tuned model any more."""
@@ -70,6 +81,11 @@ class Adapted:
                 )
             except BaimoError as error:
                 log.warning(text("adapters.not_served", name=adapter.name, problem=error))
+        released: dict[str, dict[str, str]] = {}
+        for release in self._releases.holding() if self._releases is not None else ():
+            if release.model:
+                released.setdefault(release.tenant, {})[release.alias] = release.model
+        self._released = released
         names = frozenset(name for models in held.values() for name in models)
         self._held, self._names, self._revision = held, names, revision
         self.changed()

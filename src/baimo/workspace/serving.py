@@ -40,6 +40,7 @@ from baimo.store.completions import StoredCompletions
 from baimo.store.evaluation_runs import EvalRuns
 from baimo.store.evaluations import Evaluations
 from baimo.store.files import Files
+from baimo.store.releases import Releases
 from baimo.store.responses import Responses
 from baimo.store.secret import workspace_secret
 from baimo.store.sessions import Sessions
@@ -122,7 +123,7 @@ class Service:
         """Called when one is to be paused, to go on, or to end."""
         self._secret = workspace_secret(database)
         self._providers: Providers = self._fresh_providers(self.settings)
-        self.adapted = Adapted(Adapters(database), lambda: self.catalogue)
+        self.adapted = Adapted(Adapters(database), lambda: self.catalogue, Releases(database))
         self.catalogue = self._catalogued(self.settings)
         self.adapted.changed = self._forget_gone
         self.adapted.refresh()
@@ -270,6 +271,7 @@ class Service:
             count_tokens=self._counted,
             shelf=Cached(self.workspace.store.database),
             tuned=self.adapted.models,
+            released=self.adapted.released,
             observer=self.observer,
         )
 

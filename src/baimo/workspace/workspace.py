@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from baimo.workspace.bookkeeping import Bookkeeping
     from baimo.workspace.comparing import Comparing
     from baimo.workspace.evaluating import Evaluating
+    from baimo.workspace.releasing import Releasing
     from baimo.workspace.tuning import Tuning
     from baimo.workspace.tuning import Watcher as TuneWatcher
 
@@ -86,6 +87,7 @@ class Workspace:
                 "tuning",
                 "adapting",
                 "evaluating",
+                "releasing",
             ):
                 self.__dict__.pop(name, None)
 
@@ -196,6 +198,13 @@ class Workspace:
         from baimo.workspace.adapting import Adapting
 
         return Adapting(self)
+
+    @cached_property
+    def releasing(self) -> Releasing:
+        """Releases of aliases as people ask for them."""
+        from baimo.workspace.releasing import Releasing
+
+        return Releasing(self)
 
     @cached_property
     def evaluating(self) -> Evaluating:

@@ -8,7 +8,9 @@ import pytest
 
 from baimo.core.tenant import ROLES, Role
 from baimo.server.admin.table import OPERATIONS
+from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
+from baimo.workspace.releasing import Promotion
 from tests.server.served import Said, Served
 
 LEAST: dict[str, tuple[Role, bool]] = {
@@ -42,6 +44,9 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "models_get": ("viewer", False),
     "routes_list": ("viewer", False),
     "providers_list": ("engineer", True),
+    "releases_list": ("viewer", False),
+    "releases_promote": ("engineer", False),
+    "releases_roll_back": ("engineer", False),
     "health": ("viewer", True),
     "settings_list": ("engineer", True),
     "settings_reload": ("admin", True),
@@ -84,6 +89,13 @@ class Objects:
         self._house.recorded(self._calls)
         return self._house.workspace.bookkeeping.page(LedgerOptions(), limit=1)[0].record.id
 
+    def _released(self, asker: str) -> str:
+        """A release of the asker's tenant."""
+        workspace = self._house.workspace
+        tenant = workspace.accounts.key(asker[3:15]).tenant
+        promotion = Promotion(alias=f"alias-{self._count}", model="acme/small")
+        return workspace.releasing.promote(promotion, Actor(tenant)).id
+
     def asked(self, name: str, asker: str) -> tuple[str, dict[str, Any] | None]:
         """The path's values filled in, and the body."""
         operation = next(one for one in OPERATIONS if one.id == name)
@@ -95,6 +107,8 @@ class Objects:
         if "{session}" in operation.path:
             sessions = self._house.state["service"].sessions
             values["session"] = sessions.begin(asker[3:15], 60_000).session.public
+        if "{release}" in operation.path:
+            values["release"] = self._released(asker)
         path = operation.path
         for field, value in values.items():
             path = path.replace(f"{{{field}}}", value)
@@ -103,6 +117,7 @@ class Objects:
             "tenants_change": {"title": "Red"},
             "keys_create": {"label": "one more"},
             "keys_change": {"label": "renamed"},
+            "releases_promote": {"alias": f"alias-{self._count}", "model": "acme/small"},
         }
         return path, bodies.get(name, {}) if operation.method in ("POST", "PATCH") else None
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 
 from baimo.server.admin.operation import Operation
 from baimo.server.admin.table import OPERATIONS
+from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
+from baimo.workspace.releasing import Promotion
 from tests.server.served import Said, Served
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
@@ -18,6 +21,7 @@ NAMING = {
     *("keys_get", "keys_change", "keys_revoke", "keys_rotate"),
     *("ledger_record", "ledger_content"),
     *("sessions_renew", "sessions_end"),
+    "releases_roll_back",
 }
 """They name an object in their path: another tenant's is not there."""
 FILTERED = {
@@ -27,12 +31,15 @@ FILTERED = {
     "ledger_export": "tenant",
     "limits_list": "tenant",
     "cache_clear": "tenant",
+    "releases_list": "tenant",
 }
 """They take a tenant: another one is not there. Without it they are about one's own."""
 OWN = {"me", "sessions_begin", "tenants_list", "audit_list"}
 """They are about one's own without asking."""
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
+MADE = {"releases_promote"}
+"""They make something of one's own out of what the body names; tests beside them show that it is one's own."""
 SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs"}
 """The same for everybody; nothing of it belongs to a tenant."""
 MARK = "cobalt"
@@ -51,6 +58,8 @@ class Camp(NamedTuple):
     """Record of cobalt."""
     session: str
     """Public part of a session of cobalt's key."""
+    release: str
+    """Release of cobalt."""
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +73,15 @@ def camp(house: Served) -> Camp:
     house.recorded(2)
     found = house.workspace.bookkeeping.page(LedgerOptions(tenant=MARK), limit=1)
     session = house.state["service"].sessions.begin(theirs[3:15], 3_600_000).session.public
-    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session)
+    promotion = Promotion(alias=f"{MARK}-alias", model="acme/small")
+    release = house.workspace.releasing.promote(promotion, Actor(MARK)).id
+    house.workspace.releasing.promote(replace(promotion, alias="red-alias"), Actor("red"))
+    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release)
 
 
 def theirs(camp: Camp, operation: Operation) -> str:
     values = {"id": MARK, "key": camp.theirs, "record": camp.record, "session": camp.session}
+    values["release"] = camp.release
     path = operation.path
     for field, value in values.items():
         path = path.replace(f"{{{field}}}", value)
@@ -80,19 +93,19 @@ def body_of(operation: Operation) -> dict[str, Any] | None:
 
 
 def unknown(path: str, camp: Camp) -> str:
-    for value in (MARK, camp.theirs, camp.record, camp.session):
+    for value in (MARK, camp.theirs, camp.record, camp.session, camp.release):
         path = path.replace(value, "0" * len(value))
     return path
 
 
 def silent(said: Said, camp: Camp) -> None:
     """Nothing of cobalt is in an answer."""
-    for secret in (MARK, camp.theirs, camp.record, camp.session):
+    for secret in (MARK, camp.theirs, camp.record, camp.session, camp.release):
         assert secret.encode() not in said.body
 
 
 def test_every_operation_is_of_one_kind() -> None:
-    kinds = [NAMING, FILTERED.keys(), OWN, PLACED, SHARED, {one.id for one in OPERATIONS if one.owners}]
+    kinds = [NAMING, FILTERED.keys(), OWN, PLACED, MADE, SHARED, {one.id for one in OPERATIONS if one.owners}]
     assert sum(map(len, kinds)) == len(OPERATIONS)
     assert set().union(*kinds) == BY_ID.keys()
 

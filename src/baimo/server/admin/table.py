@@ -7,6 +7,7 @@ from baimo.server.admin.describing import DESCRIBING
 from baimo.server.admin.ledger import LEDGER
 from baimo.server.admin.offer import OFFER
 from baimo.server.admin.operation import Operation
+from baimo.server.admin.releases import RELEASES
 from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
@@ -18,6 +19,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *KEYS,
     *LEDGER,
     *OFFER,
+    *RELEASES,
     *STATE,
     *DESCRIBING,
 )
