@@ -56,6 +56,21 @@ class Other:
         """What would tell of it."""
         return (MARK, self.key, self.record, self.session)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Below /console: where it would be."""
+        return (
+            f"/keys/{self.key}",
+            f"/keys/tenants/{MARK}",
+            f"/usage/records/{self.record}",
+            f"/usage?tenant={MARK}",
+            f"/usage?key={self.key}",
+            f"/usage/records?tenant={MARK}",
+            f"/usage/records?key={self.key}",
+            f"/usage/export?tenant={MARK}",
+            f"/keys?tenant={MARK}",
+        )
+
 
 class Lived:
     """The endpoint, a key for each role, and what the other tenant has."""
@@ -76,6 +91,8 @@ class Lived:
         found = house.workspace.bookkeeping.page(LedgerOptions(tenant=MARK), limit=1)
         session = house.state["service"].sessions.begin(theirs[3:15], 3_600_000).session.public
         self.other = Other(key=theirs[3:15], record=found[0].record.id, session=session)
+        self.things: dict[str, str] = {}
+        """Further values of paths: name in braces → a thing of the tenant red."""
         self.record = house.workspace.bookkeeping.page(LedgerOptions(tenant="red"), limit=1)[0].record.id
 
     def _called(self, theirs: str) -> None:

@@ -10,7 +10,6 @@ from baimo.console.app import console
 from tests.console.browser import Browser, Shown
 from tests.console.reading import Reading
 
-
 NOWHERE = "/{rest:path}"
 """The last route: what no page has."""
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from baimo.console import figures
-from baimo.console.api import Api
+from baimo.console.api import Api, Refused
 from baimo.core.rights import OWNER_NAME
 from baimo.text import language, text
 
@@ -55,6 +55,15 @@ class Visit:
     def may(self, *operations: str) -> bool:
         """Whether the visitor may use all of these operations of the API."""
         return bool(self.me) and set(operations) <= set(self.me["may"])
+
+    def must(self, *operations: str) -> None:
+        """For forms, which ask the API only when they are sent.
+
+        Raises:
+            Refused: the visitor may not use one of these operations.
+        """
+        if not self.may(*operations):
+            raise Refused(403, {"message": words("not_for_role"), "hint": words("not_for_role_what")})
 
     @property
     def role(self) -> str:

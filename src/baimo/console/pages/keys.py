@@ -46,6 +46,7 @@ async def keys(visit: Visit) -> Response:
 
 async def new_key(visit: Visit) -> Response:
     """The form, and after it the credential: shown this once."""
+    visit.must("keys_create")
     form, refused = dict[str, str](), None
     if visit.request.method == "POST":
         form = await visit.form()
@@ -89,8 +90,8 @@ async def _nothing() -> dict[str, Any]:
 
 async def change_key(visit: Visit) -> Response:
     """Revoke or rotate."""
-    public, act = str(visit.request.path_params["key"]), str(visit.request.path_params["act"])
-    if act == "revoke":
+    public = str(visit.request.path_params["key"])
+    if visit.request.url.path.endswith("/revoke"):
         await visit.api.post(named("/api/keys/{key}/revoke", key=public))
         return visit.gone_to(named("/keys/{key}", key=public))
     made = await visit.api.post(named("/api/keys/{key}/rotate", key=public))
@@ -101,6 +102,7 @@ async def tenants(visit: Visit) -> Response:
     """The list, and the form for another one."""
     form, refused = dict[str, str](), None
     if visit.request.method == "POST":
+        visit.must("tenants_create")
         form = await visit.form()
         try:
             made = await visit.api.post("/api/tenants", said(form, TENANT_FIELDS))
@@ -162,6 +164,7 @@ KEYS = Page(
         ("GET", "/keys/tenants/{id}", tenant),
         ("POST", "/keys/tenants/{id}", tenant),
         ("GET", "/keys/{key}", key),
-        ("POST", "/keys/{key}/{act}", change_key),
+        ("POST", "/keys/{key}/revoke", change_key),
+        ("POST", "/keys/{key}/rotate", change_key),
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from starlette.responses import Response
 
-from baimo.console.api import named
+from baimo.console.api import Refused, named
 from baimo.console.page import Page
 from baimo.console.pages.home import totals
 from baimo.console.plots import Bar, bars
@@ -98,12 +98,17 @@ async def record(visit: Visit) -> Response:
     shown = await visit.api.get(named("/api/ledger/records/{record}", record=id))
     content = None
     if shown.get("content_hash") and visit.may("ledger_content"):
-        content = await visit.api.get(named("/api/ledger/records/{record}/content", record=id))
+        try:
+            content = await visit.api.get(named("/api/ledger/records/{record}/content", record=id))
+        except Refused as refused:  # it was kept, and has been forgotten
+            if refused.status != 404:
+                raise
     return visit.shown("record.html", page="usage", record=shown, content=content)
 
 
 async def export(visit: Visit) -> Response:
     """The Records of a question as a file."""
+    visit.must("ledger_export")
     given = visit.request.query_params
     query = {name: given.get(name) for name in (*FILTERS, "since", "until")}
     return visit.api.forwarded("/api/ledger/export", query={**query, "format": given.get("format", "csv")})

@@ -1,0 +1,161 @@
+"""Every page and every act of the console, with every role, of the workspace's own keys and of a tenant's: who may is
+written down here. And whoever asks, nothing of another tenant is on any page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import pytest
+
+from baimo.core.tenant import ROLES, Role
+from tests.console.browser import Browser, Shown
+from tests.console.lived import MARK, Lived, lived
+from tests.console.reading import Reading
+from tests.console.walk import routes, walked
+
+
+class Cell(NamedTuple):
+    """Who may, and how it is tried."""
+
+    least: Role
+    """The least role that may."""
+    owners: bool = False
+    """Only keys of the workspace itself."""
+    form: Mapping[str, str] = {}
+    """What is sent."""
+    act: str = ""
+    """Tells apart what one address does."""
+
+
+TABLE: Mapping[str, tuple[Cell, ...]] = {
+    "GET /": (Cell("app"),),
+    "GET /chat": (Cell("app"),),
+    "POST /chat/admission": (Cell("app"),),
+    "GET /models": (Cell("viewer"),),
+    "GET /models/{model:path}": (Cell("viewer"),),
+    "GET /usage": (Cell("viewer"),),
+    "GET /usage/records": (Cell("viewer"),),
+    "GET /usage/records/{record}": (Cell("viewer"),),
+    "GET /usage/export": (Cell("viewer"),),
+    "GET /keys": (Cell("viewer"),),
+    "GET /keys/new": (Cell("admin"),),
+    "POST /keys/new": (Cell("admin", form={"label": "one more", "role": "app"}),),
+    "GET /keys/audit": (Cell("admin"),),
+    "GET /keys/tenants": (Cell("viewer"),),
+    "POST /keys/tenants": (Cell("admin", True, {"id": "new"}),),
+    "GET /keys/tenants/{id}": (Cell("viewer"),),
+    "POST /keys/tenants/{id}": (
+        Cell("admin", False, {"title": "Red"}, "change"),
+        Cell("admin", True, {"act": "disable"}, "disable"),
+        Cell("admin", True, {"act": "enable"}, "enable"),
+        Cell("admin", False, {"act": "forget"}, "forget"),
+    ),
+    "GET /keys/{key}": (Cell("viewer"),),
+    "POST /keys/{key}/revoke": (Cell("admin"),),
+    "POST /keys/{key}/rotate": (Cell("admin"),),
+    "GET /settings": (Cell("app"),),
+    "POST /settings/reload": (Cell("admin", True),),
+    "POST /sign-out": (Cell("app"),),
+}
+"""Method and path → who may. A new page or act must be entered."""
+EVERYBODYS = {
+    *("GET /sign-in", "POST /sign-in", "GET /enter/{link}", "POST /enter/{link}"),
+    "POST /prefer",
+}
+"""For those, too, who have not signed in: tests/console/test_door.py."""
+CELLS = [
+    (address, place, role, tenant)
+    for address, cells in TABLE.items()
+    for place in range(len(cells))
+    for role in ROLES
+    for tenant in ("", "red")
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    with lived(tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def browsers(home: Lived) -> dict[tuple[str, str], Browser]:
+    """One for each role and tenant, signed in."""
+    found = {who: Browser(home.house) for who in home.keys}
+    for who, browser in found.items():
+        assert browser.sign_in(home.keys[who]).status == 200
+    return found
+
+
+def test_every_page_and_act_is_in_the_table() -> None:
+    there = {f"{method} {route.path}" for route in routes() for method in (route.methods or set()) - {"HEAD"}}
+    assert there == TABLE.keys() | EVERYBODYS
+
+
+def tried(home: Lived, browser: Browser, address: str, cell: Cell, count: int) -> Shown:
+    """What comes of it; each act has a thing of its own to be tried on."""
+    method, _, path = address.partition(" ")
+    values = {"id": "red", "record": home.record, "model:path": "acme/small", **home.things}
+    if "{key}" in path:
+        values["key"] = home.house.key(tenant="red")[3:15]
+    for name, value in values.items():
+        path = path.replace(f"{{{name}}}", value)
+    if method == "GET":
+        return browser.get(f"/console{path}")
+    form = {name: value + (str(count) if name == "id" else "") for name, value in cell.form.items()}
+    return browser.post(f"/console{path}", **form)
+
+
+@pytest.mark.parametrize(("address", "place", "role", "tenant"), CELLS, ids=str)
+def test_a_page_or_act_is_open_to_its_roles_and_to_no_others(
+    home: Lived,
+    browsers: dict[tuple[str, str], Browser],
+    address: str,
+    place: int,
+    role: Role,
+    tenant: str,
+) -> None:
+    cell, browser = TABLE[address][place], browsers[role, tenant]
+    if address == "POST /sign-out":
+        browser = Browser(home.house)
+        browser.sign_in(home.keys[role, tenant])
+    shown = tried(home, browser, address, cell, CELLS.index((address, place, role, tenant)))
+    enough = ROLES.index(role) >= ROLES.index(cell.least) and not (cell.owners and tenant)
+    assert shown.status == (200 if enough else 403), Reading(shown.html).text
+    if not enough:
+        assert 'role="alert"' in shown.html
+    if cell.act == "disable" and enough:
+        home.house.workspace.accounts.change_tenant("red", {"disabled": False})
+        home.house.settled()
+
+
+@pytest.mark.parametrize(("role", "tenant"), [(role, tenant) for role in ROLES for tenant in ("", "red")])
+def test_nothing_leads_where_one_may_not_go_and_nothing_of_another_tenant_is_anywhere(
+    home: Lived, browsers: dict[tuple[str, str], Browser], role: Role, tenant: str
+) -> None:
+    pages = walked(browsers[role, tenant])
+    assert {address for address, page in pages.items() if page.status != 200} == set()
+    for address, page in pages.items():
+        for trace in home.other.traces if tenant else ():
+            assert trace not in page.html, address
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_another_tenants_things_are_not_there(
+    home: Lived, browsers: dict[tuple[str, str], Browser], role: Role
+) -> None:
+    browser = browsers[role, "red"]
+    for address in home.other.addresses:
+        shown = browser.get(f"/console{address}")
+        assert shown.status in (403, 404), address
+        for trace in home.other.traces:  # the address itself says what was asked for
+            assert trace in address or trace not in Reading(shown.html).text, address
+
+
+def test_the_workspaces_own_people_see_every_tenant(
+    home: Lived, browsers: dict[tuple[str, str], Browser]
+) -> None:
+    seen = "".join(page.html for page in walked(browsers["admin", ""], each=4).values())
+    for trace in (MARK, home.other.key, home.other.record):
+        assert trace in seen
