@@ -141,10 +141,6 @@ def test_it_is_there_without_a_restart_and_another_tenant_cannot_tell_that_it_is
     )
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="failed once in a busy run of the whole suite and never alone; the cause is not found yet",
-)
 def test_several_adapters_of_one_base_answer_at_once_each_as_it_was_trained(
     endpoint: Endpoint, house: House
 ) -> None:

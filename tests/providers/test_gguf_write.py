@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +110,41 @@ def test_an_adapter_moves_llamacpp_as_peft_does_and_two_do_not_mix(
             (step,) = server.greedy(IDS, 1, 20, adapter)
             off = [abs(float(expected[token]) - logprob) for token, logprob in step.top.items()]
             assert max(off) < 0.05, (adapter, off)
+    finally:
+        server.close()
+
+
+def test_what_was_computed_with_one_adapter_is_not_reused_with_another(
+    tmp_path: Path, engine_files: tuple[Path, Path]
+) -> None:
+    base, file = engine_files
+    for at in range(2):
+        tuned.adapted(base, tmp_path / f"a{at}", seed=at, size=0.3)
+    written = [gguf_adapter(tmp_path / f"a{at}", file, tmp_path / f"a{at}.gguf") for at in range(2)]
+    server = LlamaCppServer(
+        file, LlamaCppOptions(threads=1, max_batch=4, window=256, adapters=tuple(written))
+    )
+
+    def first(adapter: int, *, cached: bool = True) -> tuple[int, float]:
+        """The first token that is chosen with an adapter, and its log-probability."""
+        chunks: list[dict[str, Any]] = []
+
+        def receive(chunk: Any) -> bool:
+            chunks.append(chunk if isinstance(chunk, dict) else json.loads(chunk))
+            return False
+
+        body = {"prompt": IDS * 3, "temperature": 0, "n_predict": 3, "logprobs": 1, "stream": True}
+        server.complete({**body, "cache_prompt": cached, "lora": server.strengths(adapter)}, receive)
+        token = chunks[0]["choices"][0]["logprobs"]["content"][0]
+        return token["id"], token["logprob"]
+
+    try:
+        alone = [first(adapter, cached=False) for adapter in range(2)]
+        assert alone[0][0] != alone[1][0]
+        asked = random.Random(1).choices((0, 1), k=200)
+        with ThreadPoolExecutor(2) as pool:
+            for adapter, (token, logprob) in zip(asked, pool.map(first, asked), strict=True):
+                assert token == alone[adapter][0] and abs(logprob - alone[adapter][1]) < 0.02
     finally:
         server.close()
 

@@ -96,6 +96,10 @@ class LlamaCppServer:
         parameters.n_threads_http = 1
         parameters.api_keys = [self._key]
         parameters.lora_adapters = [library.CommonAdapterLoraInfo(str(one), 1.0) for one in options.adapters]
+        if options.adapters:
+            # what it has computed of earlier prompts is found again by their tokens alone, whatever adapter was on:
+            # a slot forgets when its adapter changes, this cache beside the slots does not
+            parameters.cache_ram_mib = 0
         self._adapters = len(options.adapters)
         self._socket = str(Path(self._folder) / "engine.sock")
         if sys.platform != "win32":
