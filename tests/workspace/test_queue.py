@@ -6,15 +6,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from baimo.core.registry import Spec
-from baimo.core.tuning import JobStatus, TuneJob, TuneSpec
-from baimo.errors import Conflict, NotFound, StoreError
+from baimo.core.tuning import JobStatus, Range, TuneForecast, TuneJob, TuneSpec
+from baimo.errors import ConfigError, Conflict, NotFound, StoreError
 from baimo.store.engine import Database
 from baimo.store.jobs import Jobs
 from baimo.tuning.folder import JobFolder
@@ -262,3 +263,59 @@ def test_a_job_whose_files_are_still_checked_waits_until_they_are(house: House) 
     assert queue.queued(job, replace(spec, data_hash="d"), []) is not None
     until(lambda: house.now(job).status.ended, queue)
     assert house.now(job).spec.data_hash == "d" and house.now(job).status is JobStatus.SUCCEEDED
+
+
+def test_a_job_that_is_to_ask_first_stops_with_a_forecast_and_goes_on_when_it_may(house: House) -> None:
+    said = TuneForecast(
+        minutes=Range(middle=1, low=1, high=2), memory_mb=Range(middle=9, low=9, high=9), tokens=5
+    )
+    seen: list[int] = []
+
+    def forecast(job: TuneJob, events: Iterable[Mapping[str, Any]]) -> TuneForecast:
+        seen.append(sum(1 for event in events if event["kind"] == "progress"))
+        return said
+
+    queue = house.queue(forecast=forecast)
+    spec = TuneSpec(
+        id=house.jobs.new_id(), recipe=Spec(name="scripted", args={"steps": 60}), base="b", tenant="acme"
+    )
+    job = queue.submit(spec, [], asked={"ask_first": True, "task": "home"})
+    until(lambda: house.now(job).status is JobStatus.PAUSED, queue)
+    until(lambda: not queue.at(spec.id).alive, queue)
+    now = house.now(job)
+    assert now.forecast == said and now.progress is not None and now.progress.step < 60
+    queue.resume("acme", spec.id)
+    assert house.now(job).asked == {"task": "home"}
+    until(lambda: house.now(job).status is JobStatus.SUCCEEDED, queue)
+    assert len(seen) == 1
+
+
+def test_a_job_that_is_to_ask_first_does_so_also_when_its_child_was_through_before_anybody_looked(
+    house: House,
+) -> None:
+    asking = replace(SCRIPTED, bench={"calibrating": True})
+    spec = TuneSpec(
+        id=house.jobs.new_id(), recipe=Spec(name="scripted", args={"steps": 2}), base="b", tenant="acme"
+    )
+    queue = house.queue()
+    queue.launch = lambda job: asking if job.forecast is None and job.asked.get("ask_first") else SCRIPTED
+    job = queue.submit(spec, [], asked={"ask_first": True})
+    queue.step()
+    until(lambda: [line for _, line in queue.at(spec.id).events() if line["kind"] == "done"])
+    until(lambda: house.now(job).status is JobStatus.PAUSED, queue)
+    queue.resume("acme", spec.id)
+    until(lambda: house.now(job).status is JobStatus.SUCCEEDED, queue)
+    assert house.kinds(job).count("started") == 1
+
+
+def test_a_job_that_does_not_fit_fails_instead_of_asking(house: House) -> None:
+    def refused(job: TuneJob, events: object) -> TuneForecast:
+        raise ConfigError("tune.memory_free", needs=9, most=1)
+
+    queue = house.queue(forecast=refused)
+    spec = TuneSpec(
+        id=house.jobs.new_id(), recipe=Spec(name="scripted", args={"steps": 60}), base="b", tenant="acme"
+    )
+    job = queue.submit(spec, [], asked={"ask_first": True})
+    until(lambda: house.now(job).status is JobStatus.FAILED, queue)
+    assert (house.now(job).error or {})["code"] == "tune_memory_free"

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from baimo.core.tuning import JobStatus, TuneJob, TuneProgress
-from baimo.errors import BaimoError
+from baimo.errors import BaimoError, Conflict
 from baimo.store.jobs import JobEvent, line_event
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 """How often a child is started again that died without having reached another checkpoint."""
+ASK_FIRST = "ask_first"
+"""Member of what was asked: pause after the first steps, so that a person sees what the job will take."""
 MICRO = "micro_tokens"
 """Setting of recipes that bounds their memory, and nothing else."""
 MOST_EVENTS = 500
@@ -71,7 +73,10 @@ class Care:
             return True
         if self._outcome is not None:
             return not self._outcome or self._settle(self._outcome[0])
-        status, ending = self.job.status, (self._ending or {}).get("kind")
+        ending = (self._ending or {}).get("kind")
+        if ending in ("paused", "done"):
+            self._foretell(stopped=True)
+        status = self.job.status
         if status.ended:
             return False
         if ending == "done":
@@ -134,12 +139,16 @@ class Care:
             case _:
                 pass
 
-    def _foretell(self) -> None:
-        """Forecast a job that nobody forecast before it began, from its first steps; one that does not fit fails."""
-        seen = self._progress
-        if self._foretold or seen is None or self.job.status is not JobStatus.RUNNING:
+    def _foretell(self, *, stopped: bool = False) -> None:
+        """Forecast a job that nobody forecast before it began, from its first steps; one that does not fit fails.
+
+        Args:
+            stopped: its child has stopped by itself, as a job's does that is to ask first.
+        """
+        seen, asks = self._progress, bool(self.job.asked.get(ASK_FIRST))
+        if self._foretold or self.job.status is not JobStatus.RUNNING or (stopped and not asks):
             return
-        if not enough(seen.step, seen.elapsed_s, seen.eta_s or 0.0):
+        if not stopped and (seen is None or not enough(seen.step, seen.elapsed_s, seen.eta_s or 0.0)):
             return
         self._foretold = True
         try:
@@ -147,8 +156,11 @@ class Care:
         except BaimoError as error:
             message = " ".join(filter(None, (str(error), error.hint)))
             self._fail({"code": error.key.replace(".", "_"), "message": message})
-        else:
-            self._change(lambda one: replace(one, forecast=said))
+            return
+        self._change(lambda one: replace(one, forecast=said))
+        if asks:
+            with contextlib.suppress(Conflict):  # it was cancelled just now
+                self.job = self._queue.pause(self.job.spec.tenant, self.job.spec.id)
 
     # what the child is to do
 

@@ -31,7 +31,7 @@ from baimo.store.jobs import JobEvent, Jobs
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
-from baimo.workspace.care import Adopt, Care
+from baimo.workspace.care import ASK_FIRST, Adopt, Care
 
 STEP_S = 0.5
 """How often a job that somebody looks after is looked at."""
@@ -144,13 +144,15 @@ class Queue:
         return self._wished(tenant, id, JobStatus.PAUSED, (JobStatus.QUEUED, JobStatus.RUNNING))
 
     def resume(self, tenant: str, id: str) -> TuneJob:
-        """Put a paused job back into the queue.
+        """Put a paused job back into the queue; one that was to ask first has its answer.
 
         Raises:
             NotFound: this tenant has none such.
             Conflict: it is not paused.
         """
-        return self._wished(tenant, id, JobStatus.QUEUED, (JobStatus.PAUSED,))
+        asked = {**self._known(tenant, id).asked}
+        asked.pop(ASK_FIRST, None)
+        return self._wished(tenant, id, JobStatus.QUEUED, (JobStatus.PAUSED,), asked=asked)
 
     def cancel(self, tenant: str, id: str) -> TuneJob:
         """End a job; its checkpoints stay.
@@ -256,9 +258,11 @@ class Queue:
             raise NotFound("tune.no_job", job=id)
         return job
 
-    def _wished(self, tenant: str, id: str, status: JobStatus, when: Collection[JobStatus]) -> TuneJob:
+    def _wished(
+        self, tenant: str, id: str, status: JobStatus, when: Collection[JobStatus], **facts: Any
+    ) -> TuneJob:
         job = self._known(tenant, id)
-        changed = self._changed(job, status, when)
+        changed = self._changed(job, status, when, **facts)
         if changed is None:
             job = self._known(tenant, id)
             raise Conflict(

@@ -34,7 +34,7 @@ from baimo.tuning.bench import RECIPES
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Child, Launch, last_lines
 from baimo.tuning.options import TuneOptions
-from baimo.workspace.care import Adopt
+from baimo.workspace.care import ASK_FIRST, Adopt
 from baimo.workspace.queue import Queue, settled, unadopted
 from baimo.workspace.training import Training, training
 
@@ -316,7 +316,9 @@ class Tuning:
         plan: Mapping[str, Any] = next((event for event in told if event["kind"] == "plan"), told[0])
         folder, rows = self.queue.at(job.spec.id), int(plan.get("facts", {}).get("rows") or 0)
         share = len(folder.valid()) / rows if rows else 0.0
-        said = self._forecast(job, seen._replace(startup_s=0.0), share)  # it is not started a second time
+        if not job.asked.get(ASK_FIRST):
+            seen = seen._replace(startup_s=0.0)  # it is not started a second time
+        said = self._forecast(job, seen, share)
         self._must_fit(said, plan)
         return said
 
@@ -356,6 +358,7 @@ class Tuning:
                 "flags": flags,
                 "processes": options.get("gpus") or 1,
                 "on": options.get("on") or "",
+                "calibrating": bool(job.asked.get(ASK_FIRST)) and job.forecast is None,
             },
         )
 
