@@ -129,6 +129,8 @@ class CompareSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """calibrated or guaranteed."""
     max_cost: Positive | None = None
     """Most money to spend, in `money.currency`; None = no limit."""
+    jobs: Count = 2
+    """Comparisons of the endpoint at once on this machine; the others wait."""
 
 
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -90,10 +90,14 @@ def test_a_forgotten_tenant_is_gone_from_every_table_that_holds_what_it_said(dat
                 connection.execute(insert(table).values(filled(table, tenant)))
             event = {"job": f"x {tenant}", "seq": 1, "at_ms": 1, "event": "{}"}
             connection.execute(insert(tables.job_events).values(event))
+            sample = {"run": f"x {tenant}", "candidate": "x", "example": "x", "position": 1}
+            connection.execute(insert(tables.samples).values({**sample, "outcome": "x", "sample": "{}"}))
     gone = Contents(database).forget_tenant("acme", Actor("", "boss"), {"adapters": 2})
-    assert gone == {"contents": 1, "job_events": 1, **{table.name: 1 for table in holding}, "adapters": 3}
+    beside = {"contents": 1, "job_events": 1, "samples": 1}
+    assert gone == {**beside, **{table.name: 1 for table in holding}, "adapters": 3}
     with database.reading() as connection:
         assert connection.execute(select(tables.job_events.c.job)).scalars().all() == ["x other"]
+        assert connection.execute(select(tables.samples.c.run)).scalars().all() == ["x other"]
         for table in (*holding, tables.contents):
             assert connection.execute(select(table.c.tenant)).scalars().all() == ["other"]
     assert {record.tenant for record in Store(database).records()} == {"acme", "other"}

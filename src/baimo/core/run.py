@@ -143,7 +143,15 @@ class Run:
     ended_ms: int | None = None
     """None while it runs, or when it was killed."""
     status: str = "running"
-    """running, done, stopped (a limit), failed."""
+    """queued, running, done, stopped (a limit, or somebody), failed."""
+    tenant: str = ""
+    """Tenant that pays and may see it; empty = the workspace's owner."""
+    key: str = ""
+    """Public part of the key that began it; empty = the command line."""
+    name: str = ""
+    """What whoever began it calls the task, where that is not where it lies."""
+    problem: str = ""
+    """Why it failed, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from baimo.core.call import Completion, Provider, Request, Usage
@@ -23,6 +23,7 @@ from baimo.core.registry import Spec
 from baimo.core.run import StoredAnswer
 from baimo.errors import BaimoError, BudgetExceeded, UsageError
 from baimo.providers.pace import Clock
+from baimo.store.purses import Purse
 from baimo.store.store import Store
 
 JUDGE = "judge"
@@ -64,6 +65,19 @@ class Answer(NamedTuple):
     cost_micros: int | None
     """What this run paid for it: 0 when another run had bought it."""
     reused: bool
+
+
+class Payer(NamedTuple):
+    """Who pays for a run, as its Records say."""
+
+    tenant: str = ""
+    """Tenant.id; empty = the workspace's owner."""
+    key: str = ""
+    """Public part of a key; empty = the command line."""
+    tags: Mapping[str, str] = {}
+    """Labels on each Record."""
+    purse: Purse | None = None
+    """What limits have set aside for it; None = no limit counts it."""
 
 
 class Limits(NamedTuple):
@@ -111,6 +125,7 @@ class Answers:
         currency: str,
         rates: Mapping[str, float],
         limits: Limits = Limits(),
+        payer: Payer = Payer(),
     ) -> None:
         self.bill = Bill()
         self.currency = currency
@@ -120,6 +135,7 @@ class Answers:
         self._run = run
         self._config_hash = config_hash
         self._limits = limits
+        self._payer = payer
         self._under_way: dict[str, asyncio.Task[Answer]] = {}
         self._reserved_calls = self._reserved_micros = 0
         self._bought: dict[str, int] = {}
@@ -137,7 +153,7 @@ class Answers:
             ProviderError: the model could not answer; the attempt is in the ledger all the same.
             BudgetExceeded: it may cost more than is left; nothing was sent.
         """
-        hash = digest([route.spec, request])
+        hash = self._hash(route, request)
         shared = self._under_way.get(hash)
         if shared is not None:
             answer = await asyncio.shield(shared)
@@ -160,7 +176,7 @@ class Answers:
 
     def stored(self, asked: Iterable[tuple[Route, Request]]) -> int:
         """How many of these are there already and would cost nothing."""
-        hashes = [digest([route.spec, request]) for route, request in asked]
+        hashes = [self._hash(route, request) for route, request in asked]
         found = self._store.answers(set(hashes))
         return sum(hash in found for hash in hashes)
 
@@ -179,6 +195,11 @@ class Answers:
         longest = request.sampling.max_tokens or model.max_output or MOST_TOKENS_OUT
         usage = Usage(tokens_in=prompt_bytes(request.messages), tokens_out=longest)
         return self._own(model.price.cost_micros(usage), model.price.currency)
+
+    def _hash(self, route: Route, request: Request) -> str:
+        """Where the answer is stored. A tenant's answers are its own: what others have asked cannot be told from it."""
+        tenant = self._payer.tenant
+        return digest([route.spec, request, tenant] if tenant else [route.spec, request])
 
     def _reserve(self, model: Model, request: Request, *, fresh: bool) -> int:
         """Set aside what the call may cost, before it is made: two calls must not both see the last cent.
@@ -225,7 +246,7 @@ class Answers:
             status = error.key if isinstance(error, BaimoError) else "cancelled"
             attempts = int(vars(error).get("attempts", 1))
             if attempts:  # else it was given up before it was sent
-                self._store.settle(self._record(model, surface, hash, status=status, attempts=attempts))
+                self._settle(self._record(model, surface, hash, status=status, attempts=attempts))
                 self.bill.failed += 1
             raise
         price = None if model.price is None else model.price.cost_micros(completion.usage)
@@ -239,10 +260,15 @@ class Answers:
             currency=currency,
             created_ms=record.at_ms,
         )
-        self._store.settle(record, answer)
         own = self._own(price, currency)
+        if self._payer.purse is not None:
+            record = replace(record, charged_micros=own or 0)
+        self._settle(record, answer)
         self._charge(model, own, surface)
         return Answer(completion, hash, own, own, False)
+
+    def _settle(self, record: Record, answer: StoredAnswer | None = None) -> None:
+        self._store.settle(record, answer, self._payer.purse)
 
     def _charge(self, model: Model, micros: int | None, surface: str) -> None:
         bill = self.bill
@@ -276,6 +302,9 @@ class Answers:
             model=model.name,
             model_used=completion.model if completion else "",
             run=self._run,
+            tenant=self._payer.tenant,
+            key=self._payer.key,
+            tags=self._payer.tags,
             status=status,
             usage=completion.usage if completion else Usage(),
             cost_micros=cost,

@@ -143,7 +143,12 @@ class Contents:
             self._overwriting(connection)
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
-            statements = {"job_events": delete(events).where(events.c.job.in_(its))}
+            runs, samples = tables.runs, tables.samples
+            compared = select(runs.c.id).where(runs.c.tenant == tenant)
+            statements = {
+                "job_events": delete(events).where(events.c.job.in_(its)),
+                "samples": delete(samples).where(samples.c.run.in_(compared)),
+            }
             for table in tables.metadata.sorted_tables:
                 if "tenant" in table.c and table.name not in KEPT:
                     statements[table.name] = delete(table).where(table.c.tenant == tenant)

@@ -20,6 +20,7 @@ from baimo.store import tables
 from baimo.store.chain import append
 from baimo.store.engine import Database
 from baimo.store.lines import record_of, row_of_record
+from baimo.store.purses import Purse
 
 _Noun = TypeVar("_Noun")
 
@@ -64,9 +65,12 @@ class Store:
                     found[row["hash"]] = _answer(row)
         return found
 
-    def settle(self, record: Record, answer: StoredAnswer | None = None) -> None:
-        """Write a call's Record and, if there is one, its answer: both or neither."""
+    def settle(
+        self, record: Record, answer: StoredAnswer | None = None, purse: Purse | None = None
+    ) -> None:
+        """Write a call's Record and, if there is one, its answer, and charge it to limits: all or nothing."""
         with self.database.writing() as connection:
+            record = record if purse is None else purse.charged(connection, record)
             append(connection, [row_of_record(record)])
             if answer is not None:
                 row = {
@@ -77,6 +81,7 @@ class Store:
                     "price_micros": answer.price_micros,
                     "currency": answer.currency,
                     "created_ms": answer.created_ms,
+                    "tenant": record.tenant,
                 }
                 # another process may have bought the same answer meanwhile: the first one stays
                 connection.execute(self._new_answer, row)
@@ -93,6 +98,7 @@ class Store:
             "started_ms": run.started_ms,
             "ended_ms": run.ended_ms,
             "run": _encoded(run),
+            "tenant": run.tenant,
         }
         with self.database.writing() as connection:
             connection.execute(insert(tables.runs).values(row))

@@ -20,6 +20,7 @@ from baimo.store.files import Files
 from baimo.store.spent import spent
 from baimo.store.uploads import Uploads
 from baimo.workspace.account_options import KeyChanges, KeyOptions, NewKey, TenantChanges, TenantOptions
+from baimo.workspace.compare_queue import CompareQueue
 from baimo.workspace.forgetting import removed, stopped
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Accounting:
         id, database = self._accounts.tenant(tenant_id(name)).id, workspace.store.database
         stopped(workspace.tuning.queue, id)
         models = removed(workspace.adapting, id)
+        CompareQueue(workspace).forget(id)
         gone = Contents(database).forget_tenant(id, by, {"adapters": models})
         files = Files(database, self._workspace.path / "files")
         files.forget(id)

@@ -1,6 +1,7 @@
 """How `compare` is wired: a run, its contenders and its answers out of a workspace and the options.
 
-A run that was begun before goes on as it was begun; only limits may change, else it could never go on.
+A run that was begun before goes on as it was begun; only limits may change, else it could never go on. While it runs,
+its folder says how far it is and takes the wish to stop, whoever began it: `baimo.workspace.compare_folder`.
 """
 
 from __future__ import annotations
@@ -8,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 import baimo
 from baimo.core.call import Completion, Request
 from baimo.core.ids import canonical, plain, sortable_id
+from baimo.core.model import Model
 from baimo.core.money import MICROS
 from baimo.core.run import Run, Sample
-from baimo.core.task import Task
+from baimo.core.task import Candidate, Task
 from baimo.core.verdict import Forecast, Progress, Verdict
-from baimo.errors import BaimoError, UsageError
+from baimo.errors import BaimoError, Conflict, UsageError
 from baimo.evals.answers import JUDGE, Answers, Limits, route_to
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
 from baimo.evals.lineup import described, is_unpriced, judgeable, lineup, lineup_of, subset
@@ -34,6 +37,8 @@ from baimo.models.pull import located, pull
 from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.text import text
+from baimo.workspace.compare_folder import Told, obeyed, run_folder
+from baimo.workspace.payers import Rights, rights
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -49,6 +54,16 @@ class Silent:
     def notice(self, message: str) -> None: ...
 
 
+class Ordered(NamedTuple):
+    """A comparison that is asked for and has not begun."""
+
+    run: Run
+    forecast: Forecast | None
+    """None = weights must be fetched first."""
+    fetches: Sequence[str]
+    """Models whose weights are not here yet."""
+
+
 class Comparing:
     """Comparisons of one workspace."""
 
@@ -61,8 +76,45 @@ class Comparing:
         """See `Workspace.forecast`."""
         async with self.workspace.providers() as providers:
             run, task, settled = self._begun(options, watcher or Silent())
-            contenders = self._contenders(run, task, settled, providers, watcher or Silent())
-            return forecast_of(settled, task, contenders, self._answers(run, settled))
+            allowed = rights(self.workspace, run)
+            contenders = self._contenders(run, task, settled, providers, watcher or Silent(), allowed)
+            return forecast_of(settled, task, contenders, self._answers(run, settled, allowed))
+
+    async def ordered(
+        self, options: CompareOptions, watcher: Watcher, *, tenant: str, key: str, name: str, enter: bool
+    ) -> Ordered:
+        """Look whether a comparison can be begun and what it would take; without a call.
+
+        Args:
+            options: what is asked.
+            watcher: told what a person should know.
+            tenant: who pays.
+            key: public part of the key that asks.
+            name: what it calls the task.
+            enter: put the run into the queue, as it is then.
+
+        Raises:
+            BaimoError: it cannot be begun.
+        """
+        async with self.workspace.providers() as providers:
+            run, task, options = self._begun(options, watcher)
+            run = replace(run, status="queued", tenant=tenant, key=key, name=name)
+            allowed, forecast = rights(self.workspace, run), None
+            chosen = self._lineup(run, task, options, watcher)
+            models = [self.catalogue.model(one.model) for one in chosen]
+            for model in models:
+                allowed.check(model)
+            allowed.check_limit(options.max_cost)
+            fetches = sorted({one.name for one in models if self._absent(one)})
+            candidates = [plain(one) for one in chosen]
+            if not fetches:
+                contenders = self._contenders(run, task, options, providers, watcher, allowed)
+                forecast = forecast_of(options, task, contenders, self._answers(run, options, allowed))
+                candidates = [described(contender) for contender in contenders]
+            run = replace(run, candidates=tuple(candidates))
+        if enter:
+            self.workspace.store.begin(run)
+        return Ordered(run, forecast, fetches)
 
     async def compare(
         self,
@@ -71,16 +123,42 @@ class Comparing:
         on_start: Callable[[Callable[[], object]], None] | None,
     ) -> Verdict:
         """See `Workspace.compare`."""
+        run, task, options = self._begun(options, watcher or Silent())
+        folder, allowed = run_folder(self.workspace.path, run.id), rights(self.workspace, run)
+        with ExitStack() as held:
+            if not held.enter_context(folder.held()):
+                raise Conflict("compare.under_way", run=run.id)
+            told = Told(watcher or Silent(), folder)
+            try:
+                allowed.fill(options.max_cost)
+                verdict = await self._compared(run, task, options, told, on_start, allowed)
+            except BaseException as error:
+                told.failed(error)
+                raise
+            finally:
+                allowed.purse.empty()
+                folder.wish("")
+            told.ended(verdict)
+            return verdict
+
+    async def _compared(
+        self,
+        run: Run,
+        task: Task,
+        options: CompareOptions,
+        watcher: Told,
+        on_start: Callable[[Callable[[], object]], None] | None,
+        allowed: Rights,
+    ) -> Verdict:
         from baimo.evals.scorers.registry import scorer
 
-        watcher = watcher or Silent()
         async with self.workspace.providers() as providers:
-            run, task, options = self._begun(options, watcher)
-            contenders = self._contenders(run, task, options, providers, watcher)
-            answers = self._answers(run, options)
+            contenders = self._contenders(run, task, options, providers, watcher, allowed)
+            answers = self._answers(run, options, allowed)
 
             async def ask(request: Request) -> Completion:
                 model = self.catalogue.model(request.model)
+                allowed.check(model)
                 route = route_to(model, providers.provider(model.vendor))
                 answer = await answers.get(route, replace(request, model=model.upstream), surface=JUDGE)
                 return answer.completion
@@ -92,9 +170,9 @@ class Comparing:
             if options.resume is None:
                 self.workspace.store.begin(run)
             else:
-                self.workspace.store.forget_samples(
-                    run.id
-                )  # the path is walked again; a call that failed may be answered now
+                # the path is walked again; a call that failed may be answered now
+                self.workspace.store.forget_samples(run.id)
+                self.workspace.store.finish(run, None)
             comparison = Comparison(
                 run=run,
                 options=options,
@@ -110,11 +188,15 @@ class Comparing:
             if on_start is not None:
                 # from a signal handler: the loop must be woken to see it
                 on_start(partial(asyncio.get_running_loop().call_soon_threadsafe, comparison.stop))
+            obeying = asyncio.create_task(obeyed(watcher.folder, comparison.stop, allowed.purse.beat))
             try:
                 verdict = await comparison.verdict()
-            except BaseException:
-                self.workspace.store.finish(replace(run, status="failed", ended_ms=_now_ms()), None)
+            except BaseException as error:
+                failed = replace(run, status="failed", ended_ms=_now_ms(), problem=str(error))
+                self.workspace.store.finish(failed, None)
                 raise
+            finally:
+                obeying.cancel()
             status = "done" if verdict.stopped in ("certain", "exhausted") else "stopped"
             self.workspace.store.finish(replace(run, status=status, ended_ms=_now_ms()), verdict)
             return verdict
@@ -165,21 +247,36 @@ class Comparing:
             now = task.hash
         if now != task.hash:
             watcher.notice(text("compare.task_changed", folder=before.task))
-        return replace(run, status="running", ended_ms=None), task, options
+        return replace(run, status="running", ended_ms=None, problem=""), task, options
+
+    def _lineup(
+        self, run: Run, task: Task, options: CompareOptions, watcher: Watcher
+    ) -> tuple[Candidate, ...]:
+        return lineup_of(run) or lineup(task, options, self.catalogue, watcher.notice)
+
+    def _absent(self, model: Model) -> bool:
+        return bool(model.weights) and located(model, self.workspace.models) is None
 
     def _contenders(
-        self, run: Run, task: Task, options: CompareOptions, providers: Providers, watcher: Watcher
+        self,
+        run: Run,
+        task: Task,
+        options: CompareOptions,
+        providers: Providers,
+        watcher: Watcher,
+        allowed: Rights,
     ) -> list[Contender]:
         from baimo.evals.tasks.prompts import Renderer
 
         contenders: list[Contender] = []
         notice = watcher.notice
-        for candidate in lineup_of(run) or lineup(task, options, self.catalogue, notice):
+        for candidate in self._lineup(run, task, options, watcher):
             model = self.catalogue.model(candidate.model)
+            allowed.check(model)
             vendor = self.catalogue.vendor(model.vendor)
             if task.data_class == "confidential" and not vendor.inside:
                 raise UsageError("compare.confidential", task=task.name, model=model.name)
-            if model.weights and located(model, self.workspace.models) is None:
+            if self._absent(model):
                 notice(text("compare.pulling", model=model.name, source=model.weights))
                 pull(model, self.workspace.models)
             contender = Contender(
@@ -195,7 +292,7 @@ class Comparing:
             raise UsageError("compare.unpriced_budget", models=", ".join(unpriced))
         return contenders
 
-    def _answers(self, run: Run, options: CompareOptions) -> Answers:
+    def _answers(self, run: Run, options: CompareOptions, allowed: Rights) -> Answers:
         return Answers(
             self.workspace.store,
             SystemClock(),
@@ -206,6 +303,7 @@ class Comparing:
             limits=Limits(
                 options.max_calls, None if options.max_cost is None else round(options.max_cost * MICROS)
             ),
+            payer=allowed.payer,
         )
 
     def report(self, id: str) -> Report:

@@ -47,6 +47,7 @@ from baimo.store.sessions import Sessions
 from baimo.store.uploads import Uploads
 from baimo.text import text
 from baimo.workspace.adapted import Adapted
+from baimo.workspace.compare_queue import CompareQueue
 from baimo.workspace.elsewhere import elsewhere_counted
 from baimo.workspace.fine_tuning_wiring import fine_tuning
 from baimo.workspace.housekeeping import House, due, swept
@@ -121,6 +122,9 @@ class Service:
         """Called when there is a new tuning job."""
         self.on_wish: Callable[[], None] = lambda: None
         """Called when one is to be paused, to go on, or to end."""
+        self.comparisons = CompareQueue(workspace)
+        self.on_comparison: Callable[[], None] = lambda: None
+        """Called when there is a new comparison, or one is to stop."""
         self._secret = workspace_secret(database)
         self._providers: Providers = self._fresh_providers(self.settings)
         self.adapted = Adapted(Adapters(database), lambda: self.catalogue, Releases(database))
@@ -172,6 +176,7 @@ class Service:
         self.adapted.refresh(anyway=True)  # their prices may have changed
         self.files.most_bytes = _room(placed)
         self.workspace.tuning.settings, self.tuning.queue.at_once = settings, settings.tune.jobs
+        self.comparisons.at_once = settings.compare.jobs
         self.gateway.adopt(parts)
 
     def reread(self) -> None:

@@ -1,0 +1,364 @@
+"""Comparisons that clients of the endpoint begin, looked after by whichever process is there.
+
+Prevents four failures: a comparison that ends with the server (each runs in a process with a session of its own, and
+one that dies is begun again from the stored answers), a machine that runs more of them at once than it has room for
+(each holds one of a few locks as long as it lives), one that dies at the same place for ever, and a server whose calls
+wait while a task is read (that, too, is done elsewhere).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from baimo import errors
+from baimo.core.ids import canonical, plain
+from baimo.core.run import Run
+from baimo.core.tenant import Key
+from baimo.core.verdict import Forecast
+from baimo.errors import BaimoError, Conflict, Overloaded
+from baimo.evals.options import CompareOptions
+from baimo.store.comparisons import WAITING, Comparisons
+from baimo.text import language, text
+from baimo.tuning.folder import JobFolder
+from baimo.tuning.launch import Child, Launch, last_lines
+from baimo.workspace.compare_folder import FOLDER, run_folder
+from baimo.workspace.known_tasks import KnownTasks
+
+if TYPE_CHECKING:
+    from baimo.workspace.workspace import Workspace
+
+STEP_S, IDLE_S = 0.5, 2.0
+"""How often runs are looked at, while there are some and while there are none."""
+AT_ONCE = 2
+"""Orders that one process prepares at once; others are asked to come again."""
+PATIENCE_S = 120.0
+"""Longest time for preparing one."""
+RETRIES = 2
+"""How often a process is started again that died without having got any further."""
+GRACE_S = 60.0
+"""How long a comparison that is to stop may take before it is killed."""
+LIMITS = ("max_cost", "max_calls", "max_minutes")
+_ENDED = ("stopped", "failed", "running")
+"""Statuses from which a run can go on; of `running` only if nobody runs it."""
+
+log = logging.getLogger("baimo.compare")
+
+
+class Prepared(NamedTuple):
+    """What a comparison would take."""
+
+    run: str
+    """Its id, if it was entered."""
+    task: str
+    forecast: Forecast | None
+    """None = weights must be fetched first."""
+    fetches: list[str]
+    """Models whose weights are not here yet."""
+    notices: list[str]
+    candidates: list[str]
+
+
+class CompareQueue:
+    """This process's part in it. `step` blocks for a moment; call it again and again, from one thread."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.runs = Comparisons(workspace.store.database)
+        self.at_once = workspace.settings.compare.jobs
+        """Comparisons at once on this machine."""
+        self.folder = workspace.path.absolute() / FOLDER
+        self._workspace = workspace
+        self._preparing = 0
+        self._children: dict[str, tuple[Child, contextlib.ExitStack]] = {}
+
+    # what people ask for
+
+    async def prepared(self, options: CompareOptions, key: Key, *, enter: bool) -> Prepared:
+        """Look what a comparison would take, and begin it if it is to be entered.
+
+        Args:
+            options: what is asked; `task` is the name of one that the key's tenant knows.
+            key: asks, and pays.
+            enter: put it into the queue.
+
+        Raises:
+            BaimoError: it cannot be begun.
+            Overloaded: too many are being prepared.
+        """
+        folder = await asyncio.to_thread(KnownTasks(self._workspace).folder, options.task, key.tenant)
+        if self._preparing >= AT_ONCE:
+            raise Overloaded("compare.preparing", limit=AT_ONCE, retry_after_s=2.0)
+        self._preparing += 1
+        try:
+            said = await self._asked(
+                {
+                    "workspace": str(self._workspace.folder.absolute()),
+                    "flags": self._flags(),
+                    "options": plain(replace(options, task=str(folder), resume=None, forecast=False)),
+                    "tenant": key.tenant,
+                    "key": key.public,
+                    "name": options.task,
+                    "enter": enter,
+                }
+            )
+        finally:
+            self._preparing -= 1
+        return _prepared(said)
+
+    def stop(self, run: Run) -> Run:
+        """End a comparison with a verdict on what is known.
+
+        Raises:
+            Conflict: it has ended.
+        """
+        folder = self._at(run)
+        if run.status not in WAITING:
+            raise Conflict("compare.has_ended", run=run.id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.wish("cancel")
+        if run.status == "queued" and not folder.alive:
+            stopped = self.runs.change(run.id, ("queued",), status="stopped", ended_ms=_now_ms())
+            if stopped is not None:
+                folder.tell("stopped")
+            return stopped or run
+        return run
+
+    def resume(self, run: Run, limits: Mapping[str, float | int | None]) -> Run:
+        """Put a comparison that has stopped, failed or died into the queue again; its answers are there.
+
+        Args:
+            run: goes on as it was begun.
+            limits: of money, calls and minutes, instead of those that it had; None = as before.
+
+        Raises:
+            Conflict: it runs, or there is nothing left to do.
+        """
+        folder = self._at(run)
+        if run.status not in _ENDED or folder.alive:
+            key = "compare.all_done" if run.status == "done" else "compare.under_way"
+            raise Conflict(key, run=run.id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self._order(run.id, limits)
+        folder.wish("")
+        folder.tell("queued")
+        queued = self.runs.change(run.id, _ENDED, status="queued", ended_ms=None, problem="")
+        return queued or run
+
+    def standing(self, run: Run) -> str:
+        """Its status; `interrupted` = it was running, and its process is gone for good."""
+        if run.status != "running":
+            return run.status
+        return "running" if self._at(run).alive or self._is_ours(run) else "interrupted"
+
+    def forget(self, tenant: str) -> None:
+        """End the comparisons of a tenant, and remove their folders; their rows go with everything else."""
+        for run in self.runs.waiting():
+            if run.tenant == tenant:
+                with contextlib.suppress(Conflict):
+                    self.stop(run)
+                self.runs.change(run.id, WAITING, status="stopped", ended_ms=_now_ms())
+        after, gone = None, list[str]()
+        while page := self.runs.page(tenant, limit=200, after=after):
+            gone += [one.run.id for one in page]
+            after = gone[-1]
+        for id in gone:
+            folder = run_folder(self._workspace.path, id)
+            if folder.path.exists():
+                Child(folder).signalled(signal.SIGKILL)
+                while folder.alive:
+                    time.sleep(STEP_S / 10)
+                shutil.rmtree(folder.path, ignore_errors=True)
+
+    # looking after
+
+    def step(self) -> bool:
+        """See to every comparison that is waited for; whether there is one.
+
+        Raises:
+            StoreError: the database does not answer; nothing is lost.
+        """
+        for id, (child, hold) in list(self._children.items()):
+            if child.folder.alive or not child.alive:
+                hold.close()  # from here on its own lock says that somebody works on it
+            if not child.alive:
+                del self._children[id]
+        waiting = [run for run in self.runs.waiting() if self._is_ours(run)]
+        for run in waiting:
+            if run.id not in self._children:
+                self._look_after(run)
+        return bool(waiting)
+
+    def close(self) -> None:
+        """Look after nothing any more; children work on."""
+        for _, hold in self._children.values():
+            hold.close()
+        self._children.clear()
+
+    def _look_after(self, run: Run) -> None:
+        folder = self._at(run)
+        if folder.alive:
+            self._converge(folder)
+            return
+        hold = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            mine = stack.enter_context(folder.keeper())
+            if not mine or folder.alive:
+                return
+            if folder.wished():  # it was killed before it could obey
+                self._end(run, "stopped")
+                return
+            tries = _tries(folder)
+            if tries > RETRIES:
+                self._end(run, "failed", text("compare.died", lines=last_lines(folder)))
+                return
+            place = self._place()
+            if place is None:
+                return
+            stack.enter_context(place)
+            if not self._order_of(run).exists():
+                self._order(run.id, {})
+            folder.tell("launched")
+            child = self._launch().started(folder, slot=place.fileno())
+            hold.push(stack.pop_all())
+        self._children[run.id] = child, hold
+
+    def _converge(self, folder: JobFolder) -> None:
+        """Kill what has been told to stop and does not."""
+        if folder.wished() and time.time() - (folder.path / "control").stat().st_mtime > GRACE_S:
+            Child(folder).signalled(signal.SIGKILL)
+
+    def _end(self, run: Run, status: str, problem: str = "") -> None:
+        ended = self.runs.change(run.id, WAITING, status=status, ended_ms=_now_ms(), problem=problem)
+        if ended is not None:
+            self._at(run).tell(status, message=problem)
+        self._at(run).wish("")
+
+    def _place(self) -> IO[str] | None:
+        """One of the machine's places, held until this file is closed here and in the child that inherits it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number in range(self.at_once):
+            file = (self.folder / f".place-{socket.gethostname()}-{number}").open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+            else:
+                return file
+        return None
+
+    # small things
+
+    def _at(self, run: Run) -> JobFolder:
+        return run_folder(self._workspace.path, run.id)
+
+    def _order_of(self, run: Run) -> Path:
+        return self._at(run).path / "order.json"
+
+    def _is_ours(self, run: Run) -> bool:
+        """Whether a client of the endpoint began it: who begins one on the command line also sees to it."""
+        return run.status == "queued" or self._order_of(run).exists()
+
+    def _order(self, id: str, limits: Mapping[str, float | int | None]) -> None:
+        folder = run_folder(self._workspace.path, id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        given = {name: value for name, value in limits.items() if name in LIMITS and value is not None}
+        (folder.path / "order.json").write_bytes(canonical({"task": "", "resume": id, **given}))
+
+    def _launch(self) -> Launch:
+        workspace = self._workspace
+        return Launch(
+            command=(sys.executable, "-m", "baimo.workspace.compared"),
+            directory=workspace.folder.absolute(),
+            secrets=tuple(os.environ),  # it asks providers and writes the database, as the command line does
+            bench={"workspace": str(workspace.folder.absolute()), "flags": self._flags()},
+        )
+
+    def _flags(self) -> dict[str, str]:
+        workspace = self._workspace
+        return {"workspace.path": str(workspace.path.absolute()), "workspace.models": str(workspace.models)}
+
+    async def _asked(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "baimo.workspace.compared",
+            "--order",
+            cwd=self._workspace.folder.absolute(),
+            env={**os.environ, "BAIMO_LANG": language()},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                said, wrong = await process.communicate(canonical(order))
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            lines = [line for line in wrong.decode(errors="replace").splitlines() if line.strip()]
+            log.error("%s", "\n".join(lines))
+            raise BaimoError("compare.not_prepared", problem=lines[-1] if lines else process.returncode)
+        found: dict[str, Any] = msgspec.json.decode(said)
+        if failure := found.get("error"):
+            kind: type[BaimoError] = getattr(errors, failure["type"], BaimoError)
+            raise kind(failure["key"], **failure["facts"])
+        return found
+
+
+async def tended(queue: CompareQueue, nudged: asyncio.Event) -> None:
+    """Look after comparisons until cancelled; whatever goes wrong is logged, and tried again."""
+    while True:
+        busy = False
+        try:
+            busy = await asyncio.to_thread(queue.step)
+        except (BaimoError, OSError) as error:
+            log.warning(text("compare.not_tended", problem=error))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STEP_S if busy else IDLE_S):
+                await nudged.wait()
+        nudged.clear()
+
+
+def _prepared(said: Mapping[str, Any]) -> Prepared:
+    forecast = said["forecast"]
+    return Prepared(
+        run=str(said["run"]),
+        task=str(said["task"]),
+        forecast=None if forecast is None else msgspec.convert(forecast, Forecast),
+        fetches=list(said["fetches"]),
+        notices=list(said["notices"]),
+        candidates=list(said["candidates"]),
+    )
+
+
+def _tries(folder: JobFolder) -> int:
+    """How often it was begun since it last got any further."""
+    tries = 0
+    for _, event in folder.events():
+        if event["kind"] == "launched":
+            tries += 1
+        elif event["kind"] in ("progress", "queued"):
+            tries = 0
+    return tries
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
