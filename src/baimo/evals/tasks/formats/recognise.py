@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -137,6 +137,30 @@ def recognised(record: Mapping[str, Any]) -> str:
     if {"instruction", "output"} <= record.keys():
         return "alpaca"
     return "rows"
+
+
+class Head(NamedTuple):
+    """What the first rows of a file say."""
+
+    columns: tuple[str, ...]
+    """Names of their columns; none where it is a document."""
+    format: str
+    """Format of the first one."""
+
+
+def columns_of(path: Path, *, delimiter: str = "", rows: int = 50) -> Head:
+    """What the first rows of a file say.
+
+    Raises:
+        TaskError: the file cannot be read, or holds no row.
+    """
+    packed = container(path)
+    if _is_suite(path, packed):
+        return Head((), "promptfoo")
+    first = list(islice(_rows(path, packed, delimiter, lambda _: None), rows))
+    if not first:
+        raise TaskError("tasks.empty_file", path=path)
+    return Head(tuple(dict.fromkeys(name for row in first for name in row.value)), recognised(first[0].value))
 
 
 def columns_near(name: str) -> str:
