@@ -129,3 +129,13 @@ def test_every_page_is_open_to_everybody(
         reader.set_viewport_size({"width": 375, "height": 760})
         assert overflowing(reader) == [], address
     assert len(seen) > 12
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["by=tag:team", "by=status&status=failed", "by=route&span=7d", "by=key&model=acme/small", "by=x&span=y"],
+)
+def test_usage_answers_whatever_it_is_asked_by(home: Lived, asked: str) -> None:
+    browser = Browser(home.house)
+    browser.sign_in(home.keys["viewer", ""])
+    assert browser.get(f"/console/usage?{asked}").status == 200

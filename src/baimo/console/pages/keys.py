@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from baimo.console.api import Refused, named
 from baimo.console.page import Page
+from baimo.console.pages.usage import since_of
 from baimo.console.visit import Visit, words
 from baimo.core.rights import OWNER_NAME
 from baimo.core.tenant import ROLES
@@ -76,7 +77,7 @@ async def key(visit: Visit) -> Response:
     public = str(visit.request.path_params["key"])
     shown, sums, acts = await asyncio.gather(
         visit.api.get(named("/api/keys/{key}", key=public)),
-        visit.api.get("/api/ledger/sums", key=public, since="30d", by="model"),
+        visit.api.get("/api/ledger/sums", key=public, since=since_of("30d"), by="model"),
         visit.api.get("/api/audit", subject=public, limit=20) if visit.may("audit_list") else _nothing(),
     )
     limits = await visit.api.get("/api/limits", scope="key", tenant=shown["tenant"], limit=500)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from baimo.console.api import named
 from baimo.console.page import Page
+from baimo.console.pages.usage import since_of
 from baimo.console.visit import Visit
 
 ABILITIES = ("tools", "vision", "json_schema", "reasoning", "embeddings", "rerank", "audio", "images")
@@ -46,7 +47,7 @@ async def model(visit: Visit) -> Response:
     name = str(visit.request.path_params["model"])
     shown: Any = await visit.api.get(named("/api/models/{model}", model=name))
     sums, routes = await asyncio.gather(
-        visit.api.get("/api/ledger/sums", model=shown["name"], since="30d", by="status"),
+        visit.api.get("/api/ledger/sums", model=shown["name"], since=since_of("30d"), by="status"),
         visit.api.get("/api/routes", limit=200),
     )
     leading = [route for route in routes["data"] if shown["name"] in route["leads_to"]]

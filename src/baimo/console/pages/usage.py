@@ -15,7 +15,7 @@ from baimo.console.api import Refused, named
 from baimo.console.page import Page
 from baimo.console.pages.home import totals
 from baimo.console.plots import Bar, bars
-from baimo.console.visit import Visit
+from baimo.console.visit import Visit, words
 
 SPANS = ("1d", "7d", "30d", "90d", "365d")
 GROUPS = ("model", "key", "tenant", "surface", "status", "route")
@@ -48,6 +48,7 @@ async def usage(visit: Visit) -> Response:
         "usage.html",
         page="usage",
         asked=asked,
+        what=_group(asked["by"]),
         spans=SPANS,
         groups=GROUPS,
         rows=rows,
@@ -55,6 +56,11 @@ async def usage(visit: Visit) -> Response:
         totals=totals(groups["data"]),
         plots=_plots(per_day["data"], since),
     )
+
+
+def _group(by: str) -> str:
+    """What the rows of a table are."""
+    return words("group_tag", tag=by[4:]) if by.startswith("tag:") else words(f"group_{by}")
 
 
 def since_of(span: str) -> str:
