@@ -147,7 +147,8 @@ def verify(flags: dict[str, Any], anchor: tuple[str, ...], as_json: bool) -> int
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
 @click.pass_obj
 def reconcile(flags: dict[str, Any], everything: bool, as_json: bool, **given: Any) -> int:
-    from baimo.cli.reconciled import data, rows
+    from baimo.cli.reconciled import rows
+    from baimo.workspace.reconciliation import data
     from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:

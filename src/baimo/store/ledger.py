@@ -114,7 +114,7 @@ class Ledger:
             newest_first: downwards from the newest line, else upwards from the oldest.
         """
         table = tables.records
-        query = select(table).where(*self._where(filters)).limit(limit)
+        query = select(table).where(*conditions(self._database.dialect, filters)).limit(limit)
         if cursor is not None:
             query = query.where(table.c.seq < cursor if newest_first else table.c.seq > cursor)
         query = query.order_by(table.c.seq.desc() if newest_first else table.c.seq)
@@ -133,7 +133,11 @@ class Ledger:
 
     def count(self, filters: Filters = Filters()) -> int:
         """How many lines there are."""
-        query = select(func.count()).select_from(tables.records).where(*self._where(filters))
+        query = (
+            select(func.count())
+            .select_from(tables.records)
+            .where(*conditions(self._database.dialect, filters))
+        )
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -172,29 +176,6 @@ class Ledger:
         """
         return pruning.prune(self._database, before_ms, progress)
 
-    def _where(self, filters: Filters) -> list[ColumnElement[bool]]:
-        table = tables.records
-        conditions: list[Any] = []
-        if filters.since_ms is not None:
-            conditions.append(table.c.at_ms >= filters.since_ms)
-        if filters.until_ms is not None:
-            conditions.append(table.c.at_ms < filters.until_ms)
-        for name in ("tenant", "key", "model", "surface", "route", "run"):
-            value = getattr(filters, name)
-            if value is not None:
-                conditions.append(table.c[name] == value)
-        if filters.status is not None:
-            failed = filters.status == "failed"
-            conditions.append(table.c.status != "ok" if failed else table.c.status == filters.status)
-        conditions += [self._tag(name) == value for name, value in filters.tags.items()]
-        return conditions
-
-    def _tag(self, name: str) -> ColumnElement[Any]:
-        if self._database.dialect == "postgresql":
-            return func.jsonb_extract_path_text(cast(tables.records.c.tags, JSONB), name)
-        # a quoted label: dots and brackets in a tag's name mean themselves
-        return func.json_extract(tables.records.c.tags, '$."' + name.replace('"', '\\"') + '"')
-
     def _from_totals(self, by: Sequence[str], filters: Filters) -> Select[Any]:
         table = tables.totals
         groups = [table.c[name] for name in by]
@@ -225,18 +206,48 @@ class Ledger:
             func.count().filter(table.c.tokens_in.is_(None) | table.c.tokens_out.is_(None)),
             *(total(name) for name in SUMMED[4:10]),
         )
-        query = select(*groups, table.c.currency, *sums).where(*self._where(filters))
+        query = select(*groups, table.c.currency, *sums).where(*conditions(self._database.dialect, filters))
         names: list[ColumnElement[Any]] = [literal_column(f"group_{at}") for at in range(len(by))]
         return query.group_by(*names, table.c.currency).order_by(*names, table.c.currency)
 
     def _group(self, name: str) -> ColumnElement[Any]:
         if name.startswith("tag:"):
-            return func.coalesce(self._tag(name[4:]), "")
+            return func.coalesce(_tag(self._database.dialect, name[4:]), "")
         if name != "day":
             return tables.records.c[name]
         if self._database.dialect == "postgresql":
             return literal_column("to_char(to_timestamp(at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
         return literal_column("strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')")
+
+
+def conditions(dialect: str, filters: Filters) -> list[ColumnElement[bool]]:
+    """What a statement over `tables.records` asks for.
+
+    Args:
+        dialect: Database.dialect.
+        filters: which lines.
+    """
+    table = tables.records
+    found: list[Any] = []
+    if filters.since_ms is not None:
+        found.append(table.c.at_ms >= filters.since_ms)
+    if filters.until_ms is not None:
+        found.append(table.c.at_ms < filters.until_ms)
+    for name in ("tenant", "key", "model", "surface", "route", "run"):
+        value = getattr(filters, name)
+        if value is not None:
+            found.append(table.c[name] == value)
+    if filters.status is not None:
+        failed = filters.status == "failed"
+        found.append(table.c.status != "ok" if failed else table.c.status == filters.status)
+    return found + [_tag(dialect, name) == value for name, value in filters.tags.items()]
+
+
+def _tag(dialect: str, name: str) -> ColumnElement[Any]:
+    if dialect == "postgresql":
+        return func.jsonb_extract_path_text(cast(tables.records.c.tags, JSONB), name)
+    # a quoted label: dots and brackets in a tag's name mean themselves
+    return func.json_extract(tables.records.c.tags, '$."' + name.replace('"', '\\"') + '"')
 
 
 def _in_totals(by: Sequence[str], filters: Filters) -> bool:

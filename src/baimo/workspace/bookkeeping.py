@@ -19,6 +19,7 @@ from baimo.store import audit
 from baimo.store.audit import Actor
 from baimo.store.contents import Contents
 from baimo.store.export import cost_text
+from baimo.store.latency import Latencies, latencies
 from baimo.store.ledger import Filters, Ledger, Line, Spend
 from baimo.store.reconcile import Reconciliation, reconciled
 from baimo.store.responses import Responses
@@ -26,7 +27,13 @@ from baimo.store.statements.statement import statement
 from baimo.store.verification import Findings
 from baimo.workspace.accounting import tenant_id
 from baimo.workspace.housekeeping import outlived
-from baimo.workspace.ledger_options import LedgerOptions, ReconcileOptions, ShowOptions, SumOptions
+from baimo.workspace.ledger_options import (
+    LatencyOptions,
+    LedgerOptions,
+    ReconcileOptions,
+    ShowOptions,
+    SumOptions,
+)
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -112,6 +119,14 @@ class Bookkeeping:
             UsageError: no such group, or a filter cannot be read.
         """
         return self._ledger.sums(groups(options.by), self._filters(options))
+
+    def latencies(self, options: LatencyOptions) -> Latencies:
+        """How long the newest of these calls took.
+
+        Raises:
+            UsageError, NotFound: a filter names what there is not.
+        """
+        return latencies(self._database, options.by, self._filters(options))
 
     def records(self, options: LedgerOptions) -> Iterator[Record]:
         """Every Record, oldest first, page by page."""

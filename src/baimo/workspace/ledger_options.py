@@ -58,6 +58,14 @@ class SumOptions(LedgerOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyOptions(LedgerOptions):
+    """How long answers took, by what."""
+
+    by: Literal["model", "key", "tenant", "surface", "route", "model_used"] = "model"
+    """What is told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions(LedgerOptions):
     """`baimo ledger export`: every line for another program."""
 

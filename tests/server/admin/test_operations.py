@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text as sql
 
-from baimo.core.tenant import Key
+from baimo.core.tenant import OWNER, Key
 from baimo.server.admin.table import OPERATIONS
 from baimo.store import audit
 from baimo.workspace.ledger_options import LedgerOptions
+from tests.server.admin import talks
 from tests.server.served import TOML, Served, served
 
 
@@ -287,10 +288,10 @@ def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
         assert [hit(admin), hit(other)] == [False, False]
 
 
-CHANGING = [
-    one for one in OPERATIONS if one.method != "GET" and one.id not in ("ledger_verify", "sessions_renew")
-]
-"""Everything that changes something; a proof changes nothing, and a renewed session is no news."""
+NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer"}
+"""A proof and a comparison change nothing, a renewed session is no news, and an answer has its Record."""
+CHANGING = [one for one in OPERATIONS if one.method != "GET" and one.id not in NO_NEWS]
+"""Everything that changes something."""
 
 
 def test_every_change_is_in_the_audit_with_who_did_it(house: Served, admin: str) -> None:
@@ -301,7 +302,11 @@ def test_every_change_is_in_the_audit_with_who_did_it(house: Served, admin: str)
         "tenants_change": {"title": "x"},
         "keys_change": {"label": "x"},
         "releases_promote": {"alias": "audited", "model": "acme/small"},
+        **talks.BODIES,
+        "conversations_change": {"share": True},
     }
+    house.workspace.accounts.change_tenant(OWNER, {"keep_contents": True})
+    house.settled()
     for operation in CHANGING:
         public = house.key(tenant="audited")[3:15]
         path = operation.path.replace("{id}", "audited").replace("{key}", public)
@@ -310,13 +315,33 @@ def test_every_change_is_in_the_audit_with_who_did_it(house: Served, admin: str)
             path = path.replace("{session}", begun.session.public)
         if "{release}" in path:
             path = path.replace("{release}", house.workspace.releasing.releases.page(None, limit=1)[0].id)
+        job = tune_job(house, JOBS_BEFORE.get(operation.id, JobStatus.SUCCEEDED), "audited")
+        path = path.replace("{job}", job)
+        if operation.id == "tuning_order":
+            bodies[operation.id] = {"file": trained_on(house, admin)}
+        talk = talks.values(house, admin, operation.id)
+        for name, value in talk.items():
+            path = path.replace(f"{{{name}}}", value)
+        if operation.id == "conversations_change":
+            house.call("PATCH", path, admin, {"share": False})
         newest = audit.acts(database, limit=1)[0].id
         body = bodies.get(operation.id, {}) if operation.method != "DELETE" else None
         said = house.call(operation.method, path, admin, body)
         assert said.status == operation.status, (operation.id, said.body)
         acts = [act for act in audit.acts(database, limit=5) if act.id > newest]
         assert [act.key for act in acts] == [admin[3:15]], operation.id
-        known = {public, admin[3:15], "audited", "audited-too", "", said.data.get("key"), "alias:audited"}
+        known = set(talk.values()) | {said.data.get("conversation"), said.data.get("vote")}
+        known |= {
+            public,
+            admin[3:15],
+            "audited",
+            "audited-too",
+            "",
+            said.data.get("key"),
+            "alias:audited",
+            job,
+            said.data.get("job"),
+        }
         assert acts[0].subject in known
         assert "digest" not in json.dumps(acts[0].facts)
     shown = house.call("GET", "/api/audit?subject=audited&limit=2", admin).data

@@ -6,11 +6,13 @@ from typing import Any, get_args
 
 import pytest
 
-from baimo.core.tenant import ROLES, Role
+from baimo.core.tenant import OWNER, ROLES, Role
 from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
+from tests.server.admin import talks
+from tests.server.admin.jobs import idle, trained_on, tune_job
 from tests.server.served import Said, Served
 
 LEAST: dict[str, tuple[Role, bool]] = {
@@ -40,6 +42,21 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "ledger_sums": ("viewer", False),
     "ledger_export": ("viewer", False),
     "ledger_verify": ("admin", True),
+    "ledger_latency": ("viewer", False),
+    "ledger_reconcile": ("viewer", True),
+    "conversations_list": ("app", False),
+    "conversations_keep": ("app", False),
+    "conversations_get": ("app", False),
+    "conversations_change": ("app", False),
+    "conversations_delete": ("app", False),
+    "conversations_shared": ("app", False),
+    "votes_begin": ("app", False),
+    "votes_answer": ("app", False),
+    "votes_cast": ("app", False),
+    "votes_list": ("viewer", False),
+    "votes_export": ("reviewer", False),
+    "votes_rates": ("viewer", False),
+    "votes_delete": ("reviewer", False),
     "models_list": ("viewer", False),
     "models_get": ("viewer", False),
     "routes_list": ("viewer", False),
@@ -47,6 +64,17 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "releases_list": ("viewer", False),
     "releases_promote": ("engineer", False),
     "releases_roll_back": ("engineer", False),
+    "tuning_offer": ("viewer", False),
+    "tuning_plan": ("engineer", False),
+    "tuning_list": ("viewer", False),
+    "tuning_order": ("engineer", False),
+    "tuning_get": ("viewer", False),
+    "tuning_events": ("viewer", False),
+    "tuning_pause": ("engineer", False),
+    "tuning_resume": ("engineer", False),
+    "tuning_cancel": ("engineer", False),
+    "tuning_delete": ("engineer", False),
+    "tuning_models": ("viewer", False),
     "health": ("viewer", True),
     "settings_list": ("engineer", True),
     "settings_reload": ("admin", True),
@@ -54,6 +82,12 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "audit_list": ("admin", False),
 }
 """Operation → the least role, and whether only keys of the workspace itself may. A new operation must be entered."""
+JOBS_BEFORE = {
+    "tuning_pause": JobStatus.QUEUED,
+    "tuning_resume": JobStatus.PAUSED,
+    "tuning_cancel": JobStatus.QUEUED,
+}
+"""Operation → how the job stands that it is tried on."""
 
 CELLS = [(name, role, ours) for name in LEAST for role in ROLES for ours in (True, False)]
 
@@ -66,6 +100,7 @@ def test_every_operation_is_in_the_table() -> None:
 @pytest.fixture(scope="module")
 def callers(house: Served) -> dict[tuple[Role, bool], str]:
     house.tenant("red", keep_contents=True)
+    house.workspace.accounts.change_tenant(OWNER, {"keep_contents": True})
     return {
         (role, ours): house.key(role=role, tenant="" if ours else "red")
         for role in ROLES
@@ -78,6 +113,7 @@ class Objects:
 
     def __init__(self, house: Served) -> None:
         self._house = house
+        idle(house)
         self._writer = house.key(tenant="red")
         self._calls = self._count = 0
         self.record = self._recorded()
@@ -109,16 +145,24 @@ class Objects:
             values["session"] = sessions.begin(asker[3:15], 60_000).session.public
         if "{release}" in operation.path:
             values["release"] = self._released(asker)
+        if "{job}" in operation.path:
+            values["job"] = tune_job(self._house, JOBS_BEFORE.get(name, JobStatus.SUCCEEDED), "red")
+        values |= talks.values(self._house, asker, name)
+        if name == "votes_answer":
+            self._calls += 1
         path = operation.path
         for field, value in values.items():
             path = path.replace(f"{{{field}}}", value)
         bodies: dict[str, dict[str, Any]] = {
+            **talks.BODIES,
             "tenants_create": {"id": f"new-{self._count}"},
             "tenants_change": {"title": "Red"},
             "keys_create": {"label": "one more"},
             "keys_change": {"label": "renamed"},
             "releases_promote": {"alias": f"alias-{self._count}", "model": "acme/small"},
         }
+        if name in ("tuning_plan", "tuning_order"):
+            bodies[name] = {"file": trained_on(self._house, asker)}
         return path, bodies.get(name, {}) if operation.method in ("POST", "PATCH") else None
 
 

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from baimo.core.tuning import JobStatus
 from baimo.server.admin.operation import Operation
 from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
+from tests.server.admin import talks
+from tests.server.admin.jobs import trained_on, tune_job
 from tests.server.served import Said, Served
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
@@ -22,6 +25,9 @@ NAMING = {
     *("ledger_record", "ledger_content"),
     *("sessions_renew", "sessions_end"),
     "releases_roll_back",
+    *("tuning_get", "tuning_events", "tuning_pause", "tuning_resume", "tuning_cancel", "tuning_delete"),
+    *("conversations_get", "conversations_change", "conversations_delete", "conversations_shared"),
+    *("votes_answer", "votes_cast", "votes_delete"),
 }
 """They name an object in their path: another tenant's is not there."""
 FILTERED = {
@@ -32,13 +38,14 @@ FILTERED = {
     "limits_list": "tenant",
     "cache_clear": "tenant",
     "releases_list": "tenant",
+    **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
 """They take a tenant: another one is not there. Without it they are about one's own."""
-OWN = {"me", "sessions_begin", "tenants_list", "audit_list"}
+OWN = {"me", "tuning_offer", "sessions_begin", "tenants_list", "audit_list", "conversations_list"}
 """They are about one's own without asking."""
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
-MADE = {"releases_promote"}
+MADE = {"releases_promote", "conversations_keep", "votes_begin"}
 """They make something of one's own out of what the body names; tests beside them show that it is one's own."""
 SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs"}
 """The same for everybody; nothing of it belongs to a tenant."""
@@ -60,6 +67,10 @@ class Camp(NamedTuple):
     """Public part of a session of cobalt's key."""
     release: str
     """Release of cobalt."""
+    job: str
+    """Tuning job of cobalt."""
+    talk: dict[str, str]
+    """Conversation, share and vote of cobalt, as paths name them."""
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +87,20 @@ def camp(house: Served) -> Camp:
     promotion = Promotion(alias=f"{MARK}-alias", model="acme/small")
     release = house.workspace.releasing.promote(promotion, Actor(MARK)).id
     house.workspace.releasing.promote(replace(promotion, alias="red-alias"), Actor("red"))
-    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release)
+    job = tune_job(house, JobStatus.SUCCEEDED, MARK)
+    tune_job(house, JobStatus.SUCCEEDED, "red")
+    for key in (theirs, asker):
+        trained_on(house, key, f"{MARK if key is theirs else 'red'}.jsonl")
+    kept, vote = talks.conversation(house, theirs, MARK), talks.vote(house, theirs, said=MARK, choice="A")
+    talks.conversation(house, asker, "red")
+    talks.vote(house, asker, said="red", choice="A")
+    talk = {"conversation": kept.id, "share": kept.share or "", "vote": vote.id}
+    return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release, talk)
 
 
 def theirs(camp: Camp, operation: Operation) -> str:
     values = {"id": MARK, "key": camp.theirs, "record": camp.record, "session": camp.session}
-    values["release"] = camp.release
+    values |= {"release": camp.release, "place": "A"} | camp.talk
     path = operation.path
     for field, value in values.items():
         path = path.replace(f"{{{field}}}", value)
@@ -89,18 +108,18 @@ def theirs(camp: Camp, operation: Operation) -> str:
 
 
 def body_of(operation: Operation) -> dict[str, Any] | None:
-    return {} if operation.method in ("POST", "PATCH") else None
+    return talks.BODIES.get(operation.id, {}) if operation.method in ("POST", "PATCH") else None
 
 
 def unknown(path: str, camp: Camp) -> str:
-    for value in (MARK, camp.theirs, camp.record, camp.session, camp.release):
+    for value in (MARK, camp.theirs, camp.record, camp.session, camp.release, *camp.talk.values()):
         path = path.replace(value, "0" * len(value))
     return path
 
 
 def silent(said: Said, camp: Camp) -> None:
     """Nothing of cobalt is in an answer."""
-    for secret in (MARK, camp.theirs, camp.record, camp.session, camp.release):
+    for secret in (MARK, camp.theirs, camp.record, camp.session, camp.release, *camp.talk.values()):
         assert secret.encode() not in said.body
 
 
@@ -131,7 +150,7 @@ def test_a_filter_does_not_open_another_tenant(house: Served, camp: Camp, name: 
     assert (said.status, said.data["error"]["code"]) == (404, "admin.no_tenant")
 
 
-@pytest.mark.parametrize("name", ["ledger_records", "ledger_sums", "ledger_export"])
+@pytest.mark.parametrize("name", ["ledger_records", "ledger_sums", "ledger_export", "ledger_latency"])
 def test_another_tenants_key_is_no_filter(house: Served, camp: Camp, name: str) -> None:
     for key in (camp.theirs, f"{MARK}%20label"):
         said = house.call("GET", f"{BY_ID[name].path}?key={key}", camp.asker)
@@ -146,7 +165,7 @@ def test_lists_hold_ones_own_and_nothing_else(house: Served, camp: Camp, name: s
     assert said.status == operation.status
     silent(said, camp)
     assert b'"owner"' not in said.body or name == "audit_list"  # the owner acts on red, too
-    if name not in ("limits_list", "cache_clear", "ledger_sums"):
+    if name not in ("limits_list", "cache_clear", "ledger_sums", "ledger_latency", "votes_rates"):
         assert b"red" in said.body
 
 

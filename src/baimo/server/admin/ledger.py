@@ -199,7 +199,7 @@ def _columns(record: Record) -> dict[str, Any]:
     return {**row(record), "tenant": record.tenant or OWNER_NAME, "tags": dict(record.tags)}
 
 
-def _scoped(asking: Asking, asked: _Options) -> _Options:
+def scoped(asking: Asking, asked: _Options) -> _Options:
     """The same question about what this key may see."""
     asking.within(asked.tenant)
     if asked.key is not None:
@@ -209,7 +209,7 @@ def _scoped(asking: Asking, asked: _Options) -> _Options:
 
 def _records(asking: Asking, asked: RecordsAsked) -> RecordsPage:
     lines = asking.books.page(
-        _scoped(asking, asked),
+        scoped(asking, asked),
         limit=asked.limit,
         cursor=asked.cursor,
         newest_first=asked.order == "newest",
@@ -242,7 +242,7 @@ def _content(asking: Asking, asked: RecordNamed) -> ContentShown:
 
 def _sums(asking: Asking, asked: SumsAsked) -> SumsPage:
     by = groups(asked.by)
-    found = asking.books.sums(_scoped(asking, asked))
+    found = asking.books.sums(scoped(asking, asked))
     paged = cast("Paged", asked)  # limit and cursor are all that is looked at
     page, after = cut(found, paged, lambda spend: json.dumps([*spend.group, spend.currency]))
     return SumsPage(data=[_shown_sum(by, spend) for spend in page], next=after)
@@ -256,7 +256,7 @@ def _shown_sum(by: Sequence[str], spend: Spend) -> SumShown:
 
 
 def _export(asking: Asking, asked: ExportAsked) -> Callable[[Pieces], None]:
-    options = _scoped(asking, asked)
+    options = scoped(asking, asked)
     records = asking.books.records(options)
     return lambda pieces: cast("None", WRITERS[asked.format](records, cast("Any", pieces)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from baimo.server.admin.accounts import KEYS, TENANTS
+from baimo.server.admin.conversations import CONVERSATIONS
 from baimo.server.admin.describing import DESCRIBING
 from baimo.server.admin.ledger import LEDGER
 from baimo.server.admin.offer import OFFER
@@ -11,6 +12,9 @@ from baimo.server.admin.releases import RELEASES
 from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
+from baimo.server.admin.tuning import TUNING
+from baimo.server.admin.votes import VOTES
+from baimo.server.admin.worth import WORTH
 
 OPERATIONS: tuple[Operation, ...] = (
     *STANDING,
@@ -18,8 +22,12 @@ OPERATIONS: tuple[Operation, ...] = (
     *TENANTS,
     *KEYS,
     *LEDGER,
+    *WORTH,
     *OFFER,
     *RELEASES,
+    *TUNING,
+    *CONVERSATIONS,
+    *VOTES,
     *STATE,
     *DESCRIBING,
 )

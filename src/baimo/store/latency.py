@@ -1,0 +1,79 @@
+"""How long answers took: percentiles of the newest calls, so that a question over a million lines stays quick."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from baimo.store import tables
+from baimo.store.engine import Database
+from baimo.store.ledger import Filters, conditions
+
+NEWEST = 20_000
+"""Calls that are looked at, from the newest backwards."""
+GROUPS = ("model", "key", "tenant", "surface", "route", "model_used")
+
+
+class Latency(NamedTuple):
+    """Of one group. Milliseconds; None = no call says."""
+
+    group: str
+    calls: int
+    """That were looked at and say how long they took."""
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    first_p50: float | None
+    """Until the first byte of the answer."""
+    first_p90: float | None
+
+
+class Latencies(NamedTuple):
+    """All groups, and what they stand on."""
+
+    groups: list[Latency]
+    """The one with most calls first."""
+    looked_at: int
+    """Calls."""
+    all: bool
+    """These are all that were asked for, and not the newest of them."""
+
+
+def latencies(database: Database, by: str, filters: Filters, *, newest: int = NEWEST) -> Latencies:
+    """Percentiles of the newest calls.
+
+    Args:
+        database: whose ledger.
+        by: one of `GROUPS`.
+        filters: which calls.
+        newest: most calls that are looked at.
+    """
+    table = tables.records
+    columns = (table.c[by], table.c.latency_ms, table.c.first_byte_ms)
+    query = select(*columns).where(*conditions(database.dialect, filters)).order_by(table.c.seq.desc())
+    with database.reading() as connection:
+        rows = connection.execute(query.limit(newest)).all()
+    whole: dict[str, list[float]] = defaultdict(list)
+    first: dict[str, list[float]] = defaultdict(list)
+    for group, latency_ms, first_ms in rows:
+        if latency_ms is not None:
+            whole[group].append(latency_ms)
+        if first_ms is not None:
+            first[group].append(first_ms)
+    found = [_latency(group, sorted(whole[group]), sorted(first[group])) for group in {*whole, *first}]
+    found.sort(key=lambda one: (-one.calls, one.group))
+    return Latencies(found, len(rows), len(rows) < newest)
+
+
+def _latency(group: str, whole: list[float], first: list[float]) -> Latency:
+    shares = (_at(whole, 0.5), _at(whole, 0.9), _at(whole, 0.99))
+    return Latency(group, len(whole), *shares, _at(first, 0.5), _at(first, 0.9))
+
+
+def _at(ordered: list[float], share: float) -> float | None:
+    """Nearest rank: the smallest value that at least this share of all do not exceed."""
+    if not ordered:
+        return None
+    return ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]
