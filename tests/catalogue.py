@@ -120,10 +120,12 @@ def messages(language: str) -> dict[str, str]:
 
 
 @cache
-def _trees() -> dict[str, ast.Module]:
+def _nodes() -> dict[str, list[ast.AST]]:
+    """Every node of the source's syntax trees, by file."""
     paths = sorted(SOURCE.rglob("*.py"))
     return {
-        path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths
+        path.relative_to(SOURCE).as_posix(): list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        for path in paths
     }
 
 
@@ -131,20 +133,19 @@ def _trees() -> dict[str, ast.Module]:
 def uses() -> tuple[Use, ...]:
     """Every string in the source that is a key of the catalogue, or computes one."""
     found: list[Use] = []
-    for file, tree in _trees().items():
-        pieces = {
-            id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
-        }
+    is_key = re.compile(rf"(?:{'|'.join(ROOMS)})\.[a-z0-9_*]+").fullmatch
+    for file, nodes in _nodes().items():
+        pieces = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
         # pages say words("key") for text("console.key")
         spoken = {
             id(node.args[0])
-            for node in ast.walk(tree)
+            for node in nodes
             if file.startswith("console/")
             and isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
             and node.func.id == "words"
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
                 key = node.value
             elif isinstance(node, ast.JoinedStr):
@@ -155,11 +156,7 @@ def uses() -> tuple[Use, ...]:
                 continue
             if id(node) in spoken and "." not in key:
                 key = f"console.{key}"
-            if (
-                re.fullmatch(rf"(?:{'|'.join(ROOMS)})\.[a-z0-9_*]+", key)
-                and key not in NO_KEYS
-                and not key.endswith((".html", ".json"))
-            ):
+            if is_key(key) and key not in NO_KEYS and not key.endswith((".html", ".json")):
                 found.append(Use(key, f"{file}:{node.lineno}"))
     for template in sorted(SOURCE.glob("console/templates/*.html")):
         place = template.relative_to(SOURCE).as_posix()
@@ -177,9 +174,9 @@ NO_KEYS = {"report.css", "options.*", "console.*"}
 def words(folders: tuple[str, ...]) -> frozenset[str]:
     """Every string constant, field and template word in the files of `folders`."""
     found: set[str] = set()
-    for file, tree in _trees().items():
+    for file, nodes in _nodes().items():
         if file.startswith(folders):
-            for node in ast.walk(tree):
+            for node in nodes:
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.add(node.value)
                 elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -190,9 +187,14 @@ def words(folders: tuple[str, ...]) -> frozenset[str]:
     return frozenset(found)
 
 
+@cache
+def _named() -> frozenset[str]:
+    return frozenset(use.key for use in uses())
+
+
 def is_used(key: str) -> bool:
     """Whether the source names this key, or computes it in a declared family."""
-    exact = {use.key for use in uses()}
+    exact = _named()
     name = key.removesuffix("_hint") if key.removesuffix("_hint") in messages("en") else key
     singular = name.removesuffix("_one")
     if name in exact or singular in exact:
@@ -209,9 +211,10 @@ def is_used(key: str) -> bool:
 def told() -> tuple[Told, ...]:
     """Every text(…) and every error whose key is written out."""
     found: list[Told] = []
-    for file, tree in _trees().items():
-        ours = ERRORS | {"text"} if "from baimo.text import" in ast.unparse(tree) else ERRORS
-        for node in ast.walk(tree):
+    for file, nodes in _nodes().items():
+        told_by_text = any(isinstance(node, ast.ImportFrom) and node.module == "baimo.text" for node in nodes)
+        ours = ERRORS | {"text"} if told_by_text else ERRORS
+        for node in nodes:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
                 continue
             first = node.args[0]
