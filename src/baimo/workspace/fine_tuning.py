@@ -102,7 +102,7 @@ class FineTuning:
         """Validates what waits for it in another process; None = there is no other."""
         self._tunable = tunable
         self._read = read
-        self._see = see
+        self.see = see
         self._remove = remove
 
     def order(self, order: Order, key: Key, tenant: str) -> TuneJob:
@@ -125,11 +125,9 @@ class FineTuning:
             known = ", ".join(RECIPES)
             raise CallRefused("finetuning.recipe", field="baimo.recipe", name=order.recipe[:40], known=known)
         self.check(order)
-        base = self._base(order.model, key, tenant)
+        base = self.base(order.model, key, tenant)
         self.able(order.recipe)
-        waiting = sum(1 for job in self.jobs.unended() if job.spec.tenant == tenant)
-        if waiting >= MOST_WAITING:
-            raise LimitReached("finetuning.too_many", limit=MOST_WAITING)
+        self.room(tenant)
         drawn = int.from_bytes(os.urandom(4), "big") >> 1
         spec = TuneSpec(
             id=self.jobs.new_id(),
@@ -147,6 +145,15 @@ class FineTuning:
         if order.integrations:
             self.jobs.tell(spec.id, "ignored_integrations", count=order.integrations)
         return job
+
+    def room(self, tenant: str) -> None:
+        """
+        Raises:
+            LimitReached: this tenant has as many jobs as it may.
+        """
+        waiting = sum(1 for job in self.jobs.unended() if job.spec.tenant == tenant)
+        if waiting >= MOST_WAITING:
+            raise LimitReached("finetuning.too_many", limit=MOST_WAITING)
 
     def validate(self) -> int:
         """Validate the files of every job that waits for it and that nobody else validates; how many that were."""
@@ -180,9 +187,9 @@ class FineTuning:
     def _validated(self, job: TuneJob) -> None:
         param = "training_file"
         try:
-            train = self._see(self._rows(job, param))
+            train = self.see(self._rows(job, param))
             param = "validation_file"
-            valid = self._see(self._rows(job, param) if job.spec.valid else ())
+            valid = self.see(self._rows(job, param) if job.spec.valid else ())
         except BaimoError as error:
             code = str(error.facts.get("code") or f"invalid_{param}")
             error.facts.setdefault("param", param)
@@ -216,8 +223,12 @@ class FineTuning:
             raise NotFound("files.not_here", id=id)
         return file
 
-    def _base(self, asked: str, key: Key, tenant: str) -> str:
-        """Full name of the model to start from."""
+    def base(self, asked: str, key: Key, tenant: str) -> str:
+        """Full name of the model to start from.
+
+        Raises:
+            CallRefused: this key can have none of that name tuned here.
+        """
         if asked.startswith("ft:"):
             adapter = self.adapters.named(asked, tenant)
             if adapter is not None and adapter.status != "retired" and permits_name(key, asked):

@@ -18,6 +18,7 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store import audit
 from baimo.workspace.ledger_options import LedgerOptions
 from tests.server.admin import talks
+from tests.server.admin.jobs import idle, job_for, trained_on
 from tests.server.served import TOML, Served, served
 
 
@@ -288,14 +289,15 @@ def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
         assert [hit(admin), hit(other)] == [False, False]
 
 
-NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer"}
-"""A proof and a comparison change nothing, a renewed session is no news, and an answer has its Record."""
+NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer", "tuning_plan"}
+"""A proof, a comparison and a plan change nothing, a renewed session is no news, and an answer has its Record."""
 CHANGING = [one for one in OPERATIONS if one.method != "GET" and one.id not in NO_NEWS]
 """Everything that changes something."""
 
 
 def test_every_change_is_in_the_audit_with_who_did_it(house: Served, admin: str) -> None:
     database = house.workspace.store.database
+    idle(house)
     house.tenant("audited")
     bodies: dict[str, Any] = {
         "tenants_create": {"id": "audited-too"},
@@ -315,7 +317,7 @@ def test_every_change_is_in_the_audit_with_who_did_it(house: Served, admin: str)
             path = path.replace("{session}", begun.session.public)
         if "{release}" in path:
             path = path.replace("{release}", house.workspace.releasing.releases.page(None, limit=1)[0].id)
-        job = tune_job(house, JOBS_BEFORE.get(operation.id, JobStatus.SUCCEEDED), "audited")
+        job = job_for(house, operation.id, "audited")
         path = path.replace("{job}", job)
         if operation.id == "tuning_order":
             bodies[operation.id] = {"file": trained_on(house, admin)}

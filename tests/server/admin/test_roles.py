@@ -11,8 +11,8 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import talks
-from tests.server.admin.jobs import idle, trained_on, tune_job
+from tests.server.admin import talks, tasked
+from tests.server.admin.jobs import idle, job_for, trained_on
 from tests.server.served import Said, Served
 
 LEAST: dict[str, tuple[Role, bool]] = {
@@ -80,14 +80,15 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "settings_reload": ("admin", True),
     "cache_clear": ("admin", False),
     "audit_list": ("admin", False),
+    **dict.fromkeys(("tasks_list", "tasks_get", "tasks_findings", "tasks_examples"), ("viewer", False)),
+    **dict.fromkeys(("tasks_example", "tasks_history", "tasks_version", "tasks_export"), ("viewer", False)),
+    **dict.fromkeys(("tasks_example_add", "tasks_example_change", "tasks_change"), ("reviewer", False)),
+    **dict.fromkeys(("tasks_create", "tasks_describe", "tasks_copy", "tasks_split"), ("engineer", False)),
+    **dict.fromkeys(("tasks_example_delete", "tasks_import", "tasks_restore"), ("engineer", False)),
+    **dict.fromkeys(("tasks_upload", "tasks_upload_get", "tasks_upload_change"), ("engineer", False)),
+    "tasks_upload_delete": ("engineer", False),
 }
 """Operation → the least role, and whether only keys of the workspace itself may. A new operation must be entered."""
-JOBS_BEFORE = {
-    "tuning_pause": JobStatus.QUEUED,
-    "tuning_resume": JobStatus.PAUSED,
-    "tuning_cancel": JobStatus.QUEUED,
-}
-"""Operation → how the job stands that it is tried on."""
 
 CELLS = [(name, role, ours) for name in LEAST for role in ROLES for ours in (True, False)]
 
@@ -146,8 +147,10 @@ class Objects:
         if "{release}" in operation.path:
             values["release"] = self._released(asker)
         if "{job}" in operation.path:
-            values["job"] = tune_job(self._house, JOBS_BEFORE.get(name, JobStatus.SUCCEEDED), "red")
+            values["job"] = job_for(self._house, name, "red")
         values |= talks.values(self._house, asker, name)
+        places, filled = tasked.asked(self._house, asker, name, self._count)
+        values |= places
         if name == "votes_answer":
             self._calls += 1
         path = operation.path
@@ -155,6 +158,7 @@ class Objects:
             path = path.replace(f"{{{field}}}", value)
         bodies: dict[str, dict[str, Any]] = {
             **talks.BODIES,
+            **filled,
             "tenants_create": {"id": f"new-{self._count}"},
             "tenants_change": {"title": "Red"},
             "keys_create": {"label": "one more"},

@@ -14,8 +14,8 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import talks
-from tests.server.admin.jobs import trained_on, tune_job
+from tests.server.admin import talks, tasked
+from tests.server.admin.jobs import trained_on, tune_job, tuned_model
 from tests.server.served import Said, Served
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
@@ -24,6 +24,10 @@ NAMING = {
     *("keys_get", "keys_change", "keys_revoke", "keys_rotate"),
     *("ledger_record", "ledger_content"),
     *("sessions_renew", "sessions_end"),
+    *("tasks_get", "tasks_describe", "tasks_copy", "tasks_findings", "tasks_examples", "tasks_example_add"),
+    *("tasks_example", "tasks_example_change", "tasks_example_delete", "tasks_change", "tasks_split"),
+    *("tasks_import", "tasks_history", "tasks_version", "tasks_restore", "tasks_export"),
+    *("tasks_upload_get", "tasks_upload_change", "tasks_upload_delete"),
     "releases_roll_back",
     *("tuning_get", "tuning_events", "tuning_pause", "tuning_resume", "tuning_cancel", "tuning_delete"),
     *("conversations_get", "conversations_change", "conversations_delete", "conversations_shared"),
@@ -37,7 +41,8 @@ FILTERED = {
     "ledger_export": "tenant",
     "limits_list": "tenant",
     "cache_clear": "tenant",
-    "releases_list": "tenant",
+    "tasks_list": "tenant",
+    **dict.fromkeys(("releases_list", "tuning_list", "tuning_models"), "tenant"),
     **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
 """They take a tenant: another one is not there. Without it they are about one's own."""
@@ -45,7 +50,10 @@ OWN = {"me", "tuning_offer", "sessions_begin", "tenants_list", "audit_list", "co
 """They are about one's own without asking."""
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
-MADE = {"releases_promote", "conversations_keep", "votes_begin"}
+MADE = {
+    *("tasks_create", "tasks_upload"),
+    *("releases_promote", "tuning_order", "tuning_plan", "conversations_keep", "votes_begin"),
+}
 """They make something of one's own out of what the body names; tests beside them show that it is one's own."""
 SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs"}
 """The same for everybody; nothing of it belongs to a tenant."""
@@ -67,10 +75,8 @@ class Camp(NamedTuple):
     """Public part of a session of cobalt's key."""
     release: str
     """Release of cobalt."""
-    job: str
-    """Tuning job of cobalt."""
     talk: dict[str, str]
-    """Conversation, share and vote of cobalt, as paths name them."""
+    """Conversation, share, vote and tuning job of cobalt, as paths name them."""
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +95,21 @@ def camp(house: Served) -> Camp:
     house.workspace.releasing.promote(replace(promotion, alias="red-alias"), Actor("red"))
     job = tune_job(house, JobStatus.SUCCEEDED, MARK)
     tune_job(house, JobStatus.SUCCEEDED, "red")
-    for key in (theirs, asker):
-        trained_on(house, key, f"{MARK if key is theirs else 'red'}.jsonl")
+    for key, tenant in ((theirs, MARK), (asker, "red")):
+        trained_on(house, key, f"{tenant}.jsonl")
+        tuned_model(house, tenant)
     kept, vote = talks.conversation(house, theirs, MARK), talks.vote(house, theirs, said=MARK, choice="A")
     talks.conversation(house, asker, "red")
     talks.vote(house, asker, said="red", choice="A")
-    talk = {"conversation": kept.id, "share": kept.share or "", "vote": vote.id}
+    talk = {"conversation": kept.id, "share": kept.share or "", "vote": vote.id, "job": job}
+    tasked.task(house, "red", "red-task")
+    talk |= {"task": tasked.task(house, MARK, f"{MARK}-task"), "upload": tasked.upload(house, MARK)}
     return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release, talk)
 
 
 def theirs(camp: Camp, operation: Operation) -> str:
     values = {"id": MARK, "key": camp.theirs, "record": camp.record, "session": camp.session}
-    values |= {"release": camp.release, "place": "A"} | camp.talk
+    values |= {"release": camp.release, "place": "A", "example:path": "1", "version": "1"} | camp.talk
     path = operation.path
     for field, value in values.items():
         path = path.replace(f"{{{field}}}", value)
@@ -108,7 +117,8 @@ def theirs(camp: Camp, operation: Operation) -> str:
 
 
 def body_of(operation: Operation) -> dict[str, Any] | None:
-    return talks.BODIES.get(operation.id, {}) if operation.method in ("POST", "PATCH") else None
+    bodies = talks.BODIES | tasked.BODIES
+    return bodies.get(operation.id, {}) if operation.method in ("POST", "PATCH") else None
 
 
 def unknown(path: str, camp: Camp) -> str:
