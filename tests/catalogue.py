@@ -71,6 +71,7 @@ FAMILIES = {
     "options.ledger_*": ("workspace/ledger_options.py",),
     "options.keys_*": ("workspace/account_options.py",),
     "options.tenants_*": ("workspace/account_options.py",),
+    "options.tasks_*": ("server/admin/task_forms.py",),
     "options.serve_*": ("server/options.py",),
     "ledger.over_*": ("store",),
     "ledger.whose_*": ("store",),

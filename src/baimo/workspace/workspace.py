@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from baimo.workspace.comparing import Comparing
     from baimo.workspace.evaluating import Evaluating
     from baimo.workspace.releasing import Releasing
+    from baimo.workspace.task_keeping import TaskKeeping
     from baimo.workspace.tuning import Tuning
     from baimo.workspace.tuning import Watcher as TuneWatcher
 
@@ -124,6 +125,13 @@ class Workspace:
         from baimo.workspace.bookkeeping import Bookkeeping
 
         return Bookkeeping(self)
+
+    @cached_property
+    def tasks(self) -> TaskKeeping:
+        """Tasks as people look after them."""
+        from baimo.workspace.task_keeping import TaskKeeping
+
+        return TaskKeeping(self)
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from baimo.core.rights import OWNER_NAME
 from baimo.core.tenant import OWNER, ROLES, Key, Role, Tenant
 from baimo.errors import Forbidden, NotFound, UsageError
+from baimo.server.admin.reading import LONGEST_BODY
 from baimo.store.audit import Actor
 from baimo.workspace.accounting import Accounting, tenant_id
 from baimo.workspace.bookkeeping import Bookkeeping
@@ -51,6 +52,8 @@ class Operation:
     """Forms of the answer; the first is the usual one."""
     errors: tuple[int, ...] = ()
     """Statuses of refusals besides those that every operation has."""
+    longest: int = LONGEST_BODY
+    """Bytes of a body."""
     browser: bool = False
     """A page for people: the key may also come as the password of HTTP Basic."""
 
@@ -63,13 +66,23 @@ class Operation:
 class Asking:
     """Who asks, and what there is to answer with."""
 
-    def __init__(self, service: Service, key: Key, tenant: Tenant, request_id: str, accept: str = "") -> None:
+    def __init__(
+        self,
+        service: Service,
+        key: Key,
+        tenant: Tenant,
+        request_id: str,
+        accept: str = "",
+        last_event: str = "",
+    ) -> None:
         self.service = service
         self.key = key
         self.tenant = tenant
         self.request_id = request_id
         self.accept = accept
         """Forms of the answer that are wanted."""
+        self.last_event = last_event
+        """Last-Event-ID: where a stream that broke off is to go on."""
 
     @property
     def owner(self) -> bool:

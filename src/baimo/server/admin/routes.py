@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from baimo.errors import NotSupported, Overloaded, StoreError, TooLarge, Unauthenticated, UsageError
 from baimo.server.admin import refusals
 from baimo.server.admin.operation import Asking, Operation
-from baimo.server.admin.reading import LONGEST_BODY, taken
+from baimo.server.admin.reading import taken
 from baimo.server.admin.streams import Pieces, Streamed, Work
 from baimo.server.admin.table import OPERATIONS
 from baimo.server.replies import caller, presented, service_of
@@ -126,10 +126,11 @@ class Resource:
             tenant,
             request.headers.get("x-request-id", ""),
             request.headers.get("accept", ""),
+            request.headers.get("last-event-id", ""),
         )
         asking.check(operation)
         path = {name: str(value) for name, value in request.path_params.items()}
-        body = await _body(request) if operation.method in ("POST", "PATCH") else None
+        body = await _body(request, operation.longest) if operation.method in ("POST", "PATCH") else None
         asked = taken(operation.takes, path, request.query_params.multi_items(), body)
         return await self._done(operation, asking, asked)
 
@@ -158,14 +159,14 @@ class Resource:
         return Response(body, 405, {"allow": allowed, **STANDING_HEADERS}, media_type="application/json")
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, longest: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     async for piece in request.stream():
         pieces.append(piece)
         size += len(piece)
-        if size > LONGEST_BODY:
-            raise TooLarge("admin.long_body", limit=LONGEST_BODY)
+        if size > longest:
+            raise TooLarge("admin.long_body", limit=longest)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if size and kind != "application/json":
         raise UsageError("admin.no_json", field="")

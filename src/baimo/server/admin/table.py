@@ -12,6 +12,7 @@ from baimo.server.admin.releases import RELEASES
 from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
+from baimo.server.admin.task_uploads import TASKS
 from baimo.server.admin.tuning import TUNING
 from baimo.server.admin.votes import VOTES
 from baimo.server.admin.worth import WORTH
@@ -23,6 +24,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *KEYS,
     *LEDGER,
     *WORTH,
+    *TASKS,
     *OFFER,
     *RELEASES,
     *TUNING,

@@ -1,0 +1,55 @@
+"""Tasks of a key's tenant, for tests that are about who may touch them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baimo.core.task import Example, Task
+from baimo.store.audit import Actor
+from baimo.workspace.task_imports import TaskImports, Upload
+from baimo.workspace.task_keeping import TaskKeeping
+from tests.server.served import Served
+
+ROW = b'{"id": "9", "input": "x", "target": "y"}\n'
+TWO = (Example(id="1", fields={"input": "a"}, target="b"), Example(id="2", fields={"input": "c"}, target="d"))
+
+
+def task(house: Served, tenant: str, name: str) -> str:
+    """A task of this tenant; its name."""
+    TaskKeeping(house.workspace).create(Task(name=name, examples=TWO, scorers=()), tenant, Actor(tenant))
+    return name
+
+
+def upload(house: Served, tenant: str) -> str:
+    """A file of this tenant that waits; its id."""
+    imports = TaskImports(TaskKeeping(house.workspace))
+    return imports.add(ROW, Upload(id="", name="a.jsonl", bytes=0, created_ms=0), tenant).id
+
+
+def asked(
+    house: Served, credential: str, operation: str, count: int
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """What stands in the paths of operations on tasks, and bodies; `count` makes names of their own."""
+    if not operation.startswith("tasks"):
+        return {}, {}
+    tenant = house.workspace.accounts.key(credential[3:15]).tenant
+    values = {"example:path": "1", "version": "1"}
+    values |= {"task": task(house, tenant, f"task-{count}"), "upload": upload(house, tenant)}
+    own = {"tasks_create": {"name": f"new-{count}", "upload": values["upload"]}}
+    own |= {"tasks_copy": {"name": f"copy-{count}"}, "tasks_import": {"upload": values["upload"]}}
+    return values, BODIES | own
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "tasks_create": {"name": "new", "kind": "qa"},
+    "tasks_copy": {"name": "copied"},
+    "tasks_describe": {"description": "other words"},
+    "tasks_example_add": {"input": "x"},
+    "tasks_example_change": {"expected": "z"},
+    "tasks_change": {"examples": ["test:1"], "labels": {"tone": "calm"}},
+    "tasks_split": {"share": 0.5},
+    "tasks_restore": {"version": 1},
+    "tasks_import": {"upload": "up_0"},
+    "tasks_upload": {"name": "a.jsonl", "content": ROW.decode()},
+}
+"""Bodies that work."""
