@@ -1,15 +1,13 @@
 """Runs of evaluations, and what came of each row of their data.
 
-Prevents three failures: a run that two processes work on and that is paid for twice (as with batches, a process takes
-a run by writing its name beside it), a result that is lost or entered twice when a process dies (every row of data has
-one place, and its result is written there once), and rows of one tenant that another can read (every statement names
-the tenant).
+Prevents two failures: a result that is lost or entered twice when a process dies (every row of data has one place, and
+its result is written there once), and rows of one tenant that another can read (every statement names the tenant).
+Which process works on a run, `held` says.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,9 +16,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from baimo.core.ids import base32, plain, sortable_id
+from baimo.core.ids import base32, sortable_id
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.store.held import HeldOrders
 
 RunStatus = Literal["queued", "in_progress", "completed", "failed", "canceled"]
 ItemStatus = Literal["queued", "pass", "fail", "error"]
@@ -116,17 +115,25 @@ class OutputItem:
         return f"outputitem_{self.run.partition('_')[2]}{base32(self.position, _DIGITS)}"
 
 
-class EvalRuns:
-    """Reads and changes runs. Every method is one transaction; all block."""
+class EvalRuns(HeldOrders[EvalRun]):
+    """Reads and changes runs. Every method is one transaction; all block.
+
+    Args:
+        database: where they are kept.
+        now_ms: wall clock, milliseconds since 1970.
+    """
 
     def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        beside = ("tenant", "id", "evaluation", "status")
+        super().__init__(
+            database,
+            tables.evaluation_runs,
+            EvalRun,
+            column="run",
+            beside=beside,
+            active=ACTIVE,
+            now_ms=now_ms,
+        )
 
     def new_id(self) -> str:
         """An id that nobody has."""
@@ -139,14 +146,9 @@ class EvalRuns:
             run: waiting.
             asked: its data source as the client sent it.
         """
-        row = {**_run_row(run), "holder": "", "asked": msgspec.json.encode(asked).decode()}
+        row = {**self._row(run), "holder": "", "asked": msgspec.json.encode(asked).decode()}
         with self._database.writing() as connection:
             connection.execute(insert(tables.evaluation_runs).values(row))
-
-    def get(self, tenant: str, id: str) -> EvalRun | None:
-        """A tenant's run; None when there is none, or it is another's."""
-        with self._database.reading() as connection:
-            return _run(_found(connection, tenant, id))
 
     def asked(self, tenant: str, id: str) -> dict[str, Any]:
         """The data source of a run as the client sent it; empty when there is no such run."""
@@ -182,8 +184,7 @@ class EvalRuns:
             query = query.where(table.c.status == status)
         query = _ordered(query, table.c.id, after, ascending)
         with self._database.reading() as connection:
-            rows = connection.execute(query.limit(limit)).scalars()
-            return [msgspec.json.decode(row, type=EvalRun) for row in rows]
+            return [self._decoded(row) for row in connection.execute(query.limit(limit))]
 
     def delete(self, tenant: str, id: str) -> bool:
         """Forget a run with its items, whatever it is at; whether there was one."""
@@ -193,63 +194,6 @@ class EvalRuns:
             connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
             gone = connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.id == id))
         return bool(gone.rowcount)
-
-    def claim(self, holder: str, wanted: Callable[[EvalRun], bool]) -> EvalRun | None:
-        """Take the oldest run that no living process works on.
-
-        Args:
-            holder: `Books.holder` of this process: its heartbeat is kept there.
-            wanted: whether this process can work on it now.
-        """
-        table, holders = tables.evaluation_runs, tables.holders
-        free = table.c.holder.not_in(select(holders.c.id))
-        query = select(table.c.run).where(table.c.status.in_(ACTIVE), free).order_by(table.c.id)
-        with self._database.reading() as connection:  # most looks find nothing, and take no lock
-            if connection.execute(query.limit(1)).first() is None:
-                return None
-        with self._database.writing() as connection:
-            if self._database.dialect == "postgresql":
-                query = query.with_for_update(skip_locked=True)
-            for text in connection.execute(query).scalars().all():
-                found = msgspec.json.decode(text, type=EvalRun)
-                if wanted(found):
-                    which = (table.c.tenant == found.tenant, table.c.id == found.id)
-                    connection.execute(update(table).where(*which).values(holder=holder))
-                    return found
-        return None
-
-    def release(self, holder: str, run: EvalRun) -> None:
-        """Let another process go on with it."""
-        table = tables.evaluation_runs
-        which = (table.c.tenant == run.tenant, table.c.id == run.id, table.c.holder == holder)
-        with self._database.writing() as connection:
-            connection.execute(update(table).where(*which).values(holder=""))
-
-    def change(
-        self, tenant: str, id: str, changed: Callable[[EvalRun], EvalRun], *, holder: str | None = None
-    ) -> EvalRun | None:
-        """Change a run.
-
-        Args:
-            tenant: whose.
-            id: its id.
-            changed: given it as it is now; what it returns is kept.
-            holder: only while this process works on it.
-
-        Returns:
-            It as it is afterwards; None when there is none, or another process works on it.
-        """
-        table = tables.evaluation_runs
-        with self._database.writing() as connection:
-            row = _found(connection, tenant, id, lock=self._database.dialect == "postgresql")
-            before = _run(row)
-            if row is None or before is None or (holder is not None and row.holder != holder):
-                return None
-            after = changed(before)
-            if after != before:
-                which = (table.c.tenant == tenant, table.c.id == id)
-                connection.execute(update(table).where(*which).values(_run_row(after)))
-        return after
 
     # items
 
@@ -375,22 +319,6 @@ def _position(run: EvalRun, id: str) -> int | None:
 
 
 _VALUES = {base32(number, 1): number for number in range(32)}
-
-
-def _found(connection: Connection, tenant: str, id: str, *, lock: bool = False) -> Row[Any, Any] | None:
-    table = tables.evaluation_runs
-    columns = (table.c.holder, table.c.run)
-    query = select(*columns).where(table.c.tenant == tenant, table.c.id == id)
-    return connection.execute(query.with_for_update() if lock else query).first()
-
-
-def _run(row: Row[Any, Any] | None) -> EvalRun | None:
-    return None if row is None else msgspec.json.decode(row.run, type=EvalRun)
-
-
-def _run_row(run: EvalRun) -> dict[str, str]:
-    facts = {name: getattr(run, name) for name in ("tenant", "id", "evaluation", "status")}
-    return {**facts, "run": msgspec.json.encode(plain(run)).decode()}
 
 
 def _item(row: Row[Any]) -> OutputItem:
