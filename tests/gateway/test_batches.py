@@ -23,7 +23,7 @@ from baimo.gateway import batch_input
 from baimo.gateway.batch_input import Line, inspected, lines
 from baimo.gateway.batch_results import Results
 from baimo.gateway.batch_work import LineReply, Tools, Work
-from baimo.gateway.batches import Runner
+from baimo.gateway.batches import crew
 from baimo.gateway.idle import Gate, Room
 from baimo.store import tables
 from baimo.store.batches import Batch, Batches
@@ -403,7 +403,7 @@ def test_a_disk_that_is_full_stops_the_batch_and_it_goes_on_when_there_is_room(p
     assert sorted(row["custom_id"] for row in place.rows(after.output_file)) == ["c1", "c2"]
 
 
-def test_the_runner_finds_batches_works_on_them_and_leaves_them_when_it_stops(place: Place) -> None:
+def test_the_crew_finds_batches_works_on_them_and_leaves_them_when_it_stops(place: Place) -> None:
     batch = place.ordered("".join(written(number) for number in range(10)))
     place.batches.release("me", batch)
     begun: list[str] = []
@@ -414,12 +414,12 @@ def test_the_runner_finds_batches_works_on_them_and_leaves_them_when_it_stops(pl
         reply.whole(200, [], ANSWER)
 
     async def run(until: Callable[[], bool]) -> None:
-        runner = Runner(place.tools())
-        runner.start()
-        runner.nudge()
+        working = crew(place.tools())
+        working.start()
+        working.nudge()
         while not until():  # noqa: ASYNC110  # what it waits for is in a database
             await asyncio.sleep(0.01)
-        await runner.stop(5.0)
+        await working.stop(5.0)
 
     def status() -> str:
         found = place.batches.get("acme", batch.id)

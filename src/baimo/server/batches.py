@@ -1,4 +1,4 @@
-"""OpenAI's Batches API, and the runner behind it: what it asks is asked as a client of this server asks it.
+"""OpenAI's Batches API, and who answers them: what it asks is asked as a client of this server asks it.
 
 Source: developers.openai.com/api/reference/resources/batches.
 """
@@ -21,7 +21,7 @@ from baimo.core.tenant import Key
 from baimo.errors import BaimoError, CallRefused, Conflict, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, Line
 from baimo.gateway.batch_work import LIVES_S, LineReply, Tools
-from baimo.gateway.batches import Runner
+from baimo.gateway.batches import crew
 from baimo.gateway.call import Call
 from baimo.gateway.idle import Gate, Room
 from baimo.gateway.surface import Surface
@@ -94,13 +94,13 @@ def batch_row(batch: Batch) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def running(service: Service) -> AsyncGenerator[None]:
     """Batches are worked on meanwhile."""
-    runner = Runner(_tools(service))
-    service.on_batch = runner.nudge
-    runner.start()
+    working = crew(_tools(service))
+    service.on_batch = working.nudge
+    working.start()
     try:
         yield
     finally:
-        await runner.stop(service.settings.serve.drain_s)
+        await working.stop(service.settings.serve.drain_s)
 
 
 def _tools(service: Service) -> Tools:

@@ -27,8 +27,8 @@ from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.store.evaluation_runs import ACTIVE, EvalRun
 from baimo.store.evaluations import Evaluation
+from baimo.workspace.eval_crew import crew
 from baimo.workspace.eval_rows import evaluation_row, item_row, run_row
-from baimo.workspace.eval_runner import EvalRunner
 from baimo.workspace.eval_sources import Kept
 from baimo.workspace.eval_work import Tools
 from baimo.workspace.serving import Service
@@ -64,15 +64,14 @@ async def running(service: Service) -> AsyncGenerator[None]:
     gate = Gate(service.gateway.waited_for, lambda vendor: room(service, vendor))
     kept = Kept(service.files, service.completions, service.responses, service.books.flush)
     lines = Lines(service, gate)
-    runner = EvalRunner(
-        Tools(service.evaluations, service.eval_runs, kept, service.books.holder, lines.of_run)
-    )
-    service.on_evaluation = runner.nudge
-    runner.start()
+    tools = Tools(service.evaluations, service.eval_runs, kept, service.books.holder, lines.of_run)
+    working = crew(tools)
+    service.on_evaluation = working.nudge
+    working.start()
     try:
         yield
     finally:
-        await runner.stop(service.settings.serve.drain_s)
+        await working.stop(service.settings.serve.drain_s)
 
 
 # evaluations
