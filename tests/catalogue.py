@@ -26,7 +26,7 @@ ERRORS = {
 FAMILIES = {
     "adapters.card_*": ("tuning/adapters/card.py",),
     "adapters.column_*": ("cli/adapters.py",),
-    "admin.field_*": ("server/admin",),
+    "admin.field_*": ("server/admin", "workspace/releasing.py", "workspace/tune_orders.py"),
     "batches.line_*": ("gateway/batch_input.py",),
     "cli.*": ("cli",),
     "cli.severity_*": ("evals/tasks/check.py",),

@@ -183,7 +183,7 @@ def test_jobs_wait_in_a_queue_in_the_order_in_which_they_came(house: Served, key
         deleted(house, key, job)
         assert house.call("GET", f"/api/tuning/jobs/{job}", key).status == 404
     acts = [act.act for act in audit.acts(house.workspace.store.database, subject=busy[0])]
-    assert acts == ["tuning.delete", "tuning.cancel", "tuning.resume", "tuning.pause", "tuning.order"]
+    assert acts == ["job.delete", "job.cancel", "job.resume", "job.pause", "job.order"]
 
 
 def deleted(house: Served, key: str, job: str) -> None:

@@ -183,7 +183,7 @@ def _plan(asking: Asking, asked: TuneOrder) -> TunePlanShown:
 def _order(asking: Asking, asked: TuneOrder) -> JobShown:
     service = asking.service
     job = TuneOrders(service.workspace, service.tuning).order(asked, asking.key, asking.tenant.id)
-    _told(asking, "tuning.order", job, recipe=asked.recipe, base=job.spec.base, start=asked.start)
+    _told(asking, "job.order", job, recipe=asked.recipe, base=job.spec.base, start=asked.start)
     service.on_order()
     service.on_wish()
     return JobShown(**_row(asking, job))
@@ -269,7 +269,7 @@ def _cancel(asking: Asking, asked: JobNamed) -> JobShown:
 def _wished(asking: Asking, asked: JobNamed, wish: Literal["pause", "resume", "cancel"]) -> JobShown:
     job, queue = _found(asking, asked.job), _tuning(asking).queue
     after = getattr(queue, wish)(job.spec.tenant, job.spec.id)
-    _told(asking, f"tuning.{wish}", job)
+    _told(asking, f"job.{wish}", job)
     asking.service.on_wish()
     return JobShown(**_row(asking, after))
 
@@ -277,7 +277,7 @@ def _wished(asking: Asking, asked: JobNamed, wish: Literal["pause", "resume", "c
 def _delete(asking: Asking, asked: JobNamed) -> Nothing:
     job = _found(asking, asked.job)
     _tuning(asking).queue.remove(job.spec.tenant, job.spec.id)
-    _told(asking, "tuning.delete", job)
+    _told(asking, "job.delete", job)
     return Nothing()
 
 
