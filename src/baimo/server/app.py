@@ -25,6 +25,7 @@ from baimo.console.app import console
 from baimo.errors import BaimoError, NotFound, NotSupported
 from baimo.server import (
     batches,
+    comparisons,
     engine,
     evals,
     files,
@@ -88,6 +89,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
             await stack.enter_async_context(batches.running(service))
             await stack.enter_async_context(evals.running(service))
             await stack.enter_async_context(fine_tuning.running(service))
+            await stack.enter_async_context(comparisons.running(service))
             _spare_the_collector()
             yield {"service": service, "hot": lanes, "watching": watching}
 

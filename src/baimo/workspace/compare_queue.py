@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -104,7 +105,8 @@ class CompareQueue:
             raise Overloaded("compare.preparing", limit=AT_ONCE, retry_after_s=2.0)
         self._preparing += 1
         try:
-            said = await self._asked(
+            said = await asyncio.to_thread(
+                self._asked,
                 {
                     "workspace": str(self._workspace.folder.absolute()),
                     "flags": self._flags(),
@@ -113,7 +115,7 @@ class CompareQueue:
                     "key": key.public,
                     "name": options.task,
                     "enter": enter,
-                }
+                },
             )
         finally:
             self._preparing -= 1
@@ -162,7 +164,9 @@ class CompareQueue:
         """Its status; `interrupted` = it was running, and its process is gone for good."""
         if run.status != "running":
             return run.status
-        return "running" if self._at(run).alive or self._is_ours(run) else "interrupted"
+        folder = self._at(run)
+        alive = folder.path.exists() and (self._is_ours(run) or folder.alive)
+        return "running" if alive else "interrupted"
 
     def forget(self, tenant: str) -> None:
         """End the comparisons of a tenant, and remove their folders; their rows go with everything else."""
@@ -192,7 +196,7 @@ class CompareQueue:
             StoreError: the database does not answer; nothing is lost.
         """
         for id, (child, hold) in list(self._children.items()):
-            if child.folder.alive or not child.alive:
+            if not child.alive or child.folder.alive:
                 hold.close()  # from here on its own lock says that somebody works on it
             if not child.alive:
                 del self._children[id]
@@ -291,32 +295,26 @@ class CompareQueue:
         workspace = self._workspace
         return {"workspace.path": str(workspace.path.absolute()), "workspace.models": str(workspace.models)}
 
-    async def _asked(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "baimo.workspace.compared",
-            "--order",
-            cwd=self._workspace.folder.absolute(),
-            env={**os.environ, "BAIMO_LANG": language()},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+    def _asked(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """What a process of its own says to an order; blocks."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                said, wrong = await process.communicate(canonical(order))
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise
-        if process.returncode:
-            lines = [line for line in wrong.decode(errors="replace").splitlines() if line.strip()]
+            done = subprocess.run(
+                [sys.executable, "-m", "baimo.workspace.compared", "--order"],
+                cwd=self._workspace.folder.absolute(),
+                env={**os.environ, "BAIMO_LANG": language()},
+                input=canonical(order),
+                capture_output=True,
+                check=False,
+                timeout=PATIENCE_S,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise BaimoError("compare.not_prepared", problem=f"> {PATIENCE_S:g} s") from None
+        if done.returncode:
+            lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
             log.error("%s", "\n".join(lines))
-            raise BaimoError("compare.not_prepared", problem=lines[-1] if lines else process.returncode)
-        found: dict[str, Any] = msgspec.json.decode(said)
+            raise BaimoError("compare.not_prepared", problem=lines[-1] if lines else done.returncode)
+        found: dict[str, Any] = msgspec.json.decode(done.stdout)
         if failure := found.get("error"):
             kind: type[BaimoError] = getattr(errors, failure["type"], BaimoError)
             raise kind(failure["key"], **failure["facts"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from baimo.server.admin.accounts import KEYS, TENANTS
+from baimo.server.admin.comparisons import COMPARISONS
 from baimo.server.admin.conversations import CONVERSATIONS
 from baimo.server.admin.describing import DESCRIBING
 from baimo.server.admin.ledger import LEDGER
@@ -23,6 +24,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *TENANTS,
     *KEYS,
     *LEDGER,
+    *COMPARISONS,
     *WORTH,
     *TASKS,
     *OFFER,

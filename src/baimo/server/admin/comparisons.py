@@ -1,0 +1,466 @@
+"""Comparisons: begun, watched, stopped and read by clients of the endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Any, Literal
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from baimo.core.moments import shown
+from baimo.core.money import MICROS
+from baimo.core.rights import OWNER_NAME
+from baimo.core.run import Run
+from baimo.core.verdict import Forecast, Progress, Verdict
+from baimo.errors import NotFound, UsageError
+from baimo.evals.options import CompareOptions
+from baimo.evals.report.report import Report, asked, expected
+from baimo.server.admin.operation import Asking, Operation
+from baimo.server.admin.paging import Limit, Paged
+from baimo.server.admin.streams import Told
+from baimo.store import audit
+from baimo.store.comparisons import Entered, Order
+from baimo.workspace.compare_folder import latest, run_folder
+from baimo.workspace.compare_queue import LIMITS, Prepared
+
+Status = Literal["queued", "running", "interrupted", "done", "stopped", "failed"]
+"""interrupted = it was running, and its process is gone; done = as sure as was asked; stopped = before that."""
+_FILES = {"html": "text/html", "json": "application/json", "markdown": "text/markdown"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonShown:
+    """A comparison in a list. Amounts are decimal text in units of `currency`; null = not known."""
+
+    id: str
+    task: str
+    tenant: str
+    key: str | None
+    """null = the command line began it."""
+    status: Status
+    started: str
+    """When it was ordered."""
+    ended: str | None
+    problem: str | None
+    """Why it failed."""
+    decision: str
+    """best, or cheapest within epsilon of the best."""
+    candidates: list[str]
+    winner: str | None
+    certain: bool | None
+    """null = there is no verdict."""
+    calls: int | None
+    calls_exhaustive: int | None
+    cost: str | None
+    cost_exhaustive: str | None
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonDetail:
+    """Everything about a comparison but its answers."""
+
+    comparison: ComparisonShown
+    options: dict[str, Any]
+    """As it was asked for; what is not said was left to the settings."""
+    forecast: Forecast | None
+    progress: Progress | None
+    """Where it stands; null = nothing was answered yet."""
+    notices: list[str]
+    """What a person should know; newest last."""
+    place: int
+    """Where its events go on from here: `after` of the events."""
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonsAsked:
+    """Which comparisons."""
+
+    tenant: str | None = None
+    task: str | None = None
+    status: Status | None = None
+    order: Order = "newest"
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonsPage:
+    """Some comparisons."""
+
+    data: list[ComparisonShown]
+    next: str | None
+    """Cursor of the next page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastShown:
+    """What a comparison would take; nothing is begun and nothing spent."""
+
+    task: str
+    """Its title."""
+    candidates: list[str]
+    forecast: Forecast | None
+    """null = weights must be fetched first."""
+    fetches: list[str]
+    """Models whose weights the comparison fetches first."""
+    notices: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNamed:
+    """One comparison."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeAsked:
+    """Which one goes on, and under which limits; null = as before."""
+
+    run: str
+    max_cost: float | None = None
+    max_calls: int | None = None
+    max_minutes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsAsked:
+    """Which events."""
+
+    run: str
+    after: int = 0
+    """Id of the last one that is known; `Last-Event-ID` says the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventTold:
+    """The data of an event; its name is the kind, its id the place."""
+
+    at: str
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    """forecast: {forecast}; progress: {progress}; notice: {message}; failed: {message, hint} …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportAsked:
+    """Which report, in which form."""
+
+    run: str
+    format: Literal["html", "json", "markdown"] = "html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferencesAsked(Paged):
+    """Which examples."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerShown:
+    """What one of the leaders said."""
+
+    candidate: str
+    score: float
+    outcome: str
+    """right, partial, wrong or malformed."""
+    reply: str | None
+    """null = not kept."""
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceShown:
+    """An example on which the leaders earned different scores."""
+
+    example: str
+    asked: str
+    expected: str
+    """Empty = there is no reference."""
+    spread: float
+    """Best score less worst."""
+    answers: list[AnswerShown]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferencesPage:
+    """Some examples where the leaders differ, widest apart first."""
+
+    data: list[DifferenceShown]
+    total: int
+    compared: int
+    """Examples on which at least two leaders were judged."""
+    next: str | None
+    """Cursor of the next page."""
+
+
+async def _forecast(asking: Asking, asked: CompareOptions) -> ForecastShown:
+    found = await _prepared(asking, asked, enter=False)
+    return ForecastShown(
+        task=found.task,
+        candidates=found.candidates,
+        forecast=found.forecast,
+        fetches=found.fetches,
+        notices=found.notices,
+    )
+
+
+async def _start(asking: Asking, asked: CompareOptions) -> ComparisonDetail:
+    found = await _prepared(asking, asked, enter=True)
+    said = {"task": asked.task, "max_cost": asked.max_cost}
+    await asyncio.to_thread(_entered, asking, "comparison.start", found.run, said)
+    asking.service.on_comparison()
+    return await asyncio.to_thread(_get, asking, RunNamed(run=found.run))
+
+
+async def _prepared(asking: Asking, asked: CompareOptions, *, enter: bool) -> Prepared:
+    for name in ("resume", "forecast", "require"):
+        if getattr(asked, name):
+            raise UsageError("compare.another_way", name=name, field=f"/{name}")
+    if not asked.task:
+        raise UsageError("admin.missing", field="/task")
+    return await asking.service.comparisons.prepared(asked, asking.key, enter=enter)
+
+
+def _list(asking: Asking, asked: ComparisonsAsked) -> ComparisonsPage:
+    queue, tenant = asking.service.comparisons, asking.within(asked.tenant)
+    stored = {None: (), "interrupted": ("running",)}.get(asked.status, (asked.status,))
+    data: list[ComparisonShown] = []
+    cursor = asked.cursor
+    while True:
+        page = queue.runs.page(
+            tenant,
+            limit=asked.limit,
+            task=asked.task,
+            status=[one for one in stored if one],
+            order=asked.order,
+            after=cursor,
+        )
+        if page is None:
+            raise UsageError("admin.bad_cursor", field="/cursor")
+        cursor = page[-1].run.id if len(page) == asked.limit else None
+        found = [_shown(asking, one) for one in page]
+        # whether a run that is said to run is alive is not in the database
+        data += [one for one in found if asked.status in (None, one.status)]
+        if data or cursor is None:
+            return ComparisonsPage(data=data, next=cursor)
+
+
+def _get(asking: Asking, asked: RunNamed) -> ComparisonDetail:
+    found = _one(asking, asked.run)
+    told = latest(run_folder(asking.service.workspace.path, found.run.id))
+    verdict = found.verdict
+    forecast = told.forecast or (verdict.forecast if verdict else None)
+    return ComparisonDetail(
+        comparison=_shown(asking, found),
+        options=_options(found.run),
+        forecast=forecast,
+        progress=told.progress,
+        notices=list(told.notices),
+        place=told.place,
+        verdict=verdict,
+    )
+
+
+async def _stop(asking: Asking, asked: RunNamed) -> ComparisonDetail:
+    found = await asyncio.to_thread(_one, asking, asked.run)
+    await asyncio.to_thread(asking.service.comparisons.stop, found.run)
+    await asyncio.to_thread(_entered, asking, "comparison.stop", found.run.id, {})
+    asking.service.on_comparison()
+    return await asyncio.to_thread(_get, asking, asked)
+
+
+async def _resume(asking: Asking, asked: ResumeAsked) -> ComparisonDetail:
+    found = await asyncio.to_thread(_one, asking, asked.run)
+    limits = {name: getattr(asked, name) for name in LIMITS}
+    CompareOptions(task="", **limits)  # raises UsageError where one is out of its range
+    await asyncio.to_thread(asking.service.comparisons.resume, found.run, limits)
+    said = {name: value for name, value in limits.items() if value is not None}
+    await asyncio.to_thread(_entered, asking, "comparison.resume", found.run.id, said)
+    asking.service.on_comparison()
+    return await asyncio.to_thread(_get, asking, RunNamed(run=asked.run))
+
+
+async def _events(asking: Asking, asked: EventsAsked) -> Response:
+    found = await asyncio.to_thread(_one, asking, asked.run)
+    queue, id = asking.service.comparisons, found.run.id
+    folder = run_folder(asking.service.workspace.path, id)
+
+    def over() -> bool:
+        now = queue.runs.get(None, id)
+        return now is None or queue.standing(now.run) not in ("queued", "running")
+
+    place = int(asking.last_event) if asking.last_event.isdecimal() else asked.after
+    return StreamingResponse(Told(folder, place, over).pieces(), media_type="text/event-stream")
+
+
+def _export(asking: Asking, asked: ExportAsked) -> Response:
+    from baimo.evals.report.data import data
+    from baimo.evals.report.html import html
+    from baimo.evals.report.markdown import markdown
+
+    report = _report(asking, asked.run)
+    match asked.format:
+        case "json":
+            body: bytes | str = msgspec.json.encode(data(report))
+        case "markdown":
+            body = markdown(report.verdict)
+        case _:
+            body = html(report)
+    ending = {"markdown": "md"}.get(asked.format, asked.format)
+    headers = {"content-disposition": f'attachment; filename="{report.run.id}.{ending}"'}
+    return Response(body, headers=headers, media_type=_FILES[asked.format])
+
+
+def _differences(asking: Asking, asked: DifferencesAsked) -> DifferencesPage:
+    if asked.cursor is not None and not asked.cursor.isdecimal():
+        raise UsageError("admin.bad_cursor", field="/cursor")
+    start = int(asked.cursor or 0)
+    found = _report(asking, asked.run).differences(start + asked.limit)
+    end = start + asked.limit
+    return DifferencesPage(
+        data=[_difference(one) for one in found.shown[start:]],
+        total=found.total,
+        compared=found.compared,
+        next=str(end) if end < found.total else None,
+    )
+
+
+def _difference(one: Any) -> DifferenceShown:
+    return DifferenceShown(
+        example=one.example.id,
+        asked=asked(one.example),
+        expected=expected(one.example),
+        spread=one.spread,
+        answers=[
+            AnswerShown(
+                candidate=answer.candidate,
+                score=answer.score,
+                outcome=answer.sample.score.outcome.value,
+                reply=answer.reply,
+                explanation=answer.sample.score.explanation,
+            )
+            for answer in one.answers
+        ],
+    )
+
+
+def _one(asking: Asking, id: str) -> Entered:
+    """A run that this key may see.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's.
+    """
+    found = asking.service.comparisons.runs.get(None if asking.owner else asking.tenant.id, id)
+    if found is None:
+        raise NotFound("admin.no_run", field="/run")
+    return found
+
+
+def _report(asking: Asking, id: str) -> Report:
+    run = _one(asking, id).run
+    made = asking.service.workspace.report(run.id)
+    return replace(made, run=replace(run, options=_options(run)))
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """What was asked for, with the task's name for where it lies: that concerns nobody outside this machine."""
+    return {**run.options, "task": _name(run)}
+
+
+def _name(run: Run) -> str:
+    place = PurePath(str(run.options.get("task") or ""))
+    if place.name == "task.toml":
+        place = place.parent
+    return run.name or place.name.partition(".")[0] or run.task
+
+
+def _shown(asking: Asking, found: Entered) -> ComparisonShown:
+    run, verdict = found
+    costs: Mapping[str, str | None] = {
+        name: None if verdict is None else _units(getattr(verdict, f"{name}_micros"))
+        for name in ("cost", "cost_exhaustive")
+    }
+    return ComparisonShown(
+        id=run.id,
+        task=_name(run),
+        tenant=run.tenant or OWNER_NAME,
+        key=run.key or None,
+        status=asking.service.comparisons.standing(run),  # pyright: ignore[reportArgumentType]
+        started=shown(run.started_ms),
+        ended=None if run.ended_ms is None else shown(run.ended_ms),
+        problem=run.problem or None,
+        decision=str(run.options.get("decision", "best")),
+        candidates=[str(one["name"]) for one in run.candidates],
+        winner=verdict.winner if verdict else None,
+        certain=verdict.certain if verdict else None,
+        calls=verdict.calls if verdict else None,
+        calls_exhaustive=verdict.calls_exhaustive if verdict else None,
+        currency=verdict.currency if verdict else None,
+        **costs,
+    )
+
+
+def _units(micros: int | None) -> str | None:
+    if micros is None:
+        return None
+    whole, rest = divmod(micros, MICROS)
+    return f"{whole}.{rest:06d}"
+
+
+def _entered(asking: Asking, act: str, run: str, facts: Mapping[str, Any]) -> None:
+    with asking.service.workspace.store.database.writing() as connection:
+        audit.enter(connection, asking.actor, act, run, facts, time.time_ns() // 1_000_000)
+
+
+COMPARISONS = (
+    Operation(
+        method="POST", path="/api/comparisons/forecast", role="engineer", takes=CompareOptions,
+        gives=ForecastShown, does=_forecast, tag="compare", summary="admin.comparisons_forecast",
+        errors=(404, 429, 503),
+    ),
+    Operation(
+        method="GET", path="/api/comparisons", role="viewer", takes=ComparisonsAsked, gives=ComparisonsPage,
+        does=_list, tag="compare", summary="admin.comparisons_list", errors=(404,),
+    ),
+    Operation(
+        method="POST", path="/api/comparisons", role="engineer", takes=CompareOptions,
+        gives=ComparisonDetail, does=_start, tag="compare", summary="admin.comparisons_start", status=201,
+        errors=(404, 429, 503),
+    ),
+    Operation(
+        method="GET", path="/api/comparisons/{run}", role="viewer", takes=RunNamed, gives=ComparisonDetail,
+        does=_get, tag="compare", summary="admin.comparisons_get", errors=(404,),
+    ),
+    Operation(
+        method="GET", path="/api/comparisons/{run}/events", role="viewer", takes=EventsAsked, gives=EventTold,
+        does=_events, tag="compare", summary="admin.comparisons_events", media=("text/event-stream",),
+        errors=(404, 503),
+    ),
+    Operation(
+        method="POST", path="/api/comparisons/{run}/stop", role="engineer", takes=RunNamed,
+        gives=ComparisonDetail, does=_stop, tag="compare", summary="admin.comparisons_stop", errors=(404, 409),
+    ),
+    Operation(
+        method="POST", path="/api/comparisons/{run}/resume", role="engineer", takes=ResumeAsked,
+        gives=ComparisonDetail, does=_resume, tag="compare", summary="admin.comparisons_resume",
+        errors=(404, 409),
+    ),
+    Operation(
+        method="GET", path="/api/comparisons/{run}/export", role="viewer", takes=ExportAsked,
+        gives=ComparisonDetail, does=_export, tag="compare", summary="admin.comparisons_export",
+        media=tuple(_FILES.values()), errors=(404,),
+    ),
+    Operation(
+        method="GET", path="/api/comparisons/{run}/differences", role="viewer", takes=DifferencesAsked,
+        gives=DifferencesPage, does=_differences, tag="compare", summary="admin.comparisons_differences",
+        errors=(404,),
+    ),
+)  # fmt: skip

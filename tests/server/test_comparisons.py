@@ -1,0 +1,314 @@
+"""Comparisons of the endpoint's clients: forecast, begun, watched, stopped, gone on with, read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baimo.core.run import Run
+from baimo.core.tenant import Limit
+from baimo.evals.options import CompareOptions
+from baimo.tuning.folder import JobFolder
+from baimo.workspace.compare_folder import run_folder
+from tests.server.served import Said, Served, served
+
+TOML = """
+[compare]
+jobs = 1
+[providers.acme]
+protocol = "fake"
+inside = true
+[providers.acme.options]
+constant = "yes"
+[providers.slow]
+protocol = "fake"
+inside = true
+concurrency = 2
+[providers.slow.options]
+constant = "yes"
+latency_ms = 60
+[providers.far]
+protocol = "fake"
+inside = false
+[providers.far.options]
+constant = "yes"
+[models."acme/small"]
+input_per_million = 1.0
+output_per_million = 2.0
+[models."acme/large"]
+input_per_million = 1000.0
+output_per_million = 20.0
+[models."slow/one"]
+[models."slow/two"]
+[models."far/away"]
+"""
+TASK = """
+[data]
+test = "test.jsonl"
+[[prompts]]
+name = "plain"
+user = "{{ input }}"
+[[scorers]]
+name = "exact"
+"""
+
+
+def written(home: Path, name: str = "moods", examples: int = 40) -> None:
+    """A task that knows the answer yes two times of three."""
+    folder = home / name
+    folder.mkdir(parents=True)
+    rows = [
+        {"input": f"{name} {n}", "target": "no" if n % 3 == 0 else "yes", "language": "en" if n % 2 else "zh"}
+        for n in range(examples)
+    ]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "task.toml").write_text(TASK)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BAIMO_LANG", "en")
+    folder = tmp_path_factory.mktemp("house")
+    for name in ("moods", "doomed", "dear"):
+        written(folder / ".baimo" / "tasks", name)
+    written(folder / ".baimo" / "tenants" / "red" / "tasks")
+    with served(folder, TOML) as endpoint:
+        endpoint.tenant("red")
+        yield endpoint
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def engineer(house: Served) -> str:
+    return house.key(role="engineer")
+
+
+def until(true: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 60
+    while not (found := true()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def begun(house: Served, key: str, **options: Any) -> str:
+    said = house.call("POST", "/api/comparisons", key, {"task": "moods"} | options)
+    assert said.status == 201, said.body
+    return str(said.data["comparison"]["id"])
+
+
+def ended(house: Served, key: str, run: str) -> dict[str, Any]:
+    def over() -> Any:
+        found = house.call("GET", f"/api/comparisons/{run}", key).data
+        return found["comparison"]["status"] not in ("queued", "running") and found
+
+    return until(over)
+
+
+def told(said: Said) -> list[tuple[int, str, dict[str, Any]]]:
+    """(id, name, facts) of a stream of events."""
+    found: list[tuple[int, str, dict[str, Any]]] = []
+    for block in said.body.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "event" in lines and lines["event"] != "end":
+            found.append((int(lines["id"]), lines["event"], json.loads(lines["data"])["facts"]))
+    return found
+
+
+def test_a_comparison_runs_from_forecast_to_verdict_and_report(house: Served, engineer: str) -> None:
+    asked = {"task": "moods", "model": ["acme/*"], "max_cost": 5}
+    planned = house.call("POST", "/api/comparisons/forecast", engineer, asked)
+    assert planned.status == 200, planned.body
+    assert planned.data["candidates"] == ["acme/large", "acme/small"]
+    assert planned.data["forecast"]["calls_exhaustive"] == 80 and planned.data["fetches"] == []
+    assert house.call("GET", "/api/comparisons", engineer).data["data"] == []  # nothing was begun
+    run = begun(house, engineer, **{name: asked[name] for name in ("model", "max_cost")})
+    found = ended(house, engineer, run)
+    shown, verdict = found["comparison"], found["verdict"]
+    assert (shown["status"], shown["task"], shown["tenant"], shown["key"]) == (
+        "done",
+        "moods",
+        "owner",
+        engineer[3:15],
+    )
+    assert verdict["standings"] and verdict["forecast"]["calls_exhaustive"] == 80
+    assert found["progress"]["calls"] == verdict["calls"] and found["options"]["task"] == "moods"
+    events = told(house.call("GET", f"/api/comparisons/{run}/events", engineer))
+    assert [kind for _, kind, _ in events][:3] == ["launched", "started", "forecast"]
+    assert events[-1][1] == "done" and any(kind == "progress" for _, kind, _ in events)
+    page = house.call("GET", f"/api/comparisons/{run}/export", engineer)
+    assert page.headers["content-type"].startswith("text/html") and b"acme/small" in page.body
+    assert str(house.folder).encode() not in page.body
+    data = house.call("GET", f"/api/comparisons/{run}/export?format=json", engineer).data
+    assert data["run"]["id"] == run and data["winner"] == shown["winner"]
+    text = house.call("GET", f"/api/comparisons/{run}/export?format=markdown", engineer)
+    assert text.headers["content-disposition"].endswith('.md"') and b"acme/small" in text.body
+    records = house.call("GET", f"/api/ledger/records?run={run}&limit=1000", engineer).data["data"]
+    assert len(records) == verdict["calls_paid"] and {one["key"] for one in records} == {engineer[3:15]}
+
+
+def test_a_lost_connection_goes_on_where_it_broke_off(house: Served, engineer: str) -> None:
+    run = begun(house, engineer, model=["acme/small"])
+    ended(house, engineer, run)
+    path = f"/api/comparisons/{run}/events"
+    whole = told(house.call("GET", path, engineer))
+    cut = len(whole) // 2
+    rest = house.call("GET", path, engineer, headers={"last-event-id": str(whole[cut - 1][0])})
+    assert told(rest) == whole[cut:]
+    assert told(house.call("GET", f"{path}?after={whole[cut - 1][0]}", engineer)) == whole[cut:]
+
+
+def test_answers_are_bought_once_and_those_of_a_tenant_are_its_own(house: Served, engineer: str) -> None:
+    for _ in range(2):
+        again = ended(house, engineer, begun(house, engineer, model=["acme/small"]))["verdict"]
+    assert again["calls_paid"] == 0
+    red = house.key(role="engineer", tenant="red", tags=(("scenario", "moods"),))
+    own = begun(house, red, model=["acme/small"])
+    assert ended(house, red, own)["verdict"]["calls_paid"] == 40
+    records = house.call("GET", f"/api/ledger/records?run={own}", red).data["data"]
+    assert {(one["tenant"], one["tags"]["scenario"]) for one in records} == {("red", "moods")}
+
+
+def test_one_that_is_stopped_says_what_is_known_and_goes_on_without_paying_twice(
+    house: Served, engineer: str
+) -> None:
+    run = begun(house, engineer, model=["slow/*"], exhaustive=True, batch=4)
+    waiting = begun(house, engineer, model=["slow/one"])
+    path = f"/api/comparisons/{run}"
+    until(lambda: house.call("GET", path, engineer).data["progress"])
+    assert house.call("POST", f"{path}/resume", engineer, {}).status == 409
+    # only one at once runs here: the other waits, and can be taken back
+    assert house.call("GET", f"/api/comparisons/{waiting}", engineer).data["comparison"]["status"] == "queued"
+    taken = house.call("POST", f"/api/comparisons/{waiting}/stop", engineer, {}).data
+    assert (taken["comparison"]["status"], taken["verdict"]) == ("stopped", None)
+    assert house.call("POST", f"{path}/stop", engineer, {}).status == 200
+    known = ended(house, engineer, run)
+    assert known["comparison"]["status"] == "stopped" and known["verdict"]["stopped"] == "interrupted"
+    assert 0 < known["verdict"]["calls"] < 80
+    assert house.call("POST", f"{path}/stop", engineer, {}).status == 409
+    assert house.call("POST", f"{path}/resume", engineer, {"max_minutes": 5}).status == 200
+    done = ended(house, engineer, run)
+    assert (done["comparison"]["status"], done["verdict"]["calls"]) == ("done", 80)
+    paid = house.call("GET", f"/api/ledger/records?run={run}&limit=1000", engineer).data["data"]
+    assert len([one for one in paid if one["status"] == "ok"]) == 80
+    assert house.call("POST", f"{path}/resume", engineer, {}).data["error"]["code"] == "compare.all_done"
+
+
+def test_a_process_that_is_killed_is_begun_again(house: Served, engineer: str) -> None:
+    run = begun(house, engineer, task="doomed", model=["slow/*"], exhaustive=True, batch=4)
+    folder = run_folder(house.folder / ".baimo", run)
+    until(lambda: house.call("GET", f"/api/comparisons/{run}", engineer).data["progress"])
+    killed(folder)
+    assert ended(house, engineer, run)["verdict"]["calls"] == 80
+    kinds = [event["kind"] for _, event in folder.events()]
+    assert kinds.count("launched") == 2 and kinds[-1] == "done"
+
+
+def killed(folder: JobFolder) -> None:
+    pid = until(lambda: folder.pid)
+    os.killpg(pid, signal.SIGKILL)
+
+
+def test_what_cannot_be_begun_is_told_by_field(house: Served, engineer: str) -> None:
+    for body, code, field in (
+        ({}, "admin.missing", "/task"),
+        ({"task": "nope"}, "tasks.unknown", "/task"),
+        ({"task": "moods", "epsilon": 2}, "options.out_of_range", "/epsilon"),
+        ({"task": "moods", "speed": 2}, "admin.unknown_field", "/speed"),
+        ({"task": "moods", "resume": "last"}, "compare.another_way", "/resume"),
+        ({"task": "moods", "model": ["slow/*"], "max_cost": 1}, "compare.unpriced_budget", None),
+        ({"task": "moods", "model": ["nobody/x"]}, "models.unknown_near", None),
+    ):
+        said = house.call("POST", "/api/comparisons/forecast", engineer, body)
+        assert 400 <= said.status < 500, said.body
+        assert (said.data["error"]["code"], said.data["error"]["field"]) == (code, field), body
+
+
+def test_rights_and_budgets_of_the_key_hold(house: Served) -> None:
+    narrow = house.key(role="engineer", models=("slow/*",))
+    inner = house.key(role="engineer", data_class="confidential")
+    poor = house.key(role="engineer", limits=(Limit(counts="cost", amount=250_000),))
+    path = "/api/comparisons/forecast"
+    for key, model, more, code in (
+        (narrow, "acme/small", {}, "compare.not_permitted"),
+        (inner, "far/away", {}, "compare.may_not_leave"),
+        (poor, "acme/large", {}, "compare.wants_max_cost"),
+    ):
+        said = house.call("POST", path, key, {"task": "moods", "model": [model], **more})
+        assert said.data["error"]["code"] == code
+    run = begun(house, poor, task="dear", model=["acme/large"], max_cost=1)
+    refused = ended(house, poor, run)["comparison"]
+    assert refused["status"] == "failed" and "0.25" in refused["problem"]
+    run = begun(house, poor, task="dear", model=["acme/large"], max_cost=0.2)
+    verdict = ended(house, poor, run)["verdict"]
+    assert 0 < verdict["cost_micros"] <= 200_000
+    (limit,) = house.call("GET", "/api/me", poor).data["limits"]
+    assert float(limit["used"]) == verdict["cost_micros"] / 1e6 and float(limit["held"]) == 0
+    assert house.workspace.bookkeeping.verify().ok
+
+
+def test_runs_of_the_command_line_are_the_owners(house: Served, engineer: str) -> None:
+    before = house.call("GET", "/api/comparisons", engineer).data["data"]
+    place = house.folder / ".baimo" / "tasks" / "moods"
+    verdict = house.workspace.compare(CompareOptions(task=str(place), model=("acme/small",)))
+    listed = house.call("GET", "/api/comparisons", engineer).data["data"]
+    assert (listed[0]["id"], listed[0]["key"], listed[0]["task"]) == (verdict.run, None, "moods")
+    assert len(listed) == len(before) + 1
+    red = house.key(role="admin", tenant="red")
+    assert house.call("GET", f"/api/comparisons/{verdict.run}", red).status == 404
+    # one whose process is gone is not begun again by itself
+    lost = Run(
+        id="run_0000000000lost000000", task="moods", task_hash="x", options={}, candidates=(),
+        config_hash="", seed=0, started_ms=1, version="x",
+    )  # fmt: skip
+    house.workspace.store.begin(lost)
+    assert house.call("GET", f"/api/comparisons/{lost.id}", engineer).data["comparison"]["status"] == (
+        "interrupted"
+    )
+    found = house.call("GET", "/api/comparisons?status=interrupted", engineer).data["data"]
+    assert [one["id"] for one in found] == [lost.id]
+
+
+def test_lists_are_paged_sorted_and_filtered(house: Served, engineer: str) -> None:
+    whole = house.call("GET", "/api/comparisons?limit=1000", engineer).data["data"]
+    for order in ("newest", "oldest", "task"):
+        seen: list[str] = []
+        cursor = ""
+        while True:
+            page = house.call("GET", f"/api/comparisons?limit=2&order={order}{cursor}", engineer).data
+            seen += [one["id"] for one in page["data"]]
+            if page["next"] is None:
+                break
+            cursor = f"&cursor={page['next']}"
+        assert sorted(seen) == sorted(one["id"] for one in whole) and len(seen) == len(whole) > 4
+    done = house.call("GET", "/api/comparisons?status=done", engineer).data["data"]
+    assert done and {one["status"] for one in done} == {"done"}
+    assert house.call("GET", "/api/comparisons?task=nothing", engineer).data["data"] == []
+    assert house.call("GET", "/api/comparisons?cursor=run_x", engineer).status == 400
+
+
+def test_examples_where_the_leaders_differ_come_in_pages(house: Served, engineer: str) -> None:
+    run = begun(house, engineer, model=["acme/small"])
+    ended(house, engineer, run)
+    found = house.call("GET", f"/api/comparisons/{run}/differences?limit=5", engineer).data
+    assert (found["total"], found["data"], found["next"]) == (0, [], None)  # one candidate differs from nobody
+    assert house.call("GET", f"/api/comparisons/{run}/differences?cursor=x", engineer).status == 400
+
+
+def test_acts_are_in_the_audit_and_a_forgotten_tenant_leaves_no_run(house: Served) -> None:
+    admin, red = house.key(role="admin"), house.key(role="engineer", tenant="red")
+    run = begun(house, red, model=["acme/small"], seed=9)
+    ended(house, red, run)
+    acts = house.call("GET", f"/api/audit?subject={run}", admin).data["data"]
+    assert [(one["act"], one["tenant"]) for one in acts] == [("comparison.start", "red")]
+    assert house.call("DELETE", "/api/tenants/red/contents", admin).status == 200
+    assert house.call("GET", "/api/comparisons", red).data["data"] == []
+    assert not run_folder(house.folder / ".baimo", run).path.exists()
