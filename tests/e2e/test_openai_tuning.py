@@ -1,4 +1,4 @@
-"""OpenAI's fine-tuning with its own unmodified library against a real `baimo serve`, on the embedded model."""
+"""OpenAI's fine-tuning with its own unmodified library against a real `baimo serve`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from tests.serving import Endpoint, serving
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
-pytestmark = pytest.mark.local
+pytest.importorskip("xllamacpp")
+
+from baimo.providers.gguf_write import gguf_of  # noqa: E402
+from tests.tuning.adapters import tuned  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("default")  # of the libraries about each other
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TOML = """
@@ -30,16 +35,31 @@ checkpoint_minutes = 0.03
 """
 
 
+def tiny(folder: Path) -> str:
+    """Settings with a base of a few thousand weights, `local/tiny`."""
+    weights = gguf_of(tuned.base(folder / "hf"), folder / "tiny.gguf", "f16", None)
+    return f"""{TOML}
+[models."local/tiny"]
+weights = "file:{weights}"
+context_window = 512
+input_per_million = 0
+output_per_million = 0
+[providers.local.options]
+engine = "llamacpp"
+threads = 1
+"""
+
+
 def client(endpoint: Endpoint) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{endpoint.address}/v1", api_key=endpoint.key, max_retries=3)
 
 
 @pytest.mark.slow
-def test_the_example_goes_from_upload_to_deletion(tmp_path: Path, smollm2: Path) -> None:
-    with serving(tmp_path, TOML) as endpoint:
+def test_the_example_goes_from_upload_to_deletion(tmp_path: Path) -> None:
+    with serving(tmp_path / "served", tiny(tmp_path)) as endpoint:
         reached = {"OPENAI_BASE_URL": f"{endpoint.address}/v1", "OPENAI_API_KEY": endpoint.key}
         done = subprocess.run(
-            [sys.executable, EXAMPLES / "leaving_openai.py", BASE],
+            [sys.executable, EXAMPLES / "leaving_openai.py", "local/tiny"],
             env={**os.environ, **reached},
             capture_output=True,
             text=True,
@@ -57,6 +77,7 @@ def test_the_example_goes_from_upload_to_deletion(tmp_path: Path, smollm2: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.local
 def test_a_job_outlives_its_server_and_then_its_own_process(tmp_path: Path, smollm2: Path) -> None:
     with serving(tmp_path, TOML) as endpoint:
         with client(endpoint) as ours:
