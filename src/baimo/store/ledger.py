@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, Table, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from baimo.core.money import MICROS
 from baimo.core.record import Record
-from baimo.errors import UsageError
-from baimo.store import pruning, tables, verification
+from baimo.errors import StoreError, UsageError
+from baimo.store import pruning, rollups, tables, verification
 from baimo.store.chain import DAY_MS, Head, day_name
 from baimo.store.engine import Database
 from baimo.store.lines import record_of
@@ -21,6 +22,7 @@ from baimo.store.tables import GROUPED, SUMMED
 
 GROUPS = ("day", "tenant", "key", "model", "surface", "status", "route", "asked", "run", "model_used")
 """What sums can be grouped by, besides `tag:NAME`; the currency always is."""
+FILTERED = ("tenant", "key", "model", "surface", "status", "route", "run")
 PAGE = 1_000
 
 
@@ -142,9 +144,10 @@ class Ledger:
             return int(connection.execute(query).scalar_one())
 
     def sums(self, by: Sequence[str] = (), filters: Filters = Filters()) -> list[Spend]:
-        """Sums by group and currency: from the kept totals where they tell the groups apart, else from the lines.
+        """Sums by group and currency: from roll-ups or kept totals where they tell the groups apart, else from the
+        lines.
 
-        The kept totals go back to the first line, also where lines were pruned; sums over lines cannot.
+        Roll-ups and totals go back to the first line, also where lines were pruned; sums over lines cannot.
 
         Args:
             by: of `GROUPS`, or `tag:NAME`.
@@ -156,8 +159,20 @@ class Ledger:
         for group in by:
             if group not in GROUPS and not re.fullmatch(r"tag:.+", group, re.DOTALL):
                 raise UsageError("ledger.unknown_group", group=group, known=", ".join((*GROUPS, "tag:NAME")))
+        kind = rollups.kind_of(_told(by, filters)) if _whole_days(filters) else None
+        if kind is not None:
+            return self._rolled_up(kind, by, filters)
         query = self._from_totals(by, filters) if _in_totals(by, filters) else self._from_lines(by, filters)
         with self._database.reading() as connection:
+            return [_spend(row, len(by)) for row in connection.execute(query)]
+
+    def _rolled_up(self, kind: str, by: Sequence[str], filters: Filters) -> list[Spend]:
+        if rollups.behind(self._database) > rollups.TAIL:
+            with suppress(StoreError):  # somebody else is writing: the lines are added below instead
+                while rollups.count_some(self._database, wait_ms=rollups.PATIENCE_MS) == rollups.TOGETHER:
+                    pass
+        with self._database.snapshot() as connection:
+            query = self._from_rollups(kind, by, filters, rollups.rolled(connection))
             return [_spend(row, len(by)) for row in connection.execute(query)]
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> verification.Findings:
@@ -175,6 +190,22 @@ class Ledger:
         contents is deleted with them.
         """
         return pruning.prune(self._database, before_ms, progress)
+
+    def _from_rollups(self, kind: str, by: Sequence[str], filters: Filters, after: int) -> Select[Any]:
+        """Sums of the roll-ups and of the lines after them."""
+        table, names = tables.rollups, [f"group_{at}" for at in range(len(by))]
+        groups = [self._group(name, table).label(label) for name, label in zip(by, names, strict=True)]
+        sums = [func.sum(table.c[name]).label(name) for name in rollups.SUMS]
+        where = [table.c.kind == kind, *conditions(self._database.dialect, filters, table)]
+        if not _told(by, filters).isdisjoint(("status", "route", "tags")):
+            where.append(table.c.status != rollups.UNKNOWN)
+        kept = select(*groups, table.c.currency, *sums).where(*where)
+        kept = kept.group_by(*map(literal_column, names), table.c.currency)
+        lines = self._from_lines(by, filters).where(tables.records.c.seq > after).order_by(None)
+        both = kept.union_all(lines).subquery()
+        columns = [both.c[name] for name in (*names, "currency")]
+        wanted: list[ColumnElement[Any]] = [*columns, *(func.sum(both.c[name]) for name in rollups.SUMS)]
+        return select(*wanted).group_by(*columns).order_by(*columns)
 
     def _from_totals(self, by: Sequence[str], filters: Filters) -> Select[Any]:
         table = tables.totals
@@ -206,33 +237,39 @@ class Ledger:
             func.count().filter(table.c.tokens_in.is_(None) | table.c.tokens_out.is_(None)),
             *(total(name) for name in SUMMED[4:10]),
         )
-        query = select(*groups, table.c.currency, *sums).where(*conditions(self._database.dialect, filters))
+        labelled = [one.label(name) for name, one in zip(rollups.SUMS, sums, strict=True)]
+        query = select(*groups, table.c.currency, *labelled)
+        query = query.where(*conditions(self._database.dialect, filters))
         names: list[ColumnElement[Any]] = [literal_column(f"group_{at}") for at in range(len(by))]
         return query.group_by(*names, table.c.currency).order_by(*names, table.c.currency)
 
-    def _group(self, name: str) -> ColumnElement[Any]:
+    def _group(self, name: str, table: Table = tables.records) -> ColumnElement[Any]:
         if name.startswith("tag:"):
-            return func.coalesce(_tag(self._database.dialect, name[4:]), "")
-        if name != "day":
-            return tables.records.c[name]
+            return func.coalesce(_tag(self._database.dialect, name[4:], table), "")
+        if name != "day" or table is not tables.records:
+            return table.c[name]
         if self._database.dialect == "postgresql":
             return literal_column("to_char(to_timestamp(at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
         return literal_column("strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')")
 
 
-def conditions(dialect: str, filters: Filters) -> list[ColumnElement[bool]]:
-    """What a statement over `tables.records` asks for.
+def conditions(dialect: str, filters: Filters, table: Table = tables.records) -> list[ColumnElement[bool]]:
+    """What a statement over `tables.records`, or over sums of whole days, asks for.
 
     Args:
         dialect: Database.dialect.
         filters: which lines.
+        table: records, or the roll-ups.
     """
-    table = tables.records
     found: list[Any] = []
-    if filters.since_ms is not None:
-        found.append(table.c.at_ms >= filters.since_ms)
-    if filters.until_ms is not None:
-        found.append(table.c.at_ms < filters.until_ms)
+    if table is tables.records:
+        moment, since, until = table.c.at_ms, filters.since_ms, filters.until_ms
+    else:
+        moment, since, until = table.c.day, _day(filters.since_ms), _day(filters.until_ms)
+    if since is not None:
+        found.append(moment >= since)
+    if until is not None:
+        found.append(moment < until)
     for name in ("tenant", "key", "model", "surface", "route", "run"):
         value = getattr(filters, name)
         if value is not None:
@@ -240,20 +277,33 @@ def conditions(dialect: str, filters: Filters) -> list[ColumnElement[bool]]:
     if filters.status is not None:
         failed = filters.status == "failed"
         found.append(table.c.status != "ok" if failed else table.c.status == filters.status)
-    return found + [_tag(dialect, name) == value for name, value in filters.tags.items()]
+    return found + [_tag(dialect, name, table) == value for name, value in filters.tags.items()]
 
 
-def _tag(dialect: str, name: str) -> ColumnElement[Any]:
+def _tag(dialect: str, name: str, table: Table) -> ColumnElement[Any]:
     if dialect == "postgresql":
-        return func.jsonb_extract_path_text(cast(tables.records.c.tags, JSONB), name)
+        return func.jsonb_extract_path_text(cast(table.c.tags, JSONB), name)
     # a quoted label: dots and brackets in a tag's name mean themselves
-    return func.json_extract(tables.records.c.tags, '$."' + name.replace('"', '\\"') + '"')
+    return func.json_extract(table.c.tags, '$."' + name.replace('"', '\\"') + '"')
+
+
+def _day(moment_ms: int | None) -> str | None:
+    return None if moment_ms is None else day_name(moment_ms // DAY_MS)
+
+
+def _whole_days(filters: Filters) -> bool:
+    return all(moment is None or moment % DAY_MS == 0 for moment in (filters.since_ms, filters.until_ms))
+
+
+def _told(by: Sequence[str], filters: Filters) -> set[str]:
+    """What sums must tell apart for this question."""
+    found = {name for name in FILTERED if getattr(filters, name) is not None}
+    found |= {"tags" if name.startswith("tag:") else name for name in by}
+    return found | {"tags"} if filters.tags else found
 
 
 def _in_totals(by: Sequence[str], filters: Filters) -> bool:
-    whole = all(moment is None or moment % DAY_MS == 0 for moment in (filters.since_ms, filters.until_ms))
-    plain = filters.status is None and filters.route is None and filters.run is None and not filters.tags
-    return whole and plain and set(by) <= set(GROUPED)
+    return _whole_days(filters) and _told(by, filters) <= set(GROUPED)
 
 
 def _spend(row: Any, groups: int) -> Spend:

@@ -270,10 +270,40 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX vote_answers_vote ON vote_answers (vote)",
         ),
     ),
+    (
+        "0016_rollups",
+        (
+            # sums by a few things at a time, counted in late: `rolled` says up to which line. Of lines that are
+            # pruned already only the totals are left, which know no status, route or tags: their status is ?
+            """CREATE TABLE rollups (
+                kind TEXT NOT NULL, tenant TEXT NOT NULL DEFAULT '', day TEXT NOT NULL, key TEXT NOT NULL DEFAULT '',
+                model TEXT NOT NULL DEFAULT '', surface TEXT NOT NULL DEFAULT '', status TEXT NOT NULL DEFAULT '',
+                route TEXT NOT NULL DEFAULT '', tags TEXT NOT NULL DEFAULT '', currency TEXT NOT NULL,
+                calls BIGINT NOT NULL, failed BIGINT NOT NULL, unpriced BIGINT NOT NULL, uncounted BIGINT NOT NULL,
+                cost_micros BIGINT NOT NULL, cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL,
+                tokens_out BIGINT NOT NULL, tokens_cached BIGINT NOT NULL, tokens_cache_write BIGINT NOT NULL,
+                PRIMARY KEY (kind, tenant, day, key, model, surface, status, route, tags, currency)) {packed}""",
+            "CREATE TABLE rolled (one BIGINT PRIMARY KEY, seq BIGINT NOT NULL)",
+            "INSERT INTO rolled (one, seq) SELECT 1, coalesce(max(seq), 0) FROM ledger_checkpoints",
+            *(
+                f"""INSERT INTO rollups (kind, day, {told}, status, currency, calls, failed, unpriced, uncounted,
+                    cost_micros, cost_rest, tokens_in, tokens_out, tokens_cached, tokens_cache_write)
+                    SELECT '{kind}', day, {given}, '?', currency, sum(calls), sum(failed), sum(unpriced),
+                    sum(uncounted), sum(cost_micros), sum(cost_rest), sum(tokens_in), sum(tokens_out),
+                    sum(tokens_cached), sum(tokens_cache_write) FROM totals_pruned GROUP BY day, {by}, currency"""
+                for kind, told, given, by in (
+                    ("offer", "model, surface", "model, surface", "model, surface"),
+                    ("payers", "tenant, key", "tenant, key", "tenant, key"),
+                    ("tags", "tenant, tags", "tenant, '{{}}'", "tenant"),
+                    ("whole", "tenant, model, surface", "tenant, model, surface", "tenant, model, surface"),
+                )
+            ),
+        ),
+    ),
 )
 
-_SQLITE = {"blob": "BLOB", "order": "INTEGER"}
-_POSTGRES = {"blob": "BYTEA", "order": "BIGINT"}
+_SQLITE = {"blob": "BLOB", "order": "INTEGER", "packed": "WITHOUT ROWID"}
+_POSTGRES = {"blob": "BYTEA", "order": "BIGINT", "packed": ""}
 _LOCK = 0x6261696D6F  # "baimo": PostgreSQL advisory lock that lets one process migrate at a time
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
-from baimo.store import tables
+from baimo.store import rollups, tables
 from baimo.store.chain import Tally, locked_head
 from baimo.store.engine import Database
 from baimo.store.lines import COLUMNS, PLACE
@@ -34,6 +34,7 @@ def prune(database: Database, before_ms: int, progress: Callable[[int, int], Non
         return 0
     # the newest line stays: the head's hash can be checked against it
     end = min(keep if keep is not None else newest, newest)
+    rollups.count_in(database)  # of what is not a line any more nothing can be counted in
     gone = 0
     while first + gone < end:
         upto = min(first + gone + _TOGETHER, end) - 1

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from baimo.core.money import MICROS
-from baimo.store import tables
+from baimo.store import rollups, tables
 from baimo.store.chain import START, Head, Tally
 from baimo.store.engine import Database
 from baimo.store.lines import COLUMNS, PLACE, line_of
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     """Something that is not as it must be."""
 
     kind: str
-    """chain, gap, head, cost, total, limit or content."""
+    """chain, gap, head, cost, total, rollup, limit or content."""
     place: str
     """Which line, total, bucket or Record."""
     expected: str
@@ -124,6 +124,10 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
         used, _ = stand.meters[name]
         if derived != used:
             report.say("limit", name, derived, used)
+    if not any(one.kind == "total" for one in report.findings):  # what they are held against must be right
+        with database.snapshot() as connection:
+            for place, kept, ours in rollups.wrong(connection):
+                report.say("rollup", " ".join(place), kept or "–", ours or "–")
     with database.reading() as connection:
         _contents(connection, report)
     return Findings(

@@ -32,6 +32,7 @@ from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ProviderSettings, Settings
+from baimo.store import rollups
 from baimo.store.adapters import Adapters
 from baimo.store.batches import Batches
 from baimo.store.books import Books
@@ -312,12 +313,17 @@ class Service:
                 log.warning(text("serve.not_warm", model=self.settings.serve.default_model, problem=error))
 
     async def _keep_house(self) -> None:
-        """Delete what is too old, if no other process has done so this hour."""
+        """Bring the ledger's roll-ups up to date; delete what is too old, if no other process did so this hour."""
         accounts, database = self.workspace.accounts, self.workspace.store.database
         house = House(
             database, self.files, self.uploads, self.responses, accounts.tenants, self.batches.now_ms
         )
         while True:
+            try:
+                while await asyncio.to_thread(rollups.count_some, database):
+                    pass  # a little at a time: whoever stops the server does not wait for a million lines
+            except BaimoError as error:
+                log.warning(text("serve.not_counted", problem=error))
             await asyncio.sleep(HOUSE_S)
             try:
                 if await asyncio.to_thread(due, house):
