@@ -299,7 +299,11 @@ def test_examples_where_the_leaders_differ_come_in_pages(house: Served, engineer
     run = begun(house, engineer, model=["acme/small"])
     ended(house, engineer, run)
     found = house.call("GET", f"/api/comparisons/{run}/differences?limit=5", engineer).data
-    assert (found["total"], found["data"], found["next"]) == (0, [], None)  # one candidate differs from nobody
+    assert (found["total"], found["data"], found["next"]) == (
+        0,
+        [],
+        None,
+    )  # one candidate differs from nobody
     assert house.call("GET", f"/api/comparisons/{run}/differences?cursor=x", engineer).status == 400
 
 

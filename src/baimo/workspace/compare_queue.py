@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -82,6 +82,8 @@ class CompareQueue:
         self.at_once = workspace.settings.compare.jobs
         """Comparisons at once on this machine."""
         self.folder = workspace.path.absolute() / FOLDER
+        self.ask: Callable[[Mapping[str, Any]], Mapping[str, Any]] = self._asked
+        """What a process says to an order; blocks."""
         self._workspace = workspace
         self._preparing = 0
         self._children: dict[str, tuple[Child, contextlib.ExitStack]] = {}
@@ -106,7 +108,7 @@ class CompareQueue:
         self._preparing += 1
         try:
             said = await asyncio.to_thread(
-                self._asked,
+                self.ask,
                 {
                     "workspace": str(self._workspace.folder.absolute()),
                     "flags": self._flags(),
@@ -295,8 +297,7 @@ class CompareQueue:
         workspace = self._workspace
         return {"workspace.path": str(workspace.path.absolute()), "workspace.models": str(workspace.models)}
 
-    def _asked(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """What a process of its own says to an order; blocks."""
+    def _asked(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "baimo.workspace.compared", "--order"],

@@ -11,7 +11,7 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import talks, tasked
+from tests.server.admin import compared, talks, tasked
 from tests.server.admin.jobs import idle, job_for, trained_on
 from tests.server.served import Said, Served
 
@@ -44,6 +44,10 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "ledger_verify": ("admin", True),
     "ledger_latency": ("viewer", False),
     "ledger_reconcile": ("viewer", True),
+    **dict.fromkeys(("comparisons_list", "comparisons_get", "comparisons_events"), ("viewer", False)),
+    **dict.fromkeys(("comparisons_export", "comparisons_differences"), ("viewer", False)),
+    **dict.fromkeys(("comparisons_forecast", "comparisons_start"), ("engineer", False)),
+    **dict.fromkeys(("comparisons_stop", "comparisons_resume"), ("engineer", False)),
     "conversations_list": ("app", False),
     "conversations_keep": ("app", False),
     "conversations_get": ("app", False),
@@ -115,6 +119,7 @@ class Objects:
     def __init__(self, house: Served) -> None:
         self._house = house
         idle(house)
+        compared.idle(house)
         self._writer = house.key(tenant="red")
         self._calls = self._count = 0
         self.record = self._recorded()
@@ -146,6 +151,8 @@ class Objects:
             values["session"] = sessions.begin(asker[3:15], 60_000).session.public
         if "{release}" in operation.path:
             values["release"] = self._released(asker)
+        if "{run}" in operation.path:
+            values["run"] = compared.run_for(self._house, name, "red")
         if "{job}" in operation.path:
             values["job"] = job_for(self._house, name, "red")
         values |= talks.values(self._house, asker, name)
@@ -165,6 +172,8 @@ class Objects:
             "keys_change": {"label": "renamed"},
             "releases_promote": {"alias": f"alias-{self._count}", "model": "acme/small"},
         }
+        if name in ("comparisons_forecast", "comparisons_start"):
+            bodies[name] = compared.body(self._house, asker)
         if name in ("tuning_plan", "tuning_order"):
             bodies[name] = {"file": trained_on(self._house, asker)}
         return path, bodies.get(name, {}) if operation.method in ("POST", "PATCH") else None

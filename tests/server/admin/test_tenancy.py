@@ -14,7 +14,7 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import talks, tasked
+from tests.server.admin import compared, talks, tasked
 from tests.server.admin.jobs import trained_on, tune_job, tuned_model
 from tests.server.served import Said, Served
 
@@ -29,6 +29,8 @@ NAMING = {
     *("tasks_import", "tasks_history", "tasks_version", "tasks_restore", "tasks_export"),
     *("tasks_upload_get", "tasks_upload_change", "tasks_upload_delete"),
     "releases_roll_back",
+    *("comparisons_get", "comparisons_events", "comparisons_stop", "comparisons_resume"),
+    *("comparisons_export", "comparisons_differences"),
     *("tuning_get", "tuning_events", "tuning_pause", "tuning_resume", "tuning_cancel", "tuning_delete"),
     *("conversations_get", "conversations_change", "conversations_delete", "conversations_shared"),
     *("votes_answer", "votes_cast", "votes_delete"),
@@ -41,7 +43,7 @@ FILTERED = {
     "ledger_export": "tenant",
     "limits_list": "tenant",
     "cache_clear": "tenant",
-    "tasks_list": "tenant",
+    **dict.fromkeys(("tasks_list", "comparisons_list"), "tenant"),
     **dict.fromkeys(("releases_list", "tuning_list", "tuning_models"), "tenant"),
     **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
@@ -51,7 +53,7 @@ OWN = {"me", "tuning_offer", "sessions_begin", "tenants_list", "audit_list", "co
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
 MADE = {
-    *("tasks_create", "tasks_upload"),
+    *("tasks_create", "tasks_upload", "comparisons_forecast", "comparisons_start"),
     *("releases_promote", "tuning_order", "tuning_plan", "conversations_keep", "votes_begin"),
 }
 """They make something of one's own out of what the body names; tests beside them show that it is one's own."""
@@ -76,7 +78,7 @@ class Camp(NamedTuple):
     release: str
     """Release of cobalt."""
     talk: dict[str, str]
-    """Conversation, share, vote and tuning job of cobalt, as paths name them."""
+    """Conversation, share, vote, comparison and tuning job of cobalt, as paths name them."""
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,8 @@ def camp(house: Served) -> Camp:
     talks.vote(house, asker, said="red", choice="A")
     talk = {"conversation": kept.id, "share": kept.share or "", "vote": vote.id, "job": job}
     tasked.task(house, "red", "red-task")
+    compared.compared(house, "red")
+    talk["run"] = compared.compared(house, MARK)
     talk |= {"task": tasked.task(house, MARK, f"{MARK}-task"), "upload": tasked.upload(house, MARK)}
     return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release, talk)
 

@@ -131,7 +131,7 @@ class ResumeAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventsAsked:
+class ComparisonEventsAsked:
     """Which events."""
 
     run: str
@@ -140,7 +140,7 @@ class EventsAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventTold:
+class ComparisonEvent:
     """The data of an event; its name is the kind, its id the place."""
 
     at: str
@@ -149,7 +149,7 @@ class EventTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportAsked:
+class ReportAsked:
     """Which report, in which form."""
 
     run: str
@@ -288,7 +288,7 @@ async def _resume(asking: Asking, asked: ResumeAsked) -> ComparisonDetail:
     return await asyncio.to_thread(_get, asking, RunNamed(run=asked.run))
 
 
-async def _events(asking: Asking, asked: EventsAsked) -> Response:
+async def _events(asking: Asking, asked: ComparisonEventsAsked) -> Response:
     found = await asyncio.to_thread(_one, asking, asked.run)
     queue, id = asking.service.comparisons, found.run.id
     folder = run_folder(asking.service.workspace.path, id)
@@ -301,7 +301,7 @@ async def _events(asking: Asking, asked: EventsAsked) -> Response:
     return StreamingResponse(Told(folder, place, over).pieces(), media_type="text/event-stream")
 
 
-def _export(asking: Asking, asked: ExportAsked) -> Response:
+def _export(asking: Asking, asked: ReportAsked) -> Response:
     from baimo.evals.report.data import data
     from baimo.evals.report.html import html
     from baimo.evals.report.markdown import markdown
@@ -440,7 +440,7 @@ COMPARISONS = (
         does=_get, tag="compare", summary="admin.comparisons_get", errors=(404,),
     ),
     Operation(
-        method="GET", path="/api/comparisons/{run}/events", role="viewer", takes=EventsAsked, gives=EventTold,
+        method="GET", path="/api/comparisons/{run}/events", role="viewer", takes=ComparisonEventsAsked, gives=ComparisonEvent,
         does=_events, tag="compare", summary="admin.comparisons_events", media=("text/event-stream",),
         errors=(404, 503),
     ),
@@ -454,7 +454,7 @@ COMPARISONS = (
         errors=(404, 409),
     ),
     Operation(
-        method="GET", path="/api/comparisons/{run}/export", role="viewer", takes=ExportAsked,
+        method="GET", path="/api/comparisons/{run}/export", role="viewer", takes=ReportAsked,
         gives=ComparisonDetail, does=_export, tag="compare", summary="admin.comparisons_export",
         media=tuple(_FILES.values()), errors=(404,),
     ),

@@ -136,7 +136,7 @@ class Told:
             yield b"retry: 2000\n\n"
             quiet_s = 0.0
             while True:
-                over = quiet_s >= LOOK_S and await asyncio.to_thread(self._is_over)
+                over = await asyncio.to_thread(self._is_over)  # before it is read: nothing comes after that
                 events = await asyncio.to_thread(self._some)
                 for behind, event in events:
                     self._place, quiet_s = behind, 0.0
