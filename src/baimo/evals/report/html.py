@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -34,7 +34,17 @@ from baimo.evals.report.figures import (
     share,
     span,
 )
-from baimo.evals.report.report import SMALL, Answer, Difference, Mean, Pareto, Report, asked, expected
+from baimo.evals.report.report import (
+    SMALL,
+    Answer,
+    Difference,
+    Mean,
+    Pareto,
+    Report,
+    Slicing,
+    asked,
+    expected,
+)
 from baimo.evals.report.sentences import account, winner
 from baimo.evals.report.terminal import marks
 from baimo.text import language
@@ -105,10 +115,10 @@ def html(report: Report) -> str:
         verdict=verdict,
         told=account(verdict),
         cards=cards(verdict),
-        state=_state(verdict),
+        state=state(verdict),
         plots=drawings(report),
         pareto=report.pareto(),
-        heat=heat(report),
+        heat=heat(report.slices()),
         differences=differences,
         pairs=[pair(each) for each in differences.shown],
         flagged=flagged(verdict),
@@ -129,7 +139,8 @@ def _data(file: str) -> str:
     return (resources.files("baimo.evals.report") / "templates" / file).read_text(encoding="utf-8")
 
 
-def _state(verdict: Verdict) -> str:
+def state(verdict: Verdict) -> str:
+    """certain, exhausted or not_certain; empty where there was nothing to decide."""
     if len(verdict.standings) < 2 or winner(verdict) is None:
         return ""
     return "certain" if verdict.certain else "exhausted" if verdict.stopped == "exhausted" else "not_certain"
@@ -165,20 +176,28 @@ def cards(verdict: Verdict) -> list[Card]:
 
 def drawings(report: Report) -> Mapping[str, tuple[Markup, Markup] | None]:
     """Every plot, wide and narrow; None where there is nothing to draw."""
-    lines, pareto, timelines = report.verdict.standings, report.pareto(), report.timelines()
+    lines, timelines = report.verdict.standings, report.timelines()
+    calls = both(plots.calls, timelines, lines) if len(timelines) > 1 else None
+    return {**standing(lines, report.verdict.winner, report.pareto()), "calls": calls}
 
-    def both(draw: Any, *facts: Any) -> tuple[Markup, Markup]:
-        # safe: plots escape every text that they draw
-        return Markup(draw(*facts, width=WIDE)), Markup(draw(*facts, width=NARROW))
 
+def standing(
+    lines: Sequence[Standing], winner: str | None, pareto: Pareto
+) -> Mapping[str, tuple[Markup, Markup] | None]:
+    """The plots that need nothing but the standings, wide and narrow; None where there is nothing to draw."""
     judged = any(line.judged for line in lines)
     called = any(line.judged or line.failed or line.unscored for line in lines)
     return {
-        "intervals": both(plots.intervals, lines, report.verdict.winner) if judged else None,
+        "intervals": both(plots.intervals, lines, winner) if judged else None,
         "cost": both(plots.quality_cost, pareto, lines) if pareto.points else None,
-        "calls": both(plots.calls, timelines, lines) if len(timelines) > 1 else None,
         "outcomes": both(plots.outcomes, lines) if called else None,
     }
+
+
+def both(draw: Any, *facts: Any) -> tuple[Markup, Markup]:
+    """A plot for wide and one for narrow pages."""
+    # safe: plots escape every text that they draw
+    return Markup(draw(*facts, width=WIDE)), Markup(draw(*facts, width=NARROW))
 
 
 class Heat(NamedTuple):
@@ -191,10 +210,10 @@ class Heat(NamedTuple):
     hidden: int
 
 
-def heat(report: Report) -> list[Heat]:
-    """The slices as heat maps, shaded over the range of each map's well-founded means."""
+def heat(tables: Sequence[Slicing]) -> list[Heat]:
+    """Slices as heat maps, shaded over the range of each map's well-founded means."""
     maps: list[Heat] = []
-    for table in report.slices():
+    for table in tables:
         means = [mean for row in table.slices for mean in row.means.values() if mean.score is not None]
         firm = [mean.score for mean in means if mean.score is not None and not mean.small]
         low, high = (min(firm), max(firm)) if firm else (0.0, 1.0)

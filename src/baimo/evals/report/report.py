@@ -145,22 +145,7 @@ class Report:
 
     def pareto(self) -> Pareto:
         """Quality against the price of a thousand answers."""
-        scored = [line for line in self.verdict.standings if line.score is not None]
-        points = [
-            Point(line.candidate, line.score, line.cost_per_1000_micros)
-            for line in scored
-            if line.score is not None and line.cost_per_1000_micros is not None
-        ]
-        barred = {line.candidate for line in scored if any(flag.disqualifies for flag in line.flags)}
-        front: list[Point] = []
-        for point in sorted(points, key=lambda point: (point.cost_micros, -point.score)):
-            if point.candidate not in barred and (not front or point.score > front[-1].score):
-                front.append(point)
-        return Pareto(
-            tuple(points),
-            tuple(front),
-            tuple(line for line in scored if line.cost_per_1000_micros is None),
-        )
+        return pareto(self.verdict)
 
     def timelines(self, steps: int = 60) -> tuple[Timeline, ...]:
         """Calls over time per candidate, best candidate first; O(samples + steps × candidates)."""
@@ -242,6 +227,23 @@ class Report:
             return Mean(total / n, int(n))
         recorded = self.verdict.slices.get(key, {}).get(value, {}).get(candidate)
         return Mean(recorded, None) if recorded is not None and not self.samples else Mean(None, 0)
+
+
+def pareto(verdict: Verdict) -> Pareto:
+    """Quality against the price of a thousand answers."""
+    scored = [line for line in verdict.standings if line.score is not None]
+    points = [
+        Point(line.candidate, line.score, line.cost_per_1000_micros)
+        for line in scored
+        if line.score is not None and line.cost_per_1000_micros is not None
+    ]
+    barred = {line.candidate for line in scored if any(flag.disqualifies for flag in line.flags)}
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.cost_micros, -point.score)):
+        if point.candidate not in barred and (not front or point.score > front[-1].score):
+            front.append(point)
+    unpriced = tuple(line for line in scored if line.cost_per_1000_micros is None)
+    return Pareto(tuple(points), tuple(front), unpriced)
 
 
 def _strict_decides(verdict: Verdict) -> bool:
