@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from baimo.core.call import Completion, Request, Usage
 from baimo.core.rights import limit
 from baimo.core.tenant import ROLES
 from baimo.workspace.ledger_options import LedgerOptions
+from tests.server.admin import tasked
 from tests.server.served import Served, served
 
 TOML = """
@@ -69,6 +71,9 @@ class Other:
             f"/usage/records?key={self.key}",
             f"/usage/export?tenant={MARK}",
             f"/keys?tenant={MARK}",
+            f"/tasks?tenant={MARK}",
+            f"/tasks/{MARK}-task",
+            f"/tasks/{MARK}-task/history?tenant={MARK}",
         )
 
 
@@ -93,7 +98,18 @@ class Lived:
         self.other = Other(key=theirs[3:15], record=found[0].record.id, session=session)
         self.things: dict[str, str] = {}
         """Further values of paths: name in braces → a thing of the tenant red."""
+        self._tasked()
         self.record = house.workspace.bookkeeping.page(LedgerOptions(tenant="red"), limit=1)[0].record.id
+
+    def _tasked(self) -> None:
+        """A task and a file under the same names for the workspace's own and red; the other tenant has its own."""
+        for tenant in ("", "red"):
+            tasked.task(self.house, tenant, "seen")
+        upload = tasked.upload(self.house, "")
+        home = self.house.workspace.tasks.tasks.home
+        shutil.copytree(home().parent / "task-uploads", home("red").parent / "task-uploads")
+        self.things |= {"task": "seen", "upload": upload, "example:path": "1", "version": "1"}
+        tasked.task(self.house, MARK, f"{MARK}-task")
 
     def _called(self, theirs: str) -> None:
         writers = [self.keys["app", ""], self.keys["app", "red"], self.keys["engineer", "red"], theirs]

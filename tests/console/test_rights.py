@@ -32,6 +32,31 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
     "GET /": (Cell("app"),),
     "GET /chat": (Cell("app"),),
     "POST /chat/admission": (Cell("app"),),
+    "GET /tasks": (Cell("viewer"),),
+    "GET /tasks/+new": (Cell("engineer"),),
+    "POST /tasks/+new": (Cell("engineer", form={"kind": "qa", "name": "new-"}),),
+    "GET /tasks/+files/{upload}": (Cell("engineer"),),
+    "POST /tasks/+files/{upload}": (Cell("engineer", form={"act": "read"}),),
+    "GET /tasks/{task}": (Cell("viewer"),),
+    "POST /tasks/{task}/changes": (
+        Cell("reviewer", form={"act": "label", "set": "tone=calm", "pick": "test:1"}, act="label"),
+        Cell("engineer", form={"act": "test", "pick": "test:1"}, act="move"),
+    ),
+    "GET /tasks/{task}/new": (Cell("reviewer"),),
+    "POST /tasks/{task}/new": (Cell("reviewer", form={"input": "x"}),),
+    "GET /tasks/{task}/examples/{example:path}": (Cell("viewer"),),
+    "POST /tasks/{task}/examples/{example:path}": (Cell("reviewer", form={"labels": "tone=loud"}),),
+    "GET /tasks/{task}/about": (Cell("viewer"),),
+    "POST /tasks/{task}/about": (
+        Cell("engineer", form={"description": "x", "rubric": "y"}, act="describe"),
+        Cell("engineer", form={"act": "split", "share": "0"}, act="split"),
+        Cell("engineer", form={"act": "copy", "name": "copy-"}, act="copy"),
+    ),
+    "GET /tasks/{task}/check": (Cell("viewer"),),
+    "GET /tasks/{task}/history": (Cell("viewer"),),
+    "GET /tasks/{task}/history/{version}": (Cell("viewer"),),
+    "POST /tasks/{task}/history/{version}": (Cell("engineer"),),
+    "GET /tasks/{task}/export": (Cell("viewer"),),
     "GET /models": (Cell("viewer"),),
     "GET /models/{model:path}": (Cell("viewer"),),
     "GET /usage": (Cell("viewer"),),
@@ -103,7 +128,7 @@ def tried(home: Lived, browser: Browser, address: str, cell: Cell, count: int) -
         path = path.replace(f"{{{name}}}", value)
     if method == "GET":
         return browser.get(f"/console{path}")
-    form = {name: value + (str(count) if name == "id" else "") for name, value in cell.form.items()}
+    form = {name: value + (str(count) if name in ("id", "name") else "") for name, value in cell.form.items()}
     return browser.post(f"/console{path}", **form)
 
 

@@ -15,10 +15,11 @@ from baimo.console.pages.home import HOME
 from baimo.console.pages.keys import KEYS
 from baimo.console.pages.models import MODELS
 from baimo.console.pages.settings import SETTINGS
+from baimo.console.pages.tasks import TASKS
 from baimo.console.pages.usage import USAGE
 from baimo.console.visit import environment
 
-PAGES: Sequence[Page] = (HOME, CHAT, MODELS, USAGE, KEYS, SETTINGS)
+PAGES: Sequence[Page] = (HOME, CHAT, TASKS, MODELS, USAGE, KEYS, SETTINGS)
 """The menu, in its order."""
 
 

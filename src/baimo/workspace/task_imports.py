@@ -132,6 +132,12 @@ class TaskImports:
         """Forget it."""
         shutil.rmtree(self._home(tenant) / self.get(id, tenant).id)
 
+    def columns(self, id: str, tenant: str) -> tuple[Upload, tuple[str, ...]]:
+        """A file and the names of its columns, whether or not they can be used as they are."""
+        upload = self.get(id, tenant)
+        head = columns_of(self._home(tenant) / id / upload.name, delimiter=upload.delimiter)
+        return upload, head.columns
+
     def looked(self, id: str, tenant: str) -> Looked:
         """What it holds, row by row.
 

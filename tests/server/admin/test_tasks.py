@@ -56,7 +56,11 @@ def test_a_file_is_looked_at_before_anything_is_stored(house: Served, engineer: 
     other = house.call("PATCH", path, engineer, {"input": "answer", "target": ["tone"]}).data
     assert other["data"][0]["input"] == "parcel" and other["reading"]["target"] == ["tone"]
     wrong = house.call("PATCH", path, engineer, {"input": "qestion"})
-    assert wrong.status == 400 and "mail.csv" in wrong.data["error"]["message"]
+    assert (wrong.status, wrong.data["good"]) == (200, 0) and "mail.csv" in wrong.data["problem"]["message"]
+    assert wrong.data["columns"] == ["id", "question", "answer", "tone"]
+    assert (
+        house.call("POST", "/api/tasks", engineer, {"name": "none", "upload": seen["upload"]}).status == 400
+    )
     assert str(house.folder) not in wrong.body.decode()
     assert house.call("DELETE", path, engineer).status == 200
     assert house.call("GET", path, engineer).status == 404
@@ -90,7 +94,7 @@ def test_more_rows_go_into_a_task_beside_those_there_are(house: Served, engineer
 
 def test_a_file_in_another_character_set_comes_as_bytes(house: Served, engineer: str) -> None:
     data = base64.b64encode("问题,答案\n退款,售后\n".encode("gb18030")).decode()
-    wanted = {"name": "a.csv", "base64": data, "input": "问题", "target": ["答案"]}
+    wanted: dict[str, Any] = {"name": "a.csv", "base64": data, "input": "问题", "target": ["答案"]}
     refused = house.call("POST", "/api/task-uploads", engineer, wanted)
     assert (refused.status, refused.data["error"]["code"]) == (400, "tasks.encoding")
     seen = house.call("POST", "/api/task-uploads", engineer, {**wanted, "charset": "gb18030"})

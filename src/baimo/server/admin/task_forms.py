@@ -428,6 +428,8 @@ class UploadPreview:
     columns: list[str]
     reading: FileReading
     """How it is read now."""
+    problem: LeftOutShown | None
+    """Why nothing can be read this way: a column that is not there."""
     good: int
     """Rows that would be added."""
     replaced: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from baimo.core.task import Task
-from baimo.errors import TooLarge, UsageError
+from baimo.errors import TaskError, TooLarge, UsageError
 from baimo.evals.tasks.folder import load_task
 from baimo.evals.tasks.formats.columns import Columns
 from baimo.evals.tasks.scaffold import new_task
@@ -97,7 +97,10 @@ def _remove(asking: Asking, asked: forms.UploadAsked) -> Nothing:
 def _preview(asking: Asking, asked: _Going) -> forms.UploadPreview:
     """What a file holds, beside the task it is meant for."""
     imports, tenant = _imports(asking), tenant_of(asking, asked.tenant)
-    looked = imports.looked(asked.upload, tenant)
+    try:
+        looked = imports.looked(asked.upload, tenant)
+    except TaskError as error:
+        return _unreadable(asking, asked, error)
     if asked.task:
         task = kept(asking, forms.TaskNamed(task=asked.task, tenant=asked.tenant)).task
     else:
@@ -111,6 +114,7 @@ def _preview(asking: Asking, asked: _Going) -> forms.UploadPreview:
         format=looked.contents.format,
         columns=list(looked.columns),
         reading=_reading(upload),
+        problem=None,
         good=arranged.added,
         replaced=arranged.replaced,
         left_out=_told(arranged.left_out),
@@ -119,6 +123,36 @@ def _preview(asking: Asking, asked: _Going) -> forms.UploadPreview:
         notes=[note.detail for note in looked.notes],
         data=[_row(Placed(asked.split, one)) for one in looked.contents.examples[:_FIRST]],
         scorer="" if not task.scorers else task.scorers[0].name,
+    )
+
+
+def _unreadable(asking: Asking, asked: _Going, error: TaskError) -> forms.UploadPreview:
+    """What is known of a file whose columns are not found.
+
+    Raises:
+        TaskError: it is something else that is wrong with it; the file is forgotten.
+    """
+    imports, tenant = _imports(asking), tenant_of(asking, asked.tenant)
+    if not error.key.startswith(("tasks.no_input_column", "tasks.no_column", "tasks.record_without")):
+        imports.remove(asked.upload, tenant)
+        raise error
+    upload, columns = imports.columns(asked.upload, tenant)
+    return forms.UploadPreview(
+        upload=upload.id,
+        name=upload.name,
+        bytes=upload.bytes,
+        format=upload.format,
+        columns=list(columns),
+        reading=_reading(upload),
+        problem=_told([LeftOut(None, error)])[0],
+        good=0,
+        replaced=0,
+        left_out=[],
+        bad=0,
+        findings=[],
+        notes=[],
+        data=[],
+        scorer="",
     )
 
 
