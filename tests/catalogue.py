@@ -35,7 +35,7 @@ FAMILIES = {
     **{
         f"console.{name}_*": ("console", "core", "server", "settings.py", "workspace")
         for name in (
-            *("chat", "class", "field", "filter", "group", "health", "hint", "model", "page", "pii", "role"),
+            *("class", "field", "filter", "group", "health", "hint", "model", "page", "pii", "role"),
             *("scope", "standing", "step", "strategy", "theme"),
         )
     },

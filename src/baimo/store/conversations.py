@@ -234,5 +234,5 @@ def _own(tenant: str, key: str, id: str) -> tuple[Any, ...]:
 
 
 def _conversation(row: RowMapping) -> Conversation:
-    known = {name: row[name] for name in Conversation.__slots__ if name != "content"}
+    known: dict[str, Any] = {name: row[name] for name in Conversation.__slots__ if name != "content"}
     return Conversation(**known, content=opened(bytes(row["content"])))

@@ -1,178 +1,151 @@
-// A conversation with one to four models, each in its own column, over the endpoint's own API. The credential comes
-// from the session, lives for ten minutes and only in memory; the conversation lives in this tab (sessionStorage).
+// A conversation with one to four models side by side, over the endpoint's own API. What was said lives in this tab
+// (sessionStorage) unless its person wants it kept. In a blind vote this script asks for places, A, B …, and learns the
+// names when the vote is cast.
 
-const root = document.getElementById("chat");
-const say = root ? root.dataset : {};
-const byId = (name) => document.getElementById(`chat-${name}`);
-const made = (name, className, text) => {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
+import { api } from "./chat-wire.js";
+import { Answer, Round, byId, made, messages, root, say } from "./chat-round.js";
+import { attachment, example, forgotten, keep, keptAlready, listed, share } from "./chat-keep.js";
+
+const TAB = "baimo-chat";
+const PARAMETERS = ["temperature", "top_p", "max_tokens", "seed"];
+let rounds = [];
+let files = [];
+
+const blind = () => byId("blind").checked;
+const busy = () => rounds.some((round) => round.busy);
+const open = () => rounds.at(-1)?.open;
+const picked = () => [...new Set([...byId("models").querySelectorAll(".picked input")].map((input) => input.value.trim()).filter(Boolean))];
+const seeing = () => picked().every((name) => byId("names").querySelector(`option[value="${CSS.escape(name)}"]`)?.hasAttribute("data-sees"));
+
+function parameters() {
+  const said = PARAMETERS.map((name) => [name, byId(name).value]).filter(([, value]) => value !== "");
+  return Object.fromEntries(said.map(([name, value]) => [name, Number(value)]));
+}
+
+function content() {
+  const known = rounds.filter((round) => !round.open).map((round) => round.plain());
+  return { models: picked(), system: byId("system").value, parameters: parameters(), rounds: known };
+}
+
+function problem(words = "") {
+  byId("problem").textContent = words;
+  byId("problem").hidden = !words;
+}
+
+function told(words) {
+  byId("told").textContent = words;
+}
+
+/** This tab remembers, whatever becomes of the page in the next moment. */
+function noted() {
+  const { conversation, share } = root.dataset, all = rounds.map((round) => ({ ...round.plain(), open: round.open }));
+  sessionStorage.setItem(TAB, JSON.stringify({ ...content(), rounds: all, blind: blind(), conversation, share }));
+}
+
+/** After every change: so does the history, if the conversation is kept. */
+function remember() {
+  noted();
+  if (root.dataset.conversation && !busy()) keep(content()).catch((error) => problem(error.message));
+}
+
+const acts = {
+  changed: (round) => { round.draw(acts, round === rounds.at(-1)); arrange(); },
+  again: async (round, place) => { await asked(round, [place]); },
+  edit: async (round, text) => {
+    if (!text || busy()) return;
+    rounds.splice(rounds.indexOf(round));
+    await begin(text, round.files.filter((file) => file.url || file.text !== undefined));
+  },
 };
 
-let pass = null;
-async function credential() {
-  if (!pass || pass.until < Date.now()) {
-    const answer = await fetch("/console/chat/admission", { method: "POST" });
-    if (!answer.ok || answer.redirected) { location.reload(); throw new Error("signed out"); }
-    const given = await answer.json();
-    pass = { credential: given.credential, until: Date.now() + (given.seconds - 30) * 1000 };
-  }
-  return { authorization: `Bearer ${pass.credential}` };
-}
-
-/** Events of a server-sent stream, as the values behind `data:`. */
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    rest += value;
-    const lines = rest.split("\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      if (line.startsWith("data:") && line.slice(5).trim() !== "[DONE]") yield JSON.parse(line.slice(5));
-    }
-  }
-}
-
-/** One model's side of the conversation. */
-class Column {
-  constructor(model, turns = []) {
-    this.model = model;
-    this.turns = turns; // {role, content, note}
-    this.abort = null;
-    this.element = made("section", "card column");
-    this.title = made("h2", "", model);
-    this.list = made("div", "turns");
-    this.element.append(this.title, this.list);
-    this.draw();
-  }
-
-  draw() {
-    this.list.replaceChildren(...this.turns.map((turn, place) => this.drawn(turn, place)));
-  }
-
-  drawn(turn, place) {
-    const element = made("article", `turn ${turn.role}`);
-    element.append(made("h3", "hint", turn.role === "user" ? say.you : blind() ? say.answerName : this.model));
-    element.append(made("div", "said", turn.content));
-    if (turn.note) element.append(made("p", turn.failed ? "problem" : "hint", turn.note));
-    if (turn.role === "assistant" && place === this.turns.length - 1 && !this.abort) {
-      const again = made("button", "quiet", say.again);
-      again.onclick = () => { this.turns.splice(place); this.ask(); };
-      element.append(again);
-    }
-    return element;
-  }
-
-  async ask() {
-    const turn = { role: "assistant", content: "", note: "" };
-    const messages = this.turns.filter((one) => !one.failed).map(({ role, content }) => ({ role, content }));
-    const system = byId("system").value.trim();
-    if (system) messages.unshift({ role: "system", content: system });
-    const body = { model: this.model, messages, stream: true, stream_options: { include_usage: true } };
-    const temperature = byId("temperature").value, most = byId("max-tokens").value;
-    if (temperature !== "") body.temperature = Number(temperature);
-    if (most !== "") body.max_tokens = Number(most);
-    this.turns.push(turn);
-    this.abort = new AbortController();
-    this.draw();
-    const element = this.list.lastElementChild, said = element.querySelector(".said");
-    const stop = made("button", "quiet", say.stop);
-    stop.onclick = () => this.abort?.abort();
-    element.append(stop);
-    const began = performance.now();
-    let first = null, usage = null, record = "";
-    try {
-      const headers = { ...(await credential()), "content-type": "application/json" };
-      const answer = await fetch("/v1/chat/completions", {
-        method: "POST", headers, body: JSON.stringify(body), signal: this.abort.signal,
-      });
-      if (!answer.ok) {
-        const refused = await answer.json().catch(() => ({}));
-        throw new Error(refused.error?.message ?? `${answer.status}`);
-      }
-      record = answer.headers.get("x-baimo-record") ?? "";
-      for await (const event of events(answer.body)) {
-        if (event.error) throw new Error(event.error.message);
-        usage = event.usage ?? usage;
-        const piece = event.choices?.[0]?.delta?.content;
-        if (piece) {
-          first ??= performance.now() - began;
-          turn.content += piece;
-          said.textContent = turn.content;
-        }
-      }
-    } catch (error) {
-      turn.failed = error.name !== "AbortError";
-      turn.note = turn.failed ? `${say.failedCall} ${error.message}` : say.stopped;
-    }
-    this.abort = null;
-    if (!turn.failed) turn.note = await this.account(turn, usage, record, first, performance.now() - began);
-    this.draw();
-    keep();
-  }
-
-  /** What is known under an answer: tokens, money, time. Money comes from the ledger, where one may look. */
-  async account(turn, usage, record, first, total) {
-    const parts = turn.note ? [turn.note] : [];
-    if (usage) parts.push(`${usage.prompt_tokens} + ${usage.completion_tokens} ${say.tokensShort}`);
-    if (first !== null) parts.push(`${Math.round(first)} ms / ${(total / 1000).toFixed(1)} s`);
-    for (let attempt = 0; record && attempt < 5; attempt += 1) {
-      const answer = await fetch(`/api/ledger/records/${record}`, { headers: await credential() });
-      if (answer.status === 404) { await new Promise((done) => setTimeout(done, 150)); continue; }
-      if (answer.ok) {
-        const line = await answer.json();
-        parts.push(line.cost === null ? say.currencyUnknown : `${line.cost} ${line.currency}`);
-      }
-      break;
-    }
-    turn.record = record;
-    return parts.join(" · ");
-  }
-}
-
-let columns = [];
-const blind = () => byId("blind").checked;
-
-function keep() {
-  const kept = columns.map(({ model, turns }) => ({ model, turns }));
-  sessionStorage.setItem("baimo-chat", JSON.stringify({ kept, system: byId("system").value, blind: blind() }));
-}
-
-function picked() {
-  return [...byId("models").querySelectorAll("input")].map((input) => input.value.trim()).filter(Boolean);
-}
-
 function arrange() {
-  const names = picked();
-  const before = new Map(columns.map((column) => [column.model, column]));
-  columns = names.map((name) => before.get(name) ?? new Column(name, []));
-  byId("columns").replaceChildren(...columns.map((column) => column.element));
-  columns.forEach((column, place) => {
-    column.title.textContent = blind() ? `${say.answerName} ${"ABCD"[place]}` : column.model;
-    column.draw();
-  });
-  byId("models").hidden = blind() && columns.some((column) => column.turns.length);
-  byId("add").disabled = names.length >= Number(say.most);
+  const running = busy();
+  byId("rounds").replaceChildren(...(rounds.length ? rounds.map(({ element }) => element)
+    : [made("p", "empty", blind() ? `${say.start} ${say.startBlind}` : say.start)]));
+  byId("stop").hidden = !running;
+  byId("send").hidden = running;
+  byId("acts").hidden = !rounds.length;
+  byId("add").disabled = picked().length >= Number(say.most);
+  byId("vote").hidden = !open() || running;
+  byId("form").hidden = Boolean(open()) && !running;
+  for (const name of ["keep", "share", "example"]) if (byId(name) && !(name === "keep" && root.dataset.conversation)) byId(name).disabled = running || Boolean(open());
 }
 
-function start() {
-  const kept = JSON.parse(sessionStorage.getItem("baimo-chat") ?? "null");
-  const wished = new URLSearchParams(location.search).getAll("model");
-  const same = !wished.length || kept?.kept.map(({ model }) => model).join() === wished.join();
-  if (kept?.kept.length && same) {
-    byId("system").value = kept.system;
-    byId("blind").checked = kept.blind;
-    const fields = byId("models").querySelectorAll(".picked");
-    for (const field of [...fields].slice(1)) field.remove();
-    kept.kept.forEach(({ model }, place) => { if (place) addField(model); else fields[0].querySelector("input").value = model; });
-    columns = kept.kept.map(({ model, turns }) => new Column(model, turns));
+async function begin(text, attached) {
+  problem();
+  const models = picked(), hidden = blind();
+  if (hidden && (models.length < 2 || models.length > Number(say.most))) { problem(say.blindTwo); return false; }
+  let vote = null;
+  if (hidden) {
+    try {
+      vote = await api("POST", "/api/votes", { models });
+    } catch (error) { problem(error.message); return false; }
   }
+  const answers = vote ? vote.places.map(() => new Answer("")) : models.map((name) => new Answer(name));
+  const round = new Round(text, attached, answers, { vote: vote?.vote ?? null, open: Boolean(vote) });
+  rounds.push(round);
+  rounds.at(-2)?.draw(acts, false);
+  round.draw(acts, true);
   arrange();
+  noted();
+  round.element.scrollIntoView({ block: "center" });
+  await asked(round, answers.map((_, place) => place));
+  return true;
+}
+
+async function asked(round, places) {
+  const system = byId("system").value.trim();
+  const changed = () => { round.draw(acts, round === rounds.at(-1)); arrange(); };
+  told(`${places.map((place) => round.name(place)).join(", ")} ${say.waiting}`);
+  await Promise.all(places.map(async (place) => {
+    const one = round.answers[place];
+    const body = { messages: messages(rounds.slice(0, rounds.indexOf(round) + 1), system, place, one.model), ...parameters() };
+    if (round.vote) {
+      await one.ask(`/api/votes/${round.vote}/${"ABCD"[place]}`, body, changed);
+    } else {
+      const wanted = { model: one.model, stream: true, stream_options: { include_usage: true } };
+      await one.ask("/v1/chat/completions", { ...body, ...wanted }, changed);
+    }
+    noted();
+    told(`${round.name(place)}: ${one.text || one.note}`);
+    if (!round.vote && one.record) await one.account(changed);
+  }));
+  if (round.open) ballot(round);
+  remember();
+}
+
+/** The buttons of a vote; what comes back tells the names. */
+function ballot(round) {
+  const row = byId("vote").querySelector(".acts");
+  const choices = round.answers.map((_, place) => ["ABCD"[place], say.voteBetter.replace("{place}", "ABCD"[place])]);
+  row.replaceChildren(...[...choices, ["tie", say.voteTie], ["bad", say.voteBad]].map(([choice, words]) => {
+    const button = made("button", "", words);
+    button.type = "button";
+    button.onclick = () => cast(round, choice).catch((error) => problem(error.message));
+    return button;
+  }));
+  arrange();
+  byId("vote-title").focus();
+}
+
+async function cast(round, choice) {
+  problem();
+  const vote = await api("PATCH", `/api/votes/${round.vote}`, { choice });
+  round.open = false;
+  round.dropped = choice === "bad";
+  round.chosen = choice === "bad" ? null : Math.max(0, "ABCD".indexOf(choice));
+  vote.answers.forEach(({ model, record }, place) => Object.assign(round.answers[place], { model, record }));
+  const names = round.answers.map((_, place) => round.name(place)).join(", ");
+  if (choice === "tie") round.chosen = null;
+  acts.changed(round);
+  told(`${vote.model ? say.voted.replace("{choice}", vote.model) : say.votedNone} ${names}`);
+  byId("text").focus();
+  await Promise.all(round.answers.map((one) => one.account(() => acts.changed(round))));
+  remember();
+}
+
+function stopped() {
+  for (const round of rounds) for (const one of round.answers) one.abort?.abort();
 }
 
 function addField(value = "") {
@@ -183,41 +156,99 @@ function addField(value = "") {
   return input;
 }
 
-if (root) {
-  byId("add").onclick = () => addField().focus();
+function restored(kept) {
+  byId("system").value = kept.system ?? "";
+  for (const name of PARAMETERS) byId(name).value = kept.parameters?.[name] ?? "";
+  const fields = [...byId("models").querySelectorAll(".picked")];
+  for (const field of fields.slice(1)) field.remove();
+  (kept.models ?? []).forEach((model, place) => { if (place) addField(model); else fields[0].querySelector("input").value = model; });
+  rounds = (kept.rounds ?? []).map((round) => Round.of(round));
+  rounds.forEach((round) => round.draw(acts, round === rounds.at(-1)));
+}
+
+async function start() {
+  const wished = new URLSearchParams(location.search).getAll("model");
+  if (root.dataset.source) {
+    restored((await api("GET", root.dataset.source)).content);
+  } else {
+    const kept = JSON.parse(sessionStorage.getItem(TAB) ?? "null");
+    if (kept?.rounds && (!wished.length || kept.models.join() === wished.join())) {
+      restored(kept);
+      byId("blind").checked = kept.blind;
+      Object.assign(root.dataset, { conversation: kept.conversation ?? "", share: kept.share ?? "" });
+    }
+  }
+  keptAlready();
+  arrange();
+  if (open()) ballot(rounds.at(-1));
+}
+
+function listen() {
+  byId("add").onclick = () => { addField().focus(); arrange(); };
   byId("models").addEventListener("click", (event) => {
     if (event.target.matches("[data-remove]") && byId("models").querySelectorAll(".picked").length > 1) {
       event.target.closest(".picked").remove();
       arrange();
-      keep();
+      remember();
     }
   });
-  byId("models").addEventListener("change", () => { arrange(); keep(); });
-  byId("blind").onchange = () => {
-    if (blind()) columns.sort(() => Math.random() - 0.5);
-    const names = columns.map((column) => column.model);
-    [...byId("models").querySelectorAll("input")].forEach((input, place) => { input.value = names[place] ?? input.value; });
-    arrange();
-    keep();
-  };
+  byId("models").addEventListener("change", () => { arrange(); remember(); });
   byId("new").onclick = () => {
-    for (const column of columns) { column.abort?.abort(); column.turns.length = 0; }
+    stopped();
+    rounds = [];
+    forgotten();
+    history.replaceState(null, "", "/console/chat");
+    root.dataset.source = "";
+    remember();
     arrange();
-    keep();
+    byId("text").focus();
   };
-  byId("form").onsubmit = (event) => {
+  byId("form").onsubmit = async (event) => {
     event.preventDefault();
-    const content = byId("text").value.trim();
-    if (!content || columns.some((column) => column.abort)) return;
+    const text = byId("text").value.trim();
+    if (!text || busy()) return;
+    if (open()) { problem(say.voteFirst); return; }
     byId("text").value = "";
-    for (const column of columns) {
-      column.turns.push({ role: "user", content });
-      column.ask();
+    const sent = files;
+    files = [];
+    listed(files, () => {});
+    if (!await begin(text, sent)) {
+      byId("text").value = text;
+      files = sent;
+      showFiles();
     }
-    arrange();
   };
-  byId("text").addEventListener("keydown", (event) => {
+  byId("text").onkeydown = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); byId("form").requestSubmit(); }
+  };
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && busy()) stopped(); });
+  byId("stop").onclick = stopped;
+  byId("files").onchange = async () => {
+    problem();
+    for (const file of byId("files").files) {
+      try { files.push(await attachment(file, seeing())); } catch (error) { problem(error.message); }
+    }
+    byId("files").value = "";
+    showFiles();
+  };
+  const doing = (name, act) => { if (byId(name)) byId(name).onclick = () => act().then(remember).catch((error) => problem(error.message)); };
+  doing("keep", () => keep(content()));
+  doing("share", () => share(content()));
+  doing("example", async () => {
+    const round = rounds.at(-1), place = round.chosen ?? 0;
+    const heard = messages(rounds, byId("system").value.trim(), place, round.answers[place]?.model);
+    const answers = round.answers.map((one, at) => ({ name: round.name(at), text: one.text, chosen: at === round.chosen }));
+    const saved = await example([{ text: round.text, messages: heard }], answers);
+    if (saved) told(saved);
+    byId("example").focus();
   });
-  start();
+}
+
+function showFiles() {
+  listed(files, showFiles);
+}
+
+if (root) {
+  listen();
+  start().catch((error) => problem(error.message));
 }

@@ -201,8 +201,10 @@ def _votes(asking: Asking) -> Votes:
 def _begin(asking: Asking, wanted: VoteWanted) -> VoteBegun:
     if len(set(wanted.models)) < len(wanted.models):
         raise UsageError("votes.same_model", field="/models")
-    for place, model in enumerate(wanted.models):
-        if not asking.service.parts.router.behind(model, asking.key):
+    models, routes = asking.service.offered(asking.key)
+    known = {*routes, *(model.name for model in models)}
+    for place, name in enumerate(wanted.models):
+        if name not in known:
             raise NotFound("admin.no_model", field=f"/models/{place}")
     begun = _votes(asking).begin(asking.tenant.id, asking.key.public, wanted.models, asking.actor)
     return VoteBegun(vote=begun.id, places=[one.place for one in begun.answers])
