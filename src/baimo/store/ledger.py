@@ -115,23 +115,49 @@ class Ledger:
             cursor: `seq` of the last line of the page before; None = from the beginning.
             newest_first: downwards from the newest line, else upwards from the oldest.
         """
+        return self._page(filters, self._ends(filters), limit, cursor, newest_first)
+
+    def lines(self, filters: Filters = Filters(), *, newest_first: bool = False) -> Iterator[Line]:
+        """All of them, page by page, in bounded memory; lines that are written meanwhile may be among them."""
+        cursor, ends = None, self._ends(filters)
+        while True:
+            page = self._page(filters, ends, PAGE, cursor, newest_first)
+            yield from page
+            if len(page) < PAGE:
+                return
+            cursor = page[-1].seq
+
+    def _ends(self, filters: Filters) -> tuple[int, int] | None:
+        """First and last line of the moments that are asked for; None = all moments.
+
+        Moments are nearly in the ledger's order: without this, a month is sorted for the sake of one page.
+        """
+        if filters.since_ms is None and filters.until_ms is None:
+            return None
+        column = tables.records.c.seq
+        moments = Filters(since_ms=filters.since_ms, until_ms=filters.until_ms)
+        query = select(func.min(column), func.max(column)).where(*conditions(self._database.dialect, moments))
+        with self._database.reading() as connection:
+            first, last = connection.execute(query).one()
+        return (int(first), int(last)) if first is not None else (0, 0)
+
+    def _page(
+        self,
+        filters: Filters,
+        ends: tuple[int, int] | None,
+        limit: int,
+        cursor: int | None,
+        newest_first: bool,
+    ) -> list[Line]:
         table = tables.records
         query = select(table).where(*conditions(self._database.dialect, filters)).limit(limit)
+        if ends is not None:
+            query = query.where(table.c.seq.between(*ends))
         if cursor is not None:
             query = query.where(table.c.seq < cursor if newest_first else table.c.seq > cursor)
         query = query.order_by(table.c.seq.desc() if newest_first else table.c.seq)
         with self._database.reading() as connection:
             return [_line(row) for row in connection.execute(query).mappings()]
-
-    def lines(self, filters: Filters = Filters(), *, newest_first: bool = False) -> Iterator[Line]:
-        """All of them, page by page, in bounded memory; lines that are written meanwhile may be among them."""
-        cursor: int | None = None
-        while True:
-            page = self.records(filters, cursor=cursor, newest_first=newest_first)
-            yield from page
-            if len(page) < PAGE:
-                return
-            cursor = page[-1].seq
 
     def count(self, filters: Filters = Filters()) -> int:
         """How many lines there are."""
