@@ -241,6 +241,20 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "0011_judgements",
+        (
+            # answers that wait for an expert: where question and answer are kept, never the texts themselves
+            """CREATE TABLE reviews (
+                tenant TEXT NOT NULL, id TEXT NOT NULL, subject TEXT NOT NULL, task TEXT NOT NULL, run TEXT NOT NULL,
+                rank BIGINT NOT NULL, readers BIGINT NOT NULL, read BIGINT NOT NULL, created_ms BIGINT NOT NULL,
+                review TEXT NOT NULL, PRIMARY KEY (tenant, id), UNIQUE (tenant, subject))""",
+            "CREATE INDEX reviews_order ON reviews (tenant, rank, id)",
+            """CREATE TABLE judgements (
+                tenant TEXT NOT NULL, review TEXT NOT NULL, reader TEXT NOT NULL, at_ms BIGINT NOT NULL,
+                said TEXT NOT NULL, judgement TEXT NOT NULL, PRIMARY KEY (tenant, review, reader))""",
+        ),
+    ),
+    (
         "0012_releases",
         (
             # which model answers to an alias of a tenant: the newest line holds, nothing is taken away

@@ -369,6 +369,23 @@ vote_answers = Table(
     Column("answer", LargeBinary, nullable=True),
 )
 
+reviews = Table(
+    "reviews",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
+    *(Column(name, Text) for name in ("subject", "task", "run")),
+    *(Column(name, BigInteger) for name in ("rank", "readers", "read", "created_ms")),
+    Column("review", Text),
+)
+
+judgements = Table(
+    "judgements",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("tenant", "review", "reader")),
+    Column("at_ms", BigInteger),
+    *(Column(name, Text) for name in ("said", "judgement")),
+)
+
 blobs = Table(
     "blobs",
     metadata,
