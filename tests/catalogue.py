@@ -49,6 +49,10 @@ FAMILIES = {
     "console_tasks.split_*": ("console",),
     "console_tasks.*": ("console",),
     "console.*": ("console",),
+    **{
+        f"console_compare.{name}_*": ("console", "evals/options.py", "server")
+        for name in ("choice", "field", "order", "status")
+    },
     "data.*": ("tuning/data", "cli/data.py", "workspace/training_data.py"),
     "data.check_*": ("tuning/data",),
     "data.check_*_hint": ("tuning/data",),
@@ -67,6 +71,7 @@ FAMILIES = {
     "imports.why_*": ("workspace/importing",),
     "cli.import_*": ("cli/imports.py",),
     "options.*_*": ("evals/options.py",),
+    "options.compare_*": ("evals/options.py",),
     "bookkeeping.*": ("cli/ledger.py",),
     "bookkeeping.figure_*": ("store/statements", "cli/reconciled.py"),
     "bookkeeping.why_*": ("cli/ledger.py",),

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from baimo.console import door
 from baimo.console.page import Page
 from baimo.console.pages.chat import CHAT
+from baimo.console.pages.compare import COMPARE
 from baimo.console.pages.home import HOME
 from baimo.console.pages.keys import KEYS
 from baimo.console.pages.models import MODELS
@@ -19,7 +20,7 @@ from baimo.console.pages.tasks import TASKS
 from baimo.console.pages.usage import USAGE
 from baimo.console.visit import environment
 
-PAGES: Sequence[Page] = (HOME, CHAT, TASKS, MODELS, USAGE, KEYS, SETTINGS)
+PAGES: Sequence[Page] = (HOME, CHAT, COMPARE, TASKS, MODELS, USAGE, KEYS, SETTINGS)
 """The menu, in its order."""
 
 

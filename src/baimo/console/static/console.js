@@ -54,7 +54,6 @@ for (const block of document.querySelectorAll("[data-copy]")) {
 // <div data-live="10">: drawn anew every so many seconds, from the same address, while somebody looks. A lost
 // connection changes nothing: the next turn asks again.
 for (const part of document.querySelectorAll("[data-live]")) {
-  const pause = Number(part.dataset.live) * 1000;
   const place = [...document.querySelectorAll("[data-live]")].indexOf(part);
   const turn = async () => {
     if (!document.hidden && !part.contains(document.activeElement)) {
@@ -64,6 +63,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
           const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
           const next = fresh.querySelectorAll("[data-live]")[place];
           if (next && next.innerHTML !== part.dataset.drawn) {
+            part.dataset.live = next.dataset.live;
             part.dataset.drawn = next.innerHTML;
             part.replaceChildren(...next.childNodes);
             localTimes(part);
@@ -71,9 +71,11 @@ for (const part of document.querySelectorAll("[data-live]")) {
         }
       } catch { /* asked again at the next turn */ }
     }
-    setTimeout(turn, pause);
+    again();
   };
-  setTimeout(turn, pause);
+  // 0: there will be nothing new
+  const again = () => { if (Number(part.dataset.live)) setTimeout(turn, Number(part.dataset.live) * 1000); };
+  again();
 }
 
 // the tab of the page that is shown
