@@ -48,6 +48,16 @@ FAMILIES = {
     "console_tasks.sort_*": ("console",),
     "console_tasks.split_*": ("console",),
     "console_tasks.*": ("console",),
+    **{
+        f"console_tune.{name}_*": ("console", "core", "server", "store", "tuning", "workspace")
+        for name in (
+            *("about", "act", "based_on", "effort", "field", "figure", "kind", "phase", "plot", "recipe"),
+            *("status", "tuned"),
+        )
+    },
+    "console_tune.*": ("console",),
+    "console_models.act_*": ("core/release.py",),
+    "console_models.*": ("console",),
     "console.*": ("console",),
     **{
         f"console_compare.{name}_*": ("console", "evals/options.py", "server")

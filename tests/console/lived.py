@@ -11,7 +11,9 @@ from pathlib import Path
 from baimo.core.call import Completion, Request, Usage
 from baimo.core.rights import limit
 from baimo.core.tenant import ROLES
+from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
+from baimo.workspace.releasing import Promotion
 from tests.server.admin import tasked
 from tests.server.served import Served, served
 
@@ -27,6 +29,8 @@ output_per_million = 2.0
 [models."acme/large"]
 input_per_million = 5.0
 output_per_million = 15.0
+[models."acme/heavy"]
+weights = "file:/nowhere/heavy.gguf"
 [routes.fast]
 models = ["acme/small"]
 [routes.careful]
@@ -117,6 +121,11 @@ class Lived:
             secret = f"the {MARK} question" if key == theirs else "What time is it?"
             assert self.house.chat(key, secret, "acme/large" if number % 2 else "fast").status == 200
         self.house.recorded(len(writers))
+
+    def released(self, tenant: str, count: int) -> str:
+        """A release of a tenant that holds."""
+        promotion = Promotion(alias=f"held-{count}", model="acme/small")
+        return self.house.workspace.releasing.promote(promotion, Actor(tenant)).id
 
 
 @contextlib.contextmanager

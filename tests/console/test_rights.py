@@ -13,6 +13,7 @@ from tests.console.browser import Browser, Shown
 from tests.console.lived import MARK, Lived, lived
 from tests.console.reading import Reading
 from tests.console.walk import routes, walked
+from tests.server.admin.jobs import job_for
 
 
 class Cell(NamedTuple):
@@ -57,8 +58,25 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
     "GET /tasks/{task}/history/{version}": (Cell("viewer"),),
     "POST /tasks/{task}/history/{version}": (Cell("engineer"),),
     "GET /tasks/{task}/export": (Cell("viewer"),),
+    "GET /tune": (Cell("viewer"),),
+    "GET /tune/new": (Cell("viewer"),),
+    "POST /tune/new": (Cell("engineer", form={"act": "plan", "file": "file-1"}),),
+    "GET /tune/models": (Cell("viewer"),),
+    "GET /tune/{job}": (Cell("viewer"),),
+    "GET /tune/{job}/events": (Cell("viewer"),),
+    "POST /tune/{job}/pause": (Cell("engineer"),),
+    "POST /tune/{job}/resume": (Cell("engineer"),),
+    "POST /tune/{job}/cancel": (Cell("engineer"),),
+    "POST /tune/{job}/delete": (Cell("engineer"),),
     "GET /models": (Cell("viewer"),),
+    "GET /models/releases": (Cell("viewer"),),
+    "POST /models/releases": (Cell("engineer", form={"alias": "new-", "model": "acme/small"}),),
+    "POST /models/releases/{release}/roll-back": (Cell("engineer"),),
     "GET /models/{model:path}": (Cell("viewer"),),
+    "POST /models/{model:path}": (
+        Cell("engineer", False, {"act": "try"}, "try"),
+        Cell("engineer", True, {"act": "pull"}, "pull"),
+    ),
     "GET /usage": (Cell("viewer"),),
     "GET /usage/records": (Cell("viewer"),),
     "GET /usage/records/{record}": (Cell("viewer"),),
@@ -118,17 +136,26 @@ def test_every_page_and_act_is_in_the_table() -> None:
     assert there == TABLE.keys() | EVERYBODYS
 
 
-def tried(home: Lived, browser: Browser, address: str, cell: Cell, count: int) -> Shown:
+def tried(home: Lived, browser: Browser, address: str, cell: Cell, count: int, tenant: str) -> Shown:
     """What comes of it; each act has a thing of its own to be tried on."""
     method, _, path = address.partition(" ")
     values = {"id": "red", "record": home.record, "model:path": "acme/small", **home.things}
     if "{key}" in path:
         values["key"] = home.house.key(tenant="red")[3:15]
+    if "{job}" in path:
+        values["job"] = job_for(home.house, f"tuning_{path.rpartition('/')[2]}", "red")
+    if "{release}" in path:
+        values["release"] = home.released(tenant, count)
+    if cell.act == "pull":
+        values["model:path"] = "acme/heavy"
     for name, value in values.items():
         path = path.replace(f"{{{name}}}", value)
     if method == "GET":
         return browser.get(f"/console{path}")
-    form = {name: value + (str(count) if name in ("id", "name") else "") for name, value in cell.form.items()}
+    form = {
+        name: value + (str(count) if name in ("id", "name", "alias") else "")
+        for name, value in cell.form.items()
+    }
     return browser.post(f"/console{path}", **form)
 
 
@@ -145,7 +172,7 @@ def test_a_page_or_act_is_open_to_its_roles_and_to_no_others(
     if address == "POST /sign-out":
         browser = Browser(home.house)
         browser.sign_in(home.keys[role, tenant])
-    shown = tried(home, browser, address, cell, CELLS.index((address, place, role, tenant)))
+    shown = tried(home, browser, address, cell, CELLS.index((address, place, role, tenant)), tenant)
     enough = ROLES.index(role) >= ROLES.index(cell.least) and not (cell.owners and tenant)
     assert shown.status == (200 if enough else 403), Reading(shown.html).text
     if not enough:

@@ -17,10 +17,11 @@ from baimo.console.pages.keys import KEYS
 from baimo.console.pages.models import MODELS
 from baimo.console.pages.settings import SETTINGS
 from baimo.console.pages.tasks import TASKS
+from baimo.console.pages.tune import TUNE
 from baimo.console.pages.usage import USAGE
 from baimo.console.visit import environment
 
-PAGES: Sequence[Page] = (HOME, CHAT, COMPARE, TASKS, MODELS, USAGE, KEYS, SETTINGS)
+PAGES: Sequence[Page] = (HOME, CHAT, COMPARE, TASKS, TUNE, MODELS, USAGE, KEYS, SETTINGS)
 """The menu, in its order."""
 
 

@@ -289,7 +289,7 @@ def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
         assert [hit(admin), hit(other)] == [False, False]
 
 
-NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer", "tuning_plan"}
+NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer", "tuning_plan", "models_try"}
 """A proof, a comparison and a plan change nothing, a renewed session is no news, and an answer has its Record."""
 CHANGING = [one for one in OPERATIONS if one.method != "GET" and one.id not in NO_NEWS]
 """Everything that changes something."""
@@ -304,6 +304,7 @@ def test_every_change_is_in_the_audit_with_who_did_it(house: Served, admin: str)
         "tenants_change": {"title": "x"},
         "keys_change": {"label": "x"},
         "releases_promote": {"alias": "audited", "model": "acme/small"},
+        "pulls_start": {"model": "acme/heavy"},
         **talks.BODIES,
         "conversations_change": {"share": True},
     }

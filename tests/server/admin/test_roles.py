@@ -65,6 +65,9 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "models_get": ("viewer", False),
     "routes_list": ("viewer", False),
     "providers_list": ("engineer", True),
+    "models_try": ("engineer", False),
+    "pulls_list": ("viewer", True),
+    "pulls_start": ("engineer", True),
     "releases_list": ("viewer", False),
     "releases_promote": ("engineer", False),
     "releases_roll_back": ("engineer", False),
@@ -171,6 +174,8 @@ class Objects:
             "keys_create": {"label": "one more"},
             "keys_change": {"label": "renamed"},
             "releases_promote": {"alias": f"alias-{self._count}", "model": "acme/small"},
+            "pulls_start": {"model": "acme/heavy"},
+            "models_try": {"model": "acme/small"},
         }
         if name in ("comparisons_forecast", "comparisons_start"):
             bodies[name] = compared.body(self._house, asker)

@@ -11,31 +11,30 @@ function localTimes(root) {
   }
 }
 
-// <form data-confirm="…">: asked in a dialog of the page, in the page's language
-for (const form of document.querySelectorAll("form[data-confirm]")) {
-  form.addEventListener("submit", (event) => {
-    if (!form.dataset.confirm || form.dataset.sure) return;
-    event.preventDefault();
-    const submitter = event.submitter;
-    const dialog = document.createElement("dialog");
-    const words = document.createElement("p");
-    words.textContent = form.dataset.confirm;
-    const yes = submitter.cloneNode(true);
-    yes.type = "button";
-    const no = document.createElement("button");
-    no.textContent = document.body.dataset.cancel;
-    const acts = document.createElement("div");
-    acts.className = "acts";
-    acts.append(yes, no);
-    dialog.append(words, acts);
-    document.body.append(dialog);
-    no.onclick = () => dialog.close();
-    yes.onclick = () => { form.dataset.sure = "1"; form.requestSubmit(submitter); };
-    dialog.onclose = () => { dialog.remove(); submitter.focus(); };
-    dialog.showModal();
-    no.focus();
-  });
-}
+// <form data-confirm="…">: asked in a dialog of the page, in the page's language; also in parts that were drawn anew
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.dataset.confirm || form.dataset.sure) return;
+  event.preventDefault();
+  const submitter = event.submitter;
+  const dialog = document.createElement("dialog");
+  const words = document.createElement("p");
+  words.textContent = form.dataset.confirm;
+  const yes = submitter.cloneNode(true);
+  yes.type = "button";
+  const no = document.createElement("button");
+  no.textContent = document.body.dataset.cancel;
+  const acts = document.createElement("div");
+  acts.className = "acts";
+  acts.append(yes, no);
+  dialog.append(words, acts);
+  document.body.append(dialog);
+  no.onclick = () => dialog.close();
+  yes.onclick = () => { form.dataset.sure = "1"; form.requestSubmit(submitter); };
+  dialog.onclose = () => { dialog.remove(); submitter.focus(); };
+  dialog.showModal();
+  no.focus();
+});
 
 // <pre data-copy>: a button that copies
 for (const block of document.querySelectorAll("[data-copy]")) {

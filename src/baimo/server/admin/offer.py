@@ -1,4 +1,4 @@
-"""What there is to call: models, routes, and the providers behind them."""
+"""What there is to call: models, routes with what was released to them, and the providers behind them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from baimo.gateway.routing import models_of
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.paging import Paged, cut
 from baimo.server.surfaces.models import model_row
-from baimo.settings import dotted
+from baimo.settings import RouteSettings, dotted
 from baimo.text import language
 
 
@@ -104,7 +104,7 @@ class ModelNamed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteShown:
-    """A name that clients may ask for, as configured. One model without more makes an alias."""
+    """A name that clients may ask for, as configured and released. One model without more makes an alias."""
 
     name: str
     alias: bool
@@ -112,6 +112,8 @@ class RouteShown:
     """Models and other routes, best first."""
     leads_to: list[str]
     """The models behind all of them."""
+    released: str | None
+    """Model that answers instead, because it was released to this name by the tenant that asks."""
     strategy: str
     weights: list[float]
     share: float
@@ -227,15 +229,19 @@ def _routes(asking: Asking, asked: Paged) -> RoutesPage:
 
 
 def _configured(asking: Asking) -> Iterator[RouteShown]:
-    built = asking.service.parts.router.routes
-    for name, route in sorted(asking.service.settings.routes.items()):
+    built, routes = asking.service.parts.router.routes, asking.service.settings.routes
+    released = asking.service.adapted.released(asking.tenant.id)
+    for name in sorted({*routes, *released}):
         if not permits_name(asking.key, name):
             continue
+        now = released.get(name)
+        route = routes.get(name) or RouteSettings(models=[str(now)])
         facts = msgspec.structs.asdict(route)
         facts["limits"] = [rights.shown(limit_of(limit)) for limit in route.limits]
         facts["fallback_on"] = list(route.fallback_on)
-        leads_to = list(dict.fromkeys(model.name for model in models_of(built[name])))
-        yield RouteShown(name=name, alias=len(route.models) == 1, leads_to=leads_to, **facts)
+        behind = [now] if now else [model.name for model in models_of(built[name])]
+        leads_to, alias = list(dict.fromkeys(behind)), bool(now) or len(route.models) == 1
+        yield RouteShown(name=name, alias=alias, leads_to=leads_to, released=now, **facts)
 
 
 def _providers(asking: Asking, asked: ProvidersAsked) -> ProvidersPage:

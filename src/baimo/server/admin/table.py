@@ -14,6 +14,7 @@ from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
 from baimo.server.admin.task_uploads import TASKS
+from baimo.server.admin.trying import TRYING
 from baimo.server.admin.tuning import TUNING
 from baimo.server.admin.votes import VOTES
 from baimo.server.admin.worth import WORTH
@@ -30,6 +31,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *OFFER,
     *RELEASES,
     *TUNING,
+    *TRYING,
     *CONVERSATIONS,
     *VOTES,
     *STATE,

@@ -1,0 +1,166 @@
+"""Tune: what can be adapted, what it will take, how it goes on, what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+from starlette.responses import Response
+
+from baimo.console.api import Refused, named
+from baimo.console.curves import Curve, curves, spoken
+from baimo.console.page import Page
+from baimo.console.visit import Visit, words
+
+ACTS = ("pause", "resume", "cancel", "delete")
+FIELDS = ("task", "file", "model", "recipe", "effort", "prompt", "suffix", "seed")
+PLOTS: Mapping[str, Sequence[str]] = {
+    "loss": ("loss", "valid_loss"),
+    "score": ("accuracy", "valid_accuracy", "reward"),
+}
+"""Picture → figures in it."""
+STATUSES = ("unended", "succeeded", "failed", "cancelled", "paused", "queued", "running")
+EFFORTS = ("small", "medium", "large")
+_SETTING = "set-"
+"""Beginning of the names of fields that say a setting."""
+
+
+async def jobs(visit: Visit) -> Response:
+    """The list, with the queue."""
+    given = visit.request.query_params
+    asked = {name: given[name] for name in ("text", "status", "recipe", "cursor") if given.get(name)}
+    found, offer = await asyncio.gather(
+        visit.api.get("/api/tuning/jobs", **asked, limit=50), visit.api.get("/api/tuning/offer")
+    )
+    facts: dict[str, Any] = {"found": found, "asked": asked, "statuses": STATUSES, "offer": offer}
+    return visit.shown("tune.html", page="tune", **facts)
+
+
+async def new(visit: Visit) -> Response:
+    """The form. Its first button shows what follows from the dial, its second orders a job that asks first."""
+    form, refused, plan = dict(visit.request.query_params), None, None
+    if visit.request.method == "POST":
+        form = await visit.form()
+        try:
+            if form.get("act") == "plan":
+                plan = await visit.api.post("/api/tuning/plan", ordered(form))
+            else:
+                made = await visit.api.post("/api/tuning/jobs", ordered(form))
+                return visit.gone_to(named("/tune/{job}", job=made["job"]))
+        except Refused as error:
+            refused = error
+    offer: Any = await visit.api.get("/api/tuning/offer")
+    choices = {
+        "task": [("", "–"), *((one, one) for one in offer["tasks"])],
+        "file": [("", "–"), *((one["file"], f"{one['name']} · {one['file']}") for one in offer["files"])],
+        "model": [(one, one) for one in offer["models"]],
+        "recipe": [(one, words(f"console_tune.recipe_{one}")) for one in offer["recipes"]],
+        "effort": [(one, words(f"console_tune.effort_{one}")) for one in EFFORTS],
+    }
+    said = {name.removeprefix(_SETTING): value for name, value in form.items() if name.startswith(_SETTING)}
+    facts: dict[str, Any] = {"form": form, "refused": refused, "plan": plan, "choices": choices, "said": said}
+    return visit.shown("tune_new.html", refused.status if refused else 200, page="tune", offer=offer, **facts)
+
+
+def ordered(form: Mapping[str, str]) -> dict[str, Any]:
+    """What a form orders: empty fields say nothing; a setting is JSON, or else text."""
+    found: dict[str, Any] = {name: form[name] for name in FIELDS if form.get(name)}
+    if "seed" in found and found["seed"].isdigit():
+        found["seed"] = int(found["seed"])
+    overrides: dict[str, Any] = {}
+    for name, value in form.items():
+        if name.startswith(_SETTING) and value:
+            try:
+                overrides[name.removeprefix(_SETTING)] = json.loads(value)
+            except ValueError:
+                overrides[name.removeprefix(_SETTING)] = value
+    return {**found, "overrides": overrides} if overrides else found
+
+
+async def job(visit: Visit, refused: Refused | None = None) -> Response:
+    """One job: how far it is, its curves, its log, and what came of it."""
+    id = str(visit.request.path_params["job"])
+    shown: Any = await visit.api.get(named("/api/tuning/jobs/{job}", job=id))
+    routes: Any = {"data": []}
+    if shown["model"] and visit.may("releases_promote", "routes_list"):
+        routes = await visit.api.get("/api/routes", limit=200)
+    facts: dict[str, Any] = {"job": shown, "plots": plots(shown), "refused": refused}
+    facts["aliases"] = [one["name"] for one in routes["data"]]
+    return visit.shown("tune_job.html", refused.status if refused else 200, page="tune", **facts)
+
+
+def plots(job: Mapping[str, Any]) -> list[tuple[str, Markup, list[str]]]:
+    """Name, picture and legend of every plot that there are figures for."""
+    found: list[tuple[str, Markup, list[str]]] = []
+    progress: Mapping[str, Any] = job["progress"] or {}
+    marks = [int(one["step"]) for one in job["checkpoints"]]
+    for name, figures in PLOTS.items():
+        drawn = [
+            Curve(
+                words(f"console_tune.figure_{figure}"),
+                [
+                    (point["step"], point["figures"][figure])
+                    for point in job["points"]
+                    if figure in point["figures"]
+                ],
+            )
+            for figure in figures
+        ]
+        drawn = [curve for curve in drawn if curve.points]
+        title = words(f"console_tune.plot_{name}")
+        picture = curves(title, spoken(drawn), drawn, int(progress.get("steps") or 1), marks)
+        if picture:
+            found.append((title, picture, [curve.name for curve in drawn]))
+    return found
+
+
+async def steer(visit: Visit) -> Response:
+    """Pause, go on, cancel, delete."""
+    id, act = str(visit.request.path_params["job"]), visit.request.url.path.rpartition("/")[2]
+    path = named("/api/tuning/jobs/{job}", job=id)
+    try:
+        if act == "delete":
+            await visit.api.delete(path)
+            return visit.gone_to("/tune")
+        await visit.api.post(f"{path}/{act}")
+    except Refused as error:
+        if error.status != 409:
+            raise
+        return await job(visit, error)
+    return visit.gone_to(named("/tune/{job}", job=id))
+
+
+async def events(visit: Visit) -> Response:
+    """The stream of what happens, for the page's script."""
+    if not visit.may("tuning_events"):
+        return await job(visit)  # which says so on a page
+    id = str(visit.request.path_params["job"])
+    after = visit.request.headers.get("last-event-id", "") or visit.request.query_params.get("after", "")
+    return visit.api.forwarded(named("/api/tuning/jobs/{job}/events", job=id), query={"after": after})
+
+
+async def tuned(visit: Visit) -> Response:
+    """Tuned models, and whether they may answer."""
+    given = visit.request.query_params
+    asked = {name: given[name] for name in ("text", "cursor") if given.get(name)}
+    found = await visit.api.get("/api/tuning/models", **asked, limit=50)
+    return visit.shown("tune_models.html", page="tune", found=found, asked=asked)
+
+
+TUNE = Page(
+    name="tune",
+    path="/tune",
+    needs=("tuning_list", "tuning_offer"),
+    views=(
+        ("GET", "/tune", jobs),
+        ("GET", "/tune/new", new),
+        ("POST", "/tune/new", new),
+        ("GET", "/tune/models", tuned),
+        ("GET", "/tune/{job}", job),
+        ("GET", "/tune/{job}/events", events),
+        *(("POST", f"/tune/{{job}}/{act}", steer) for act in ACTS),
+    ),
+)
