@@ -14,8 +14,8 @@ help:  ## Show the targets
 
 setup: $(DEV)  ## Make the virtual environment with everything for development
 
-demo: $(DEMO)  ## Compare the embedded model under four prompts on the smart-home task
-	$(BIN)/baimo -w demo-out/workspace compare examples/smart-home --html demo-out/report.html
+demo: $(DEMO)  ## The whole loop on the embedded model: compare, tune, compare again, serve
+	$(BIN)/python scripts/demo.py demo-out
 
 check: $(DEV)  ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

