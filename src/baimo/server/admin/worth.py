@@ -12,6 +12,9 @@ from baimo.server.admin.operation import Asking, Operation
 from baimo.workspace.ledger_options import LatencyOptions, ReconcileOptions
 from baimo.workspace.reconciliation import of_text
 
+LARGEST = 32 * 1024 * 1024
+"""Bytes of a statement: a busy month by day, model, key and project."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyShown:
@@ -146,6 +149,6 @@ WORTH = (
     ),
     Operation(
         method="POST", path="/api/ledger/reconcile", role="viewer", owners=True, takes=StatementSent,
-        gives=Reconciled, does=_reconcile, tag="ledger", summary="admin.ledger_reconcile",
+        gives=Reconciled, does=_reconcile, tag="ledger", summary="admin.ledger_reconcile", longest=LARGEST,
     ),
 )  # fmt: skip
