@@ -143,12 +143,14 @@ def wilson(right: float, count: int) -> list[float]:
     return [round((middle + sign * half) / (1 + z * z / count), 4) for sign in (-1, 1)]
 
 
-def scored(workspace: Path, task: Path, candidate: Sequence[str]) -> Mapping[str, Any]:
-    """Score on the whole test split."""
-    verdict = told(workspace, "compare", str(task), *candidate, "--exhaustive")
-    (standing,) = verdict["standings"]
+def scored(workspace: Path, task: Path, wanted: str, *also: str) -> Mapping[str, Any]:
+    """Score of a candidate on the whole test split."""
+    verdict = told(workspace, "compare", str(task), *also, "--exhaustive")
+    standing = next(one for one in verdict["standings"] if one["candidate"].startswith(wanted))
+        verdict["standings"], key=lambda one: one["candidate"] == "zero-shot" and len(candidate) > 0
+    )
     by = {
-        one["value"]: round(next(iter(one["means"].values()))["score"], 4)
+        one["value"]: round(one["means"][standing["candidate"]]["score"], 4)
         for part in verdict["slices"]
         if part["name"] == "language"
         for one in part["values"]
@@ -167,7 +169,7 @@ def scored(workspace: Path, task: Path, candidate: Sequence[str]) -> Mapping[str
 def way_of(way: str, workspace: Path, task: Path, extra: Sequence[str]) -> dict[str, Any]:
     """One way of doing the task, from the command to the score."""
     if way == "zero-shot":
-        return {"minutes": 0.0, **scored(workspace, task, ("--only", "zero-shot"))}
+        return {"minutes": 0.0, **scored(workspace, task, "zero-shot", "--only", "zero-shot")}
     asked = TUNE[way] if way == "prompt" else (*TUNE[way], "--prompt", "short", *extra)
     began = time.monotonic()
     job = told(workspace, "tune", str(task), *asked, "--yes")
@@ -175,10 +177,14 @@ def way_of(way: str, workspace: Path, task: Path, extra: Sequence[str]) -> dict[
     facts = {name: job.get(name) for name in ("forecast", "progress", "model")}
     progress, forecast = facts["progress"] or {}, facts["forecast"] or {}
     if way == "prompt":
-        prompt = next(Path(workspace, "jobs", job["spec"]["id"]).rglob("prompt.toml"))
-        candidate: tuple[str, ...] = ("--model", f"{MODEL}@{prompt}")
+        found = next(Path(workspace, "tuning", job["spec"]["id"]).rglob("prompt.toml"))
+        with (task / "task.toml").open("a", encoding="utf-8") as file:
+            file.write(
+                f"\n[[candidates]]\nname = 'found'\nmodel = '{MODEL}'\nprompt = {json.dumps(str(found))}\n"
+            )
+        wanted: tuple[str, ...] = ("found", "--only", "found")
     else:
-        candidate = ("--model", f"local/{job['model']}@short")
+        wanted = (job["model"], "--only", "zero-shot", "--also", f"{job['model']}@short")
     return {
         "minutes": round(minutes, 2),
         "steps": progress.get("step"),
@@ -187,7 +193,7 @@ def way_of(way: str, workspace: Path, task: Path, extra: Sequence[str]) -> dict[
         "peak_mb": progress.get("memory_mb"),
         "forecast_minutes": forecast.get("minutes"),
         "forecast_mb": forecast.get("memory_mb"),
-        **scored(workspace, task, candidate),
+        **scored(workspace, task, *wanted),
     }
 
 

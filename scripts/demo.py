@@ -47,7 +47,9 @@ SAID = {
         "all": "all",
         "alone": "{model} is tier 1, alone.",
         "not_alone": "{model} is not alone in tier 1.",
-        "parity": "Served as trained: {verdict}",
+        "parity": "Served as trained: template, logits and text agree on {prompts} prompts "
+        "({identical} greedy texts identical, logits differ by {max_logit_difference:.4f} at most).",
+        "no_parity": "What is served is not what was trained.",
         "minutes": "Minutes: {steps}; in all {total:.1f}",
         "reports": "Reports: {before}, {after}",
         "console": "The console, with everything of this demo in it (the link works once):",
@@ -67,7 +69,9 @@ SAID = {
         "all": "全部",
         "alone": "{model} 独占第一梯队。",
         "not_alone": "{model} 未能独占第一梯队。",
-        "parity": "服务结果与训练结果一致性：{verdict}",
+        "parity": "服务与训练一致：{prompts} 条提示的模板、logits、文本均相符"
+        "（贪心解码文本 {identical} 条完全相同，logits 最大相差 {max_logit_difference:.4f}）。",
+        "no_parity": "服务结果与训练结果不一致",
         "minutes": "用时（分钟）：{steps}；合计 {total:.1f}",
         "reports": "报告：{before}、{after}",
         "console": "控制台，里面就是本次演示的全部内容（链接只能使用一次）：",
@@ -112,7 +116,7 @@ def main() -> None:
         options = ("--prompt", PROMPT, *LEARN, "--suffix", "smart-home", "--yes")
         job = told(workspace, "tune", str(TASK), *options)
     model = str(job["model"])
-    tuned = f"local/{model}@{PROMPT}"
+    tuned = f"{model}@{PROMPT}"
     with steps.step("again"):
         after = told(workspace, "compare", str(TASK), *MATTERS, "--also", tuned, "--html", str(reports[1]))
     with steps.step("whole"):
@@ -123,7 +127,7 @@ def main() -> None:
         body = asked(model)
         answer = answered(server, body)
     try:
-        shown(before, after, whole, told(workspace, "adapters", "show", model, json_flag=False))
+        shown(model, after, whole, told(workspace, "adapters", "show", model, json_flag=False)["parity"])
         took = ", ".join(f"{name} {minutes:.1f}" for name, minutes in steps.minutes.items())
         print("\n" + SAID["minutes"].format(steps=took, total=sum(steps.minutes.values())))
         print(SAID["reports"].format(before=reports[0], after=reports[1]))
@@ -192,21 +196,27 @@ def answered(server: Server, body: str) -> str:
         return str(json.load(answer)["choices"][0]["message"]["content"])
 
 
-def shown(before: Any, after: Any, whole: Any, adapter: Any) -> None:
+def shown(model: str, after: Any, whole: Any, parity: Any) -> None:
     """Before and after by language, the verdict, and whether what serves is what was trained."""
-    names = [one["candidate"] for one in sorted(whole["standings"], key=lambda one: "@" in one["candidate"])]
+    names = sorted(whole_of(whole), key=lambda name: name.startswith(model))
     by_language = next(one for one in whole["slices"] if one["name"] == "language")
-    rows = [(one["value"], *(one["means"][name]["score"] for name in names)) for one in by_language["values"]]
-    means = {one["candidate"]: one["score"] for one in whole["standings"]}
-    rows.append((SAID["all"], *(means[name] for name in names)))
-    print(f"\n{SAID['exact']}, {whole['examples']}:\n")
+    rows = {
+        one["value"]: {name: one["means"][name]["score"] for name in names} for one in by_language["values"]
+    }
+    print(f"\n{SAID['exact']}\n")
     print(f"{SAID['language']:<10}{SAID['before']:>10}{SAID['after']:>10}")
-    for value, *scores in rows:
-        print(f"{value:<10}" + "".join(f"{score:>10.1%}" for score in scores))
+    for value, scores in {**rows, SAID["all"]: whole_of(whole)}.items():
+        print(f"{value:<10}" + "".join(f"{scores[name]:>10.1%}" for name in names))
     print(f"\n{after['headline']}")
     first = [one["candidate"] for one in after["standings"] if one["tier"] == 1]
-    print(SAID["alone" if first == [names[-1]] else "not_alone"].format(model=names[-1]))
-    print(SAID["parity"].format(verdict=adapter["parity"]))
+    print(SAID["alone" if first == [names[-1]] else "not_alone"].format(model=model))
+    agreed = all(parity[part] for part in ("template", "logits", "text"))
+    print(SAID["parity" if agreed else "no_parity"].format(**parity))
+
+
+def whole_of(verdict: Any) -> dict[str, float]:
+    """Candidate → score."""
+    return {one["candidate"]: one["score"] for one in verdict["standings"]}
 
 
 def invited(workspace: Path, server: Server, body: str) -> None:
