@@ -147,8 +147,6 @@ def scored(workspace: Path, task: Path, wanted: str, *also: str) -> Mapping[str,
     """Score of a candidate on the whole test split."""
     verdict = told(workspace, "compare", str(task), *also, "--exhaustive")
     standing = next(one for one in verdict["standings"] if one["candidate"].startswith(wanted))
-        verdict["standings"], key=lambda one: one["candidate"] == "zero-shot" and len(candidate) > 0
-    )
     by = {
         one["value"]: round(one["means"][standing["candidate"]]["score"], 4)
         for part in verdict["slices"]
