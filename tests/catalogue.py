@@ -95,6 +95,7 @@ FAMILIES = {
     "options.keys_*": ("workspace/account_options.py",),
     "options.tenants_*": ("workspace/account_options.py",),
     "options.tasks_*": ("server/admin/task_forms.py",),
+    "options.reviews_*": ("server/admin/reviews.py",),
     "options.serve_*": ("server/options.py",),
     "ledger.over_*": ("store",),
     "ledger.whose_*": ("store",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -96,6 +97,10 @@ class Accounting:
         files = Files(database, self._workspace.path / "files")
         files.forget(id)
         Uploads(database, files).forget(id)
+        if (
+            id != OWNER
+        ):  # examples are often taken from what was said; the owner's tasks are files like any others
+            shutil.rmtree(workspace.tasks.tasks.home(id).parent, ignore_errors=True)
         return gone
 
     # keys

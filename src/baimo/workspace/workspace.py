@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from baimo.workspace.comparing import Comparing
     from baimo.workspace.evaluating import Evaluating
     from baimo.workspace.releasing import Releasing
+    from baimo.workspace.reviewing import Reviewing
     from baimo.workspace.task_keeping import TaskKeeping
     from baimo.workspace.tuning import Tuning
     from baimo.workspace.tuning import Watcher as TuneWatcher
@@ -88,6 +89,8 @@ class Workspace:
                 "tuning",
                 "adapting",
                 "evaluating",
+                "tasks",
+                "reviewing",
                 "releasing",
             ):
                 self.__dict__.pop(name, None)
@@ -132,6 +135,13 @@ class Workspace:
         from baimo.workspace.task_keeping import TaskKeeping
 
         return TaskKeeping(self)
+
+    @cached_property
+    def reviewing(self) -> Reviewing:
+        """Answers that experts judge."""
+        from baimo.workspace.reviewing import Reviewing
+
+        return Reviewing(self)
 
     @cached_property
     def catalogue(self) -> Catalogue:

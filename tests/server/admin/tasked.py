@@ -6,8 +6,10 @@ from typing import Any
 
 from baimo.core.task import Example, Task
 from baimo.store.audit import Actor
+from baimo.store.judgements import Judgement, Judgements
 from baimo.workspace.task_imports import TaskImports, Upload
 from baimo.workspace.task_keeping import TaskKeeping
+from tests.server.admin import reviewed
 from tests.server.served import Served
 
 ROW = b'{"id": "9", "input": "x", "target": "y"}\n'
@@ -30,14 +32,27 @@ def asked(
     house: Served, credential: str, operation: str, count: int
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """What stands in the paths of operations on tasks, and bodies; `count` makes names of their own."""
+    tenant = house.workspace.accounts.key(credential[3:15]).tenant
+    if operation.startswith("reviews"):
+        return _asked_of_reviews(house, credential, operation, tenant, count)
     if not operation.startswith("tasks"):
         return {}, {}
-    tenant = house.workspace.accounts.key(credential[3:15]).tenant
     values = {"example:path": "1", "version": "1"}
     values |= {"task": task(house, tenant, f"task-{count}"), "upload": upload(house, tenant)}
     own = {"tasks_create": {"name": f"new-{count}", "upload": values["upload"]}}
     own |= {"tasks_copy": {"name": f"copy-{count}"}, "tasks_import": {"upload": values["upload"]}}
     return values, BODIES | own
+
+
+def _asked_of_reviews(
+    house: Served, credential: str, operation: str, tenant: str, count: int
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    id = reviewed.review(house, tenant, count)
+    if operation == "reviews_retract":
+        kept, key = Judgements(house.workspace.store.database), house.workspace.accounts.key(credential[3:15])
+        said = Judgement(review=id, reader=key.meter, key=key.public, said="agree", at_ms=1)
+        kept.judge(tenant, said, Actor(tenant, key.public))
+    return {"review": id}, BODIES
 
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -50,6 +65,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "tasks_split": {"share": 0.5},
     "tasks_restore": {"version": 1},
     "tasks_import": {"upload": "up_0"},
+    "reviews_queue": {"records": True},
+    "reviews_judge": {"said": "agree"},
     "tasks_upload": {"name": "a.jsonl", "content": ROW.decode()},
 }
 """Bodies that work."""

@@ -94,6 +94,9 @@ LEAST: dict[str, tuple[Role, bool]] = {
     **dict.fromkeys(("tasks_example_delete", "tasks_import", "tasks_restore"), ("engineer", False)),
     **dict.fromkeys(("tasks_upload", "tasks_upload_get", "tasks_upload_change"), ("engineer", False)),
     "tasks_upload_delete": ("engineer", False),
+    **dict.fromkeys(("reviews_list", "reviews_queue", "reviews_get", "reviews_judge"), ("reviewer", False)),
+    "reviews_retract": ("reviewer", False),
+    "reviews_figures": ("viewer", False),
 }
 """Operation → the least role, and whether only keys of the workspace itself may. A new operation must be entered."""
 

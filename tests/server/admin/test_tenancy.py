@@ -14,7 +14,7 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import compared, talks, tasked
+from tests.server.admin import compared, reviewed, talks, tasked
 from tests.server.admin.jobs import trained_on, tune_job, tuned_model
 from tests.server.served import Said, Served
 
@@ -28,6 +28,7 @@ NAMING = {
     *("tasks_example", "tasks_example_change", "tasks_example_delete", "tasks_change", "tasks_split"),
     *("tasks_import", "tasks_history", "tasks_version", "tasks_restore", "tasks_export"),
     *("tasks_upload_get", "tasks_upload_change", "tasks_upload_delete"),
+    *("reviews_get", "reviews_judge", "reviews_retract"),
     "releases_roll_back",
     *("comparisons_get", "comparisons_events", "comparisons_stop", "comparisons_resume"),
     *("comparisons_export", "comparisons_differences"),
@@ -43,7 +44,7 @@ FILTERED = {
     "ledger_export": "tenant",
     "limits_list": "tenant",
     "cache_clear": "tenant",
-    **dict.fromkeys(("tasks_list", "comparisons_list"), "tenant"),
+    **dict.fromkeys(("reviews_list", "reviews_figures", "tasks_list", "comparisons_list"), "tenant"),
     **dict.fromkeys(("releases_list", "tuning_list", "tuning_models"), "tenant"),
     **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
@@ -53,7 +54,7 @@ OWN = {"me", "tuning_offer", "sessions_begin", "tenants_list", "audit_list", "co
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
 MADE = {
-    *("tasks_create", "tasks_upload", "comparisons_forecast", "comparisons_start"),
+    *("reviews_queue", "tasks_create", "tasks_upload", "comparisons_forecast", "comparisons_start"),
     *("releases_promote", "tuning_order", "tuning_plan", "models_try", "conversations_keep", "votes_begin"),
 }
 """They make something of one's own out of what the body names; tests beside them show that it is one's own."""
@@ -107,6 +108,8 @@ def camp(house: Served) -> Camp:
     tasked.task(house, "red", "red-task")
     compared.compared(house, "red")
     talk["run"] = compared.compared(house, MARK)
+    reviewed.review(house, "red")
+    talk |= {"review": reviewed.review(house, MARK)}
     talk |= {"task": tasked.task(house, MARK, f"{MARK}-task"), "upload": tasked.upload(house, MARK)}
     return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release, talk)
 

@@ -10,6 +10,7 @@ from baimo.server.admin.ledger import LEDGER
 from baimo.server.admin.offer import OFFER
 from baimo.server.admin.operation import Operation
 from baimo.server.admin.releases import RELEASES
+from baimo.server.admin.reviews import REVIEWS
 from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
@@ -28,6 +29,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *COMPARISONS,
     *WORTH,
     *TASKS,
+    *REVIEWS,
     *OFFER,
     *RELEASES,
     *TUNING,
