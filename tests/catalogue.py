@@ -48,6 +48,13 @@ FAMILIES = {
     "console_tasks.sort_*": ("console",),
     "console_tasks.split_*": ("console",),
     "console_tasks.*": ("console",),
+    "console_review.between_*": ("server/admin/reviews.py",),
+    "console_review.none_*": ("store/judgements.py",),
+    "console_review.of_*": ("server/admin/reviews.py",),
+    "console_review.outcome_*": ("core/run.py",),
+    "console_review.reason_*": ("workspace/reviewing.py",),
+    "console_review.said_*": ("store/judgements.py",),
+    "console_review.state_*": ("store/judgements.py",),
     **{
         f"console_tune.{name}_*": ("console", "core", "server", "store", "tuning", "workspace")
         for name in (
@@ -101,6 +108,8 @@ FAMILIES = {
     "ledger.whose_*": ("store",),
     "ledger.window_*": ("store",),
     "ledger.wrong_*": ("store",),
+    "releases.act_*": ("core/release.py",),
+    "releases.column_*": ("cli/releases.py",),
     "report.*": ("evals/report",),
     "report.flag_*": ("evals",),
     "report.mark_*": ("evals",),

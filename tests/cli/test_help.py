@@ -31,7 +31,7 @@ COMMANDS = [
     *("ledger sum", "ledger verify"),
     "models",
     "models list",
-    "models pull",
+    *("models promote", "models pull", "models releases", "models rollback"),
     "models search",
     "models show",
     "models test",

@@ -1,4 +1,4 @@
-"""`baimo models list|show|search|vendors|pull|test`: what is on offer, and how it gets here."""
+"""`baimo models`: what is on offer, how it gets here, and what was released to whom."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from baimo.cli.command import Group, Number
+from baimo.cli.releases import promote, releases, rollback
 from baimo.cli.tables import show_json, table
 from baimo.errors import UsageError
 from baimo.text import language, text
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, help=text("cli.models"))
 def models() -> None: ...
+
+
+for command in (promote, rollback, releases):
+    models.add_command(command)
 
 
 @models.command("list", help=text("cli.models_list"))

@@ -1,0 +1,280 @@
+"""Tuning in the console: from the form to a model that answers to an alias, and back; releases and models beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from baimo.store.adapters import Adapters
+from baimo.store.audit import Actor
+from baimo.workspace.releasing import Promotion
+from tests.console.browser import Browser, Shown
+from tests.console.conftest import People
+from tests.console.reading import Reading
+from tests.server.served import Served
+from tests.server.test_tuning_api import TASK, ask, order, until
+from tests.server.tuned import lines, tuned
+from tests.serving import Endpoint, serving
+
+PASSED = {
+    "prompts": 8,
+    "template": True,
+    "logits": True,
+    "text": True,
+    "identical": 7,
+    "compared": 180,
+    "mean_logit_difference": 0.001,
+    "max_logit_difference": 0.009,
+    "serving": {"engine": "openvino"},
+}
+DIFFERS = {
+    "prompts": 8,
+    "template": True,
+    "logits": False,
+    "text": False,
+    "differs": "logits",
+    "how": "token 3",
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BAIMO_LANG", "en")
+    with tuned(tmp_path_factory.mktemp("tuned")) as endpoint:
+        write_task(endpoint.workspace.path / "tasks" / "home")
+        yield endpoint
+    patch.undo()
+
+
+def write_task(folder: Path, count: int = 9) -> None:
+    folder.mkdir(parents=True)
+    for name in ("train", "test"):
+        rows = [{"input": f"say {number % 7}", "target": f"it is {number % 7}"} for number in range(count)]
+        (folder / f"{name}.jsonl").write_bytes(lines(rows))
+    (folder / "task.toml").write_text(TASK)
+
+
+@pytest.fixture(scope="module")
+def key(house: Served) -> str:
+    return house.key(role="engineer")
+
+
+@pytest.fixture(scope="module")
+def browser(house: Served, key: str) -> Browser:
+    made = Browser(house)
+    assert made.sign_in(key).status == 200
+    return made
+
+
+def judged(house: Served, model: str, status: str, parity: Any) -> None:
+    """As if the gate had found this."""
+    adapters = Adapters(house.workspace.store.database)
+    found = adapters.named(model)
+    assert found is not None
+    adapters.change(found.tenant, found.id, lambda one: replace(one, status=status, parity=parity))  # type: ignore[arg-type]
+
+
+def shown(browser: Browser, path: str) -> str:
+    """The words of a page."""
+    answer: Shown = browser.get(path)
+    assert answer.status == 200, answer.html
+    return Reading(answer.html).text
+
+
+def test_the_form_orders_a_job_that_asks_and_the_page_says_what_it_will_take(
+    house: Served, browser: Browser, key: str
+) -> None:
+    house.state["service"].tuning.check = lambda _: None
+    assert "home" in shown(browser, "/console/tune/new")
+    made = browser.post(
+        "/console/tune/new", act="forecast", task="home", suffix="lamp", **{"set-steps": "80"}
+    )
+    assert made.path.startswith("/console/tune/ftjob-"), Reading(made.html).text
+    job = made.path.rpartition("/")[2]
+    until(house, key, job, "asking")
+    words = shown(browser, made.path)
+    assert "waits for your yes" in words and "Minutes" in words and "Start" in words
+    assert "no hourly rate is set" in words and "as asked" not in words
+    done = browser.post(f"{made.path}/resume")
+    assert done.path == made.path
+    until(house, key, job, "succeeded")
+    words = shown(browser, made.path)
+    assert "Forecast and fact" in words and "Not judged yet." in words and "Loss" in words
+    assert "it cannot be promoted" in words.lower()
+    page = browser.get(made.path).html
+    assert page.count("<polyline") == 1 and "Training loss: from 0.9 to" in page
+
+
+def test_a_form_that_cannot_be_kept_keeps_what_was_written(browser: Browser) -> None:
+    refused = browser.post("/console/tune/new", act="forecast", suffix="lamp", effort="large")
+    words = Reading(refused.html).text
+    assert refused.status == 400 and "name either a task or a training file" in words
+    assert 'value="lamp"' in refused.html and '<option value="large" selected>' in refused.html
+
+
+def test_a_judgement_is_said_in_words_and_decides_whether_there_is_a_way_to_promote(
+    house: Served, browser: Browser, key: str
+) -> None:
+    job = order(house, key, task="home", overrides={"steps": 2}, start=True)
+    model = until(house, key, job, "succeeded")["model"]
+    judged(house, model, "blocked", DIFFERS)
+    words = shown(browser, f"/console/tune/{job}")
+    assert "Tokens: log-probabilities of 0 tokens differ too much" in words and "token 3" in words
+    refused = browser.post("/console/models/releases", alias="lamps", model=model)
+    assert refused.status == 409 and "is blocked" in Reading(refused.html).text
+    judged(house, model, "ready", PASSED)
+    words = shown(browser, f"/console/tune/{job}")
+    assert "Template: 8 conversations are rendered to the same text and tokens." in words
+    assert "Answers: 7 of 8 are the same to the letter." in words and "Served by openvino" in words
+    done = browser.post("/console/models/releases", alias="lamps", model=model, why="it knows the house")
+    words = Reading(done.html).text
+    assert done.path == "/console/models/releases" and "it knows the house" in words and "holds" in words
+    assert "answers to lamps" in " ".join(shown(browser, f"/console/tune/{job}").split())
+    assert model in shown(browser, "/console/tune/models")
+
+
+def test_a_release_is_rolled_back_once_however_often_its_button_is_pressed(
+    house: Served, browser: Browser
+) -> None:
+    promote = house.workspace.releasing.promote
+    promote(Promotion(alias="twice", model="acme/small"), Actor())
+    newest = promote(Promotion(alias="twice", model="local/smollm2-135m-instruct"), Actor()).id
+    house.state["service"].adapted.refresh()
+    path = f"/console/models/releases/{newest}/roll-back"
+    first, second = browser.post(path), browser.post(path)
+    assert (first.status, second.status) == (200, 409)
+    assert "released again meanwhile" in Reading(second.html).text
+    held = {one.alias: one.model for one in house.workspace.releasing.releases.holding("")}
+    assert held["twice"] == "acme/small"
+
+
+def test_routes_are_a_picture_that_says_the_same_in_words(browser: Browser, house: Served) -> None:
+    page = browser.get("/console/models/releases").html
+    assert 'aria-label="fast. → acme/small"' in page
+    assert "<path" in page and "→ local/smollm2-135m-instruct" in page
+
+
+def test_a_model_is_tried_with_one_tiny_call_that_is_in_the_ledger(house: Served, browser: Browser) -> None:
+    tried = browser.post("/console/models/acme/small", act="try")
+    words = " ".join(Reading(tried.html).text.split())
+    assert "It answers" in words and "It is noon." in words and "$0.0000" in words
+    admin = house.key(role="admin")
+    wait(lambda: ask(house, admin, "GET", "/api/ledger/records?surface=test")["data"])
+
+
+def wait(what: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if what():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came to be so")
+
+
+# in a real browser, with a model that really learns
+
+
+class Tiny:
+    """A workspace with a base of random weights that is tuned in a second, and a task to learn."""
+
+    def __init__(self, folder: Path) -> None:
+        from baimo.providers.gguf_write import gguf_of
+        from tests.tuning.adapters import tuned as tiny
+
+        self.gguf = gguf_of(tiny.base(folder / "base"), folder / "tiny.gguf", "f16", None)
+        self.folder = folder / "w"
+        write_task(self.folder / ".baimo" / "tasks" / "home", count=24)
+
+    @property
+    def config(self) -> str:
+        return f"""
+[models."local/tiny"]
+weights = "file:{self.gguf}"
+context_window = 512
+input_per_million = 0
+output_per_million = 0
+[providers.local.options]
+engine = "llamacpp"
+threads = 1
+adapters = "lora"
+[routes.smart-home]
+models = ["local/tiny"]
+[tune]
+organization = "acme"
+hourly_rate = 0.36
+threads = 1
+[serve]
+default_model = "local/tiny"
+"""
+
+
+def answered_by(endpoint: Endpoint, key: str) -> str:
+    """Which model answers to the alias, asked as everybody asks."""
+    with openai.OpenAI(base_url=f"{endpoint.address}/v1", api_key=key, max_retries=0) as client:
+        answer = client.chat.completions.with_raw_response.create(
+            model="smart-home", messages=[{"role": "user", "content": "say 3"}], max_tokens=4
+        )
+    return str(answer.headers["x-baimo-model"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the libraries about each other
+def test_a_model_is_tuned_from_the_form_judged_promoted_called_and_rolled_back(
+    tmp_path: Path, people: People
+) -> None:
+    for module in ("torch", "peft", "xllamacpp"):
+        pytest.importorskip(module)
+    tiny = Tiny(tmp_path)
+    with serving(tiny.folder, tiny.config, environment={"OMP_NUM_THREADS": "1"}) as endpoint:
+        key = endpoint.new_key("--role", "engineer")
+        page = people(endpoint, key=key)
+
+        # the form: what follows from the dial, one setting otherwise, a forecast before the start
+        page.goto("/console/tune")
+        page.get_by_role("link", name="Tune a model").first.click()
+        page.get_by_label("Task", exact=True).select_option("home")
+        page.get_by_label("Base model").select_option("local/tiny")
+        page.get_by_text("Settings", exact=True).last.click()
+        page.get_by_role("button", name="Show what follows").click()
+        assert page.get_by_label("batch_size").get_attribute("placeholder") == "4"
+        page.get_by_label("max_steps").fill("40")
+        page.get_by_label("Name", exact=True).fill("lamps")
+        page.get_by_role("button", name="Forecast").click()
+        page.wait_for_url("**/console/tune/ftjob-*")
+        page.get_by_text("waits for your yes").wait_for()  # without a reload: the page follows the job
+        forecast = page.get_by_role("region", name="Forecast")
+        assert "$0.0" in forecast.inner_text() and "MiB" in forecast.inner_text()
+
+        # started; a reload in mid-job loses nothing
+        with page.expect_navigation():
+            page.get_by_role("button", name="Start").click()
+        page.reload()
+        page.get_by_text("succeeded", exact=True).wait_for()
+        assert page.locator("polyline").count() >= 1
+        made = page.get_by_role("region", name="The tuned model")
+        assert "Template: 8 conversations are rendered to the same text and tokens." in made.inner_text()
+        assert "40 / 40" in page.locator("main").inner_text()
+        model = made.locator("code").first.inner_text()
+        assert model.startswith("ft:tiny:acme:lamps:")
+
+        # promoted: the next call of the alias is answered by it; rolled back: no more
+        assert answered_by(endpoint, key) == "local/tiny"
+        page.get_by_label("Alias").fill("smart-home")
+        page.get_by_label("Why").fill("it learnt the house")
+        page.get_by_role("button", name="Promote").click()
+        page.wait_for_url("**/console/models/releases")
+        assert answered_by(endpoint, key) == model
+        page.get_by_role("button", name="Roll back").click()
+        page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+        page.get_by_text("rolled back").wait_for()
+        assert answered_by(endpoint, key) == "local/tiny"
+        acts = json.dumps(endpoint.rows("SELECT act FROM audit ORDER BY id"))
+        for act in ("job.order", "job.resume", "release.promote", "release.roll_back"):
+            assert act in acts
