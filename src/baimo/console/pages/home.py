@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -17,11 +18,18 @@ from baimo.console.visit import Visit, words
 COMMANDS = {
     "call": """curl ADDRESS/v1/chat/completions \\
   -H 'Authorization: Bearer <key>' -H 'Content-Type: application/json' \\
-  -d '{"model": "local/smollm2-135m-instruct", "messages": [{"role": "user", "content": "Hello"}]}'""",
+  -d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hello"}]}'""",
     "compare": "baimo tasks new my-task\nbaimo compare my-task",
-    "tune": "baimo tune my-task --model local/smollm2-135m-instruct",
+    "tune": "baimo tune my-task --model MODEL",
 }
-"""What a new workspace can do next."""
+"""What a new workspace can do next, from a command line; pages can do as much."""
+PAGES = {
+    "call": ("/chat", "sessions_begin"),
+    "compare": ("/compare/new", "comparisons_start"),
+    "tune": ("/tune/new", "tuning_order"),
+}
+"""Step → the page that does the same, and the operation without which it is of no use."""
+EMBEDDED = "local/smollm2-135m-instruct"
 SOON_DAYS = 90
 """A model that is switched off within so many days is a warning."""
 
@@ -40,14 +48,35 @@ class Step(NamedTuple):
     title: str
     what: str
     command: str
+    page: str
+    """Where the console does it; below /console; empty = this visitor may not."""
+
+
+class Work(NamedTuple):
+    """Something that goes on."""
+
+    title: str
+    link: str
+    """Below /console."""
+    status: str
+    """For people."""
+    since: str
+    """ISO 8601."""
+    done: float | None
+    """Share that is done; None = not known."""
+    left_s: float | None
+    """Forecast; None = not known."""
 
 
 async def home(visit: Visit) -> Response:
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    sums, limits, health = await asyncio.gather(
+    sums, limits, health, providers, shutdowns, work = await asyncio.gather(
         _optional(visit, "ledger_sums", "/api/ledger/sums", since=today, by="model"),
         _optional(visit, "limits_list", "/api/limits", limit=50),
         _optional(visit, "health", "/api/health"),
+        _optional(visit, "providers_list", "/api/providers", configured="true", limit=500),
+        _shutdowns(visit),
+        _work(visit),
     )
     spent: list[Any] = sums["data"] if sums else []
     used = bool(spent)
@@ -60,8 +89,9 @@ async def home(visit: Visit) -> Response:
         health=health,
         totals=totals(spent),
         limits=tightest(limits["data"] if limits else []),
-        warnings=[*_warnings(spent, health), *await _shutdowns(visit)],
-        steps=[] if used else _steps(visit),
+        warnings=[*_warnings(spent, health), *_resting(providers), *shutdowns],
+        work=work,
+        steps=[] if used else await _steps(visit),
     )
 
 
@@ -138,7 +168,7 @@ async def _shutdowns(visit: Visit) -> list[Warning]:
         shown = await visit.api.get(named("/api/models/{model}", model=name))
         ends = shown["shutdown_date"]
         if ends and _days_until(ends) <= SOON_DAYS:
-            told.append(Warning(words("warn_shutdown", model=name, when=ends), f"/models?text={name}"))
+            told.append(Warning(words("warn_shutdown", model=name, when=ends), f"/models/{name}"))
     return told
 
 
@@ -148,12 +178,69 @@ def _days_until(day: str) -> int:
     return (ends - datetime.now(UTC).date()).days
 
 
-def _steps(visit: Visit) -> list[Step]:
-    origin = f"{visit.request.url.scheme}://{visit.request.url.netloc}"
+def _resting(providers: Mapping[str, Any] | None) -> list[Warning]:
+    """Models whose servers are left alone for now, because they failed again and again."""
+    rows: list[Mapping[str, Any]] = providers["data"] if providers else []
     return [
-        Step(words(f"step_{name}"), words(f"step_what_{name}"), command.replace("ADDRESS", origin))
-        for name, command in COMMANDS.items()
+        Warning(words("console_home.resting", model=one["model"]), f"/models/{one['model']}")
+        for provider in rows
+        for one in provider["breakers"]
+        if one["state"] != "closed"
     ]
+
+
+async def _work(visit: Visit) -> list[Work]:
+    """Comparisons and tuning jobs that are under way, and those that wait for somebody."""
+    *found, jobs = await asyncio.gather(
+        *(
+            _optional(visit, "comparisons_list", "/api/comparisons", status=status, limit=5)
+            for status in ("running", "queued", "interrupted")
+        ),
+        _optional(visit, "tuning_list", "/api/tuning/jobs", status="unended", limit=5),
+    )
+    compared: list[Mapping[str, Any]] = [one for some in found if some for one in some["data"]]
+    work = [
+        Work(
+            words("console_home.comparing", task=one["task"], count=len(one["candidates"])),
+            named("/compare/{run}", run=one["id"]),
+            words(f"console_compare.status_{one['status']}"),
+            one["started"],
+            None,
+            None,
+        )
+        for one in compared
+    ]
+    return work + [_job(one) for one in (jobs["data"] if jobs else ())]
+
+
+def _job(job: Mapping[str, Any]) -> Work:
+    progress = job["progress"]
+    learnt = job["task"] or job["file"] or "–"
+    return Work(
+        words("console_home.tuning", base=job["base"], task=learnt),
+        named("/tune/{job}", job=job["job"]),
+        words(f"console_tune.phase_{job['phase']}"),
+        job["started"] or job["created"],
+        progress["step"] / progress["steps"] if progress and progress["steps"] else None,
+        progress["eta_s"] if progress else None,
+    )
+
+
+async def _steps(visit: Visit) -> list[Step]:
+    origin = f"{visit.request.url.scheme}://{visit.request.url.netloc}"
+    offered: Any = await visit.api.get("/v1/models")
+    names = [str(one["id"]) for one in offered["data"]]
+    model = EMBEDDED if EMBEDDED in names or not names else names[0]
+    made: list[Step] = []
+    for name, command in COMMANDS.items():
+        page, operation = PAGES[name]
+        base = EMBEDDED if name == "tune" else model
+        written = command.replace("ADDRESS", origin).replace("MODEL", base)
+        link = page if visit.may(operation) else ""
+        if link == "/chat" and names:
+            link = f"/chat?{urlencode({'model': model})}"
+        made.append(Step(words(f"step_{name}"), words(f"step_what_{name}"), written, link))
+    return made
 
 
 HOME = Page(name="home", path="/", views=(("GET", "/", home),))
