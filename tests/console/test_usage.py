@@ -139,6 +139,9 @@ def test_an_invoice_is_compared_line_by_line_and_not_kept(house: Served, browser
     assert ["generated tokens", "12", "12", "+0"] in [row[2:] for row in rows(agrees.html)]
     differs = uploaded(house, browser, "november.json", statement(5), vendor="acme")
     assert "differs from the ledger" in differs.html
+    pasted = browser.post("/console/usage/reconcile", vendor="acme", statement=statement(4).decode())
+    assert "agrees with the ledger" in pasted.html
+    assert browser.post("/console/usage/reconcile").status == 400
     assert ["generated tokens", "15", "12", "-3"] in [row[2:] for row in rows(differs.html)]
 
 

@@ -11,6 +11,8 @@ from tests.server.served import Served
 QUESTION = [{"role": "user", "content": "Which of you is better?"}]
 MODELS = ("acme/small", "fast")
 """Names that `served.TOML` knows."""
+STATEMENT = '{"data": [{"start_time": 1793923200, "end_time": 1794009600, "results": []}]}'
+"""Of a provider: nothing was used on that day."""
 
 
 def conversation(house: Served, credential: str, said: str = "kept") -> Conversation:
@@ -51,8 +53,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "votes_begin": {"models": MODELS},
     "votes_answer": {"messages": QUESTION},
     "votes_cast": {"choice": "tie"},
-    "ledger_reconcile": {
-        "statement": '{"data": [{"start_time": 1793923200, "end_time": 1794009600, "results": []}]}'
-    },
+    "ledger_reconcile": {"statement": STATEMENT},
 }
 """Bodies that work."""

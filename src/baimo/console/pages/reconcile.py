@@ -14,6 +14,8 @@ from baimo.console.visit import Visit, words
 from baimo.text import text
 
 FIGURES = ("tokens_in", "tokens_cached", "tokens_cache_write", "tokens_out", "cost")
+NAMED = ("statement", "tolerance", "api_key", "project")
+"""Fields of the form that the API calls so, too."""
 
 
 class Difference(NamedTuple):
@@ -36,17 +38,15 @@ async def reconcile(visit: Visit) -> Response:
     form, refused, found = dict[str, str](), None, None
     if visit.request.method == "POST":
         given = await sent(visit.request)
-        form = dict(given.fields) if given else {}
+        form = dict(given.fields) if given else await visit.form()
         file = given.files.get("file") if given else None
-        body: dict[str, Any] = {
-            name: form[name] for name in ("tolerance", "api_key", "project") if form.get(name)
-        }
+        body: dict[str, Any] = {name: form[name] for name in NAMED if form.get(name)}
         body["vendor"] = form.get("vendor", "").replace(",", " ").split()
         try:
-            if file is None:
+            if file is not None:
+                body |= {"statement": file.data.decode("utf-8-sig"), "name": file.name}
+            elif not body.get("statement"):
                 raise Refused(400, {"message": words("console_usage.no_file"), "field": "/file"})
-            statement = file.data.decode("utf-8-sig")
-            body |= {"statement": statement, "name": file.name}
             found = await visit.api.post("/api/ledger/reconcile", body)
         except UnicodeDecodeError:
             refused = Refused(400, {"message": words("console_usage.not_text"), "field": "/file"})
