@@ -179,12 +179,18 @@ def test_a_model_that_passed_is_promoted_with_the_job_that_made_it(house: Served
     made = promote(house, key, "gated", name)
     assert (made["model"], made["job"]) == (name, "ftjob-1")
     assert house.call("GET", "/v1/models/gated", key).data["models"] == [name]
+    routes = house.call("GET", "/api/routes", key).data["data"]
+    (route,) = [one for one in routes if one["name"] == "gated"]
+    assert (route["released"], route["leads_to"], route["alias"]) == (name, [name], True)
+    assert house.call("GET", f"/api/models/{name}", key).data["name"] == name
     # what is retired afterwards is said by name, not answered by another model
     adapters = Adapters(house.workspace.store.database)
     found = adapters.named(name)
     assert found is not None
     adapters.delete("", found.id)
     house.state["service"].adapted.refresh()
+    routes = house.call("GET", "/api/routes", key).data["data"]
+    assert [one["leads_to"] for one in routes if one["name"] == "gated"] == [[]]
     with client(house, key) as ours, pytest.raises(openai.NotFoundError, match="not served any more"):
         ours.chat.completions.create(model="gated", messages=[{"role": "user", "content": "Time?"}])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from baimo.core.model import Model, Vendor
 from baimo.errors import BaimoError, NotFound
 from baimo.gateway.keyring import permits_name
 from baimo.gateway.limits import limit_of
-from baimo.gateway.routing import models_of
+from baimo.gateway.routing import TUNED, models_of
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.paging import Paged, cut
 from baimo.server.surfaces.models import model_row
@@ -193,13 +194,19 @@ def _models(asking: Asking, asked: ModelsAsked) -> ModelsPage:
 
 
 def _model(asking: Asking, asked: ModelNamed) -> ModelShown:
-    try:
-        model = asking.service.catalogue.model(asked.model)
-    except BaimoError:
-        model = None
+    model = _known(asking, asked.model)
     if model is None or not permits_name(asking.key, model.name):
         raise NotFound("admin.no_model", field="/model")
     return _shown(asking, model)
+
+
+def _known(asking: Asking, name: str) -> Model | None:
+    """A model by its name, or one that the tenant that asks has tuned; None = there is none that is served."""
+    mine = asking.service.adapted.models(asking.tenant.id).get(name)
+    if mine is None and not name.startswith(TUNED):
+        with suppress(BaimoError):
+            return asking.service.catalogue.model(name)
+    return mine
 
 
 def _shown(asking: Asking, model: Model) -> ModelShown:
@@ -239,7 +246,9 @@ def _configured(asking: Asking) -> Iterator[RouteShown]:
         facts = msgspec.structs.asdict(route)
         facts["limits"] = [rights.shown(limit_of(limit)) for limit in route.limits]
         facts["fallback_on"] = list(route.fallback_on)
-        behind = [now] if now else [model.name for model in models_of(built[name])]
+        behind = (
+            [now] * bool(_known(asking, now)) if now else [model.name for model in models_of(built[name])]
+        )
         leads_to, alias = list(dict.fromkeys(behind)), bool(now) or len(route.models) == 1
         yield RouteShown(name=name, alias=alias, leads_to=leads_to, released=now, **facts)
 
