@@ -14,7 +14,7 @@ from baimo.core.tenant import ROLES
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import tasked
+from tests.server.admin import reviewed, tasked
 from tests.server.served import Served, served
 
 TOML = """
@@ -77,6 +77,8 @@ class Other:
             f"/keys?tenant={MARK}",
             f"/tasks?tenant={MARK}",
             f"/tasks/{MARK}-task",
+            f"/review/review_{MARK}",
+            f"/review?tenant={MARK}",
             f"/tasks/{MARK}-task/history?tenant={MARK}",
         )
 
@@ -114,6 +116,11 @@ class Lived:
         shutil.copytree(home().parent / "task-uploads", home("red").parent / "task-uploads")
         self.things |= {"task": "seen", "upload": upload, "example:path": "1", "version": "1"}
         tasked.task(self.house, MARK, f"{MARK}-task")
+        for tenant in ("", "red", MARK):
+            reviewed.review(
+                self.house, tenant, id=f"review_{tenant if tenant == MARK else 'seen'}", readers=9
+            )
+        self.things["review"] = "review_seen"
 
     def _called(self, theirs: str) -> None:
         writers = [self.keys["app", ""], self.keys["app", "red"], self.keys["engineer", "red"], theirs]

@@ -33,6 +33,13 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
     "GET /": (Cell("app"),),
     "GET /chat": (Cell("app"),),
     "POST /chat/admission": (Cell("app"),),
+    "GET /review": (Cell("viewer"),),
+    "POST /review": (Cell("reviewer", form={"since": "7d"}),),
+    "GET /review/{review}": (Cell("reviewer"),),
+    "POST /review/{review}": (
+        Cell("reviewer", form={"said": "agree"}, act="judge"),
+        Cell("reviewer", form={"said": "retract"}, act="retract"),
+    ),
     "GET /tasks": (Cell("viewer"),),
     "GET /tasks/+new": (Cell("engineer"),),
     "POST /tasks/+new": (Cell("engineer", form={"kind": "qa", "name": "new-"}),),

@@ -15,13 +15,14 @@ from baimo.console.pages.compare import COMPARE
 from baimo.console.pages.home import HOME
 from baimo.console.pages.keys import KEYS
 from baimo.console.pages.models import MODELS
+from baimo.console.pages.review import REVIEW
 from baimo.console.pages.settings import SETTINGS
 from baimo.console.pages.tasks import TASKS
 from baimo.console.pages.tune import TUNE
 from baimo.console.pages.usage import USAGE
 from baimo.console.visit import environment
 
-PAGES: Sequence[Page] = (HOME, CHAT, COMPARE, TASKS, TUNE, MODELS, USAGE, KEYS, SETTINGS)
+PAGES: Sequence[Page] = (HOME, CHAT, COMPARE, TASKS, REVIEW, TUNE, MODELS, USAGE, KEYS, SETTINGS)
 """The menu, in its order."""
 
 

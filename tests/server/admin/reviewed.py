@@ -102,12 +102,15 @@ def _verdict(run: str, task: str) -> Verdict:
     )  # fmt: skip
 
 
-def review(house: Served, tenant: str, number: int = 1) -> str:
+def review(house: Served, tenant: str, number: int = 1, **facts: Any) -> str:
     """An entry of this tenant's queue; its id."""
     kept = Judgements(house.workspace.store.database)
-    made = Review(
-        id=kept.new_id(), tenant=tenant, subject=f"{tenant}-{number}", task="red-task", reason="sample", rank=1,
-        created_ms=1,
-    )  # fmt: skip
+    wanted: dict[str, Any] = {
+        "id": kept.new_id(),
+        "subject": f"{tenant}-{number}",
+        "task": f"{tenant or 'our'}-task",
+    }
+    wanted |= {"reason": "sample", "rank": 1, "created_ms": 1}
+    made = Review(tenant=tenant, **{**wanted, **facts})
     kept.add([made], Actor(tenant), {})
     return made.id

@@ -19,8 +19,20 @@ from baimo.console.visit import Visit
 from baimo.text import text
 
 FILTERS = ("text", "split", "expected", "label", "language", "sort")
-SORTS = ("", "input", "-input", "expected", "-expected", "id", "-id", "language", "-language")
-KINDS = ("classify", "extract-json", "qa", "chat-judge")
+SORTS = {
+    "": "file",
+    "input": "input",
+    "-input": "down_input",
+    "expected": "expected",
+    "-expected": "down_expected",
+    "id": "id",
+    "-id": "down_id",
+    "language": "language",
+    "-language": "down_language",
+}
+"""As the API names it → the end of its message's key."""
+KINDS = {"classify": "classify", "extract-json": "extract_json", "qa": "qa", "chat-judge": "chat_judge"}
+"""As the API names it → the end of its message's key."""
 SCORERS = ("", "exact", "choice", "numeric", "contains", "icontains", "json", "text_overlap", "tool_calls")
 CHARSETS = ("utf-8", "gb18030", "big5", "shift_jis", "utf-16", "windows-1252")
 READING = ("format", "delimiter", "input", "id_column", "group_column")
@@ -79,17 +91,14 @@ async def new(visit: Visit) -> Response:
                 wanted = {"name": form.get("name", ""), "kind": form["kind"], **whose(visit)}
                 made = await visit.api.post("/api/tasks", wanted)
                 return visit.gone_to(linked(visit)("tasks", made["name"]).removeprefix("/console"))
-            refused = _told("no_file")
+            refused = Refused(
+                400, {"message": text("console_tasks.no_file"), "hint": text("console_tasks.no_file_hint")}
+            )
         except Refused as error:
             refused = error
     facts: dict[str, Any] = {"form": form, "refused": refused, "into": into, "kinds": KINDS}
     status = refused.status if refused else 200
     return visit.shown("task_new.html", status, page="tasks", to=linked(visit), charsets=CHARSETS, **facts)
-
-
-def _told(key: str) -> Refused:
-    message, hint = text(f"console_tasks.{key}"), text(f"console_tasks.{key}_hint")
-    return Refused(400, {"code": key, "message": message, "hint": hint})
 
 
 async def _uploaded(visit: Visit, file: Any, form: Mapping[str, str], into: str) -> str:

@@ -1,0 +1,81 @@
+"""The Review pages: an expert judges by keyboard alone; a fix is stored; those who only look see the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.console.browser import Browser
+from tests.server.admin.reviewed import compared
+from tests.server.served import Served, served
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("house")) as endpoint:
+        compared(endpoint)
+        yield endpoint
+
+
+def test_an_expert_fills_the_queue_and_judges_it_by_keyboard_alone(house: Served, people: Any) -> None:
+    page = people(house, "reviewer")
+    page.goto("/console/review")
+    for _ in range(60):  # to the first form that fills the queue
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Put on the queue":
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("status").wait_for()
+    link = page.get_by_role("link", name="Begin with the first")
+    link.focus()
+    page.keyboard.press("Enter")
+    main = page.locator("main")
+    main.get_by_text("this decides the verdict").wait_for()
+    assert main.get_by_text("I want my money back").is_visible()
+    assert "Given by" not in main.inner_text()  # nobody tells which model it was
+    page.keyboard.press("?")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    seen = []
+    for key in "ar":
+        seen.append(page.url)
+        page.keyboard.press(key)
+        page.wait_for_url(lambda url, last=page.url: url != last)
+    # the right answer is written, and stored
+    while "Is it open?" not in main.inner_text():
+        here = page.url
+        page.keyboard.press("a")
+        page.wait_for_url(lambda url, last=here: url != last)
+    page.keyboard.press("f")
+    page.keyboard.type("Until six.")
+    page.get_by_label("also make the right answer").focus()
+    page.keyboard.press("Space")
+    here = page.url
+    page.keyboard.press("f")
+    page.wait_for_url(lambda url: url != here)
+    kept = house.workspace.tasks.kept("mail").task
+    assert [one.target for one in kept.examples if one.id == "e3"] == ["Until six."]
+    said = [judgement.said for _, all in house.workspace.reviewing.kept.said("") for judgement in all]
+    assert said[:2] == ["agree", "reject"] and said[-1] == "fix"
+    page.keyboard.press("k")
+    page.get_by_role("heading", name="Agreement").wait_for()
+
+
+def test_whoever_only_looks_sees_figures_and_no_answers(house: Served) -> None:
+    viewer, reviewer = Browser(house), Browser(house, "zh-CN")
+    viewer.sign_in(house.key(role="viewer"))
+    reviewer.sign_in(house.key(role="reviewer"))
+    assert "加入队列" in reviewer.post("/console/review", run="run_1", sample="3", second="50").html
+    shown = viewer.get("/console/review")
+    assert shown.status == 200 and "Agreement" in shown.html and "/console/review/" not in shown.html
+    waiting = house.workspace.reviewing.kept.page("", "nobody", limit=1)[0].review.id
+    assert viewer.get(f"/console/review/{waiting}").status == 403
+    refused = reviewer.post(f"/console/review/{waiting}", said="fix", correction="", note="hm")
+    assert refused.status == 400 and "正确答案" in refused.html and "hm" in refused.html
+    assert reviewer.post(f"/console/review/{waiting}", said="reject", note="hm").status == 200
+    again = reviewer.get(f"/console/review/{waiting}").html
+    assert "撤回判断" in again and 'value="hm"' in again
+    assert "撤回判断" not in reviewer.post(f"/console/review/{waiting}", said="retract").html
+    assert reviewer.post("/console/review", run="run_none").status == 404
