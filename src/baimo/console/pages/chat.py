@@ -149,6 +149,7 @@ async def votes(visit: Visit) -> Response:
 
 async def export(visit: Visit) -> Response:
     """Preferences as a file that tuning reads."""
+    visit.must("votes_export")
     return visit.api.forwarded(
         "/api/votes/export", query={"tenant": visit.request.query_params.get("tenant")}
     )
