@@ -10,11 +10,13 @@ from pathlib import Path
 
 from baimo.core.call import Completion, Request, Usage
 from baimo.core.rights import limit
-from baimo.core.tenant import ROLES
+from baimo.core.tenant import OWNER, ROLES
+from baimo.core.tuning import JobStatus
 from baimo.store.audit import Actor
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.releasing import Promotion
-from tests.server.admin import reviewed, tasked
+from tests.server.admin import compared, reviewed, talks, tasked
+from tests.server.admin.jobs import tune_job, tuned_model
 from tests.server.served import Served, served
 
 TOML = """
@@ -56,11 +58,13 @@ class Other:
     record: str
     session: str
     """Public part."""
+    run: str
+    """Comparison."""
 
     @property
     def traces(self) -> tuple[str, ...]:
         """What would tell of it."""
-        return (MARK, self.key, self.record, self.session)
+        return (MARK, self.key, self.record, self.session, self.run)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -75,6 +79,10 @@ class Other:
             f"/usage/records?key={self.key}",
             f"/usage/export?tenant={MARK}",
             f"/keys?tenant={MARK}",
+            f"/compare/{self.run}",
+            f"/compare/{self.run}/export",
+            f"/compare/new?again={self.run}",
+            f"/compare?tenant={MARK}",
             f"/tasks?tenant={MARK}",
             f"/tasks/{MARK}-task",
             f"/review/review_{MARK}",
@@ -90,6 +98,7 @@ class Lived:
         self.house = house
         for name in ("red", MARK):
             house.tenant(name, title=f"{name} works", limits=(limit("cost=100/month"),), keep_contents=True)
+        house.workspace.accounts.change_tenant(OWNER, {"keep_contents": True})
         self.keys = {
             (role, tenant): house.key(role=role, tenant=tenant, label=f"{tenant or 'our'} {role}")
             for role in ROLES
@@ -101,11 +110,24 @@ class Lived:
         self._called(theirs)
         found = house.workspace.bookkeeping.page(LedgerOptions(tenant=MARK), limit=1)
         session = house.state["service"].sessions.begin(theirs[3:15], 3_600_000).session.public
-        self.other = Other(key=theirs[3:15], record=found[0].record.id, session=session)
+        compared.idle(house)
+        runs = {tenant: compared.compared(house, tenant) for tenant in ("", "red", MARK)}
+        record = found[0].record.id
+        self.other = Other(key=theirs[3:15], record=record, session=session, run=runs[MARK])
         self.things: dict[str, str] = {}
         """Further values of paths: name in braces → a thing of the tenant red."""
         self._tasked()
+        self._tuned()
         self.record = house.workspace.bookkeeping.page(LedgerOptions(tenant="red"), limit=1)[0].record.id
+        self._talked(theirs)
+
+    def _talked(self, theirs: str) -> None:
+        """Conversations and votes: of both administrators, and of the other tenant."""
+        for key in (self.keys["admin", ""], self.keys["admin", "red"], theirs):
+            said = f"the {MARK} talk" if key == theirs else "about noon"
+            record = self.other.record if key == theirs else self.record
+            talks.conversation(self.house, key, said)
+            talks.vote(self.house, key, said=said, choice="A", record=record)
 
     def _tasked(self) -> None:
         """A task and a file under the same names for the workspace's own and red; the other tenant has its own."""
@@ -121,6 +143,14 @@ class Lived:
                 self.house, tenant, id=f"review_{tenant if tenant == MARK else 'seen'}", readers=9
             )
         self.things["review"] = "review_seen"
+
+    def _tuned(self) -> None:
+        """A tuning job, a tuned model and an alias that leads to it, for everybody."""
+        for tenant in ("", "red", MARK):
+            tune_job(self.house, JobStatus.SUCCEEDED, tenant)
+            promotion = Promotion(alias=f"{tenant or 'our'}-home", model=tuned_model(self.house, tenant))
+            self.house.workspace.releasing.promote(promotion, Actor(tenant))
+        self.house.state["service"].adapted.refresh()
 
     def _called(self, theirs: str) -> None:
         writers = [self.keys["app", ""], self.keys["app", "red"], self.keys["engineer", "red"], theirs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from baimo.store.conversations import Conversation, Conversations
@@ -19,18 +20,20 @@ def conversation(house: Served, credential: str, said: str = "kept") -> Conversa
     """One that this key keeps and shares."""
     key = house.workspace.accounts.key(credential[3:15])
     kept = Conversations(house.workspace.store.database)
-    made = kept.keep(key.tenant, key.meter, said, b'{"said": "%s"}' % said.encode())
+    answers = [{"model": MODELS[0], "text": f"{said}, too", "note": ""}]
+    content = {"models": MODELS[:1], "rounds": [{"text": said, "answers": answers}]}
+    made = kept.keep(key.tenant, key.meter, said, json.dumps(content).encode())
     return kept.share(key.tenant, key.meter, made.id, True)
 
 
-def vote(house: Served, credential: str, *, said: str = "said", choice: str = "") -> Vote:
-    """One that this key began, with all answers; cast if there is a choice."""
+def vote(house: Served, credential: str, *, said: str = "said", choice: str = "", record: str = "") -> Vote:
+    """One that this key began, with all answers; cast if there is a choice. Without `record`, theirs are invented."""
     key = house.workspace.accounts.key(credential[3:15])
     votes = Votes(house.workspace.store.database)
     begun = votes.begin(key.tenant, key.public, MODELS)
     asked = b'[{"role":"user","content":"%s"}]' % said.encode()
     for one in begun.answers:
-        votes.answered(begun, one.place, f"rec_{one.place}", asked=asked, answer=f"{said} {one.place}")
+        votes.answered(begun, one.place, record or f"rec_{one.place}", asked=asked, answer=f"{said} {one.place}")
     return votes.cast(key.tenant, key.public, begun.id, choice) if choice else begun
 
 

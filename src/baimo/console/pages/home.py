@@ -30,6 +30,8 @@ PAGES = {
 }
 """Step → the page that does the same, and the operation without which it is of no use."""
 EMBEDDED = "local/smollm2-135m-instruct"
+MOST_LOOKED = 50
+"""Models behind routes that are looked up for one page."""
 SOON_DAYS = 90
 """A model that is switched off within so many days is a warning."""
 
@@ -163,13 +165,23 @@ async def _shutdowns(visit: Visit) -> list[Warning]:
     """Models behind a route that will be switched off soon."""
     found: Any = await _optional(visit, "routes_list", "/api/routes") or {"data": []}
     names: list[str] = sorted({name for route in found["data"] for name in route["leads_to"]})
-    told: list[Warning] = []
-    for name in names[:50]:
-        shown = await visit.api.get(named("/api/models/{model}", model=name))
-        ends = shown["shutdown_date"]
-        if ends and _days_until(ends) <= SOON_DAYS:
-            told.append(Warning(words("warn_shutdown", model=name, when=ends), f"/models/{name}"))
-    return told
+    looked = await asyncio.gather(*(_end_of(visit, name) for name in names[:MOST_LOOKED]))
+    return [
+        Warning(words("warn_shutdown", model=name, when=ends), f"/models/{name}")
+        for name, ends in zip(names, looked, strict=False)
+        if ends and _days_until(ends) <= SOON_DAYS
+    ]
+
+
+async def _end_of(visit: Visit, model: str) -> str | None:
+    """When a model will be switched off; None = not known, or a route leads to what this visitor may not ask for."""
+    try:
+        shown = await visit.api.get(named("/api/models/{model}", model=model))
+    except Refused as refused:
+        if refused.status == 404:
+            return None
+        raise
+    return shown["shutdown_date"]
 
 
 def _days_until(day: str) -> int:
