@@ -121,6 +121,9 @@ class CompareQueue:
             )
         finally:
             self._preparing -= 1
+        if failure := said.get("error"):
+            kind: type[BaimoError] = getattr(errors, failure["type"], BaimoError)
+            raise kind(failure["key"], **failure["facts"])
         return _prepared(said)
 
     def stop(self, run: Run) -> Run:
@@ -315,11 +318,7 @@ class CompareQueue:
             lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
             log.error("%s", "\n".join(lines))
             raise BaimoError("compare.not_prepared", problem=lines[-1] if lines else done.returncode)
-        found: dict[str, Any] = msgspec.json.decode(done.stdout)
-        if failure := found.get("error"):
-            kind: type[BaimoError] = getattr(errors, failure["type"], BaimoError)
-            raise kind(failure["key"], **failure["facts"])
-        return found
+        return msgspec.json.decode(done.stdout)
 
 
 async def tended(queue: CompareQueue, nudged: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from baimo.core.money import MICROS
 from baimo.core.run import Run, Sample
 from baimo.core.task import Candidate, Task
 from baimo.core.verdict import Forecast, Progress, Verdict
-from baimo.errors import BaimoError, Conflict, UsageError
+from baimo.errors import BaimoError, Conflict, NotFound, UsageError
 from baimo.evals.answers import JUDGE, Answers, Limits, route_to
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
 from baimo.evals.lineup import described, is_unpriced, judgeable, lineup, lineup_of, subset
@@ -38,6 +38,7 @@ from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.text import text
 from baimo.workspace.compare_folder import Told, obeyed, run_folder
+from baimo.workspace.known_tasks import KnownTasks
 from baimo.workspace.payers import Rights, rights
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class Comparing:
         )
         if options.max_cost is None:
             options = replace(options, max_cost=self.settings.compare.max_cost)
+        options = replace(options, task=self._place(options.task))
         task = judgeable(subset(load_task(options.task), options))
         started_ms = _now_ms()
         run = Run(
@@ -230,6 +232,13 @@ class Comparing:
             version=baimo.__version__,
         )
         return run, task, options
+
+    def _place(self, task: str) -> str:
+        """Where a task lies: a path, or else the name of one that the workspace knows."""
+        if not Path(task).exists():
+            with suppress(NotFound):
+                return str(KnownTasks(self.workspace).folder(task))
+        return task
 
     def _begun_before(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
         """A run to go on with. What is asked stays as it was; limits may be changed, else it could never go on."""

@@ -26,6 +26,7 @@ STATUSES = ("queued", "running", "interrupted", "done", "stopped", "failed")
 ORDERS = ("newest", "oldest", "task")
 ACTIVE = ("queued", "running")
 FILTERS = ("task", "status", "tenant", "order")
+LIMITS = ("max_cost", "max_calls", "max_minutes")
 ROWS = 20
 """Candidates that the table of a comparison under way shows."""
 PAIRS = 10
@@ -145,20 +146,27 @@ def _drawn(plots: Mapping[str, tuple[Markup, Markup] | None]) -> dict[str, tuple
     }
 
 
-async def change(visit: Visit) -> Response:
-    """Stop or go on."""
-    act, form = str(visit.request.path_params["act"]), await visit.form()
-    limits: dict[str, Any] = {}
-    for name in ("max_cost", "max_calls", "max_minutes"):
-        if form.get(name):
-            limits |= {name: asked({name: [form[name]]})[name]}
-    if act in ("stop", "resume"):
-        await visit.api.post(f"{_path(visit)}/{act}", limits if act == "resume" else {})
+async def stop(visit: Visit) -> Response:
+    """End it with a verdict on what is known."""
+    await visit.api.post(f"{_path(visit)}/stop")
+    return _there(visit)
+
+
+async def resume(visit: Visit) -> Response:
+    """Go on, perhaps under other limits."""
+    form = await visit.form()
+    said = asked({name: [form.get(name, "")] for name in LIMITS})
+    await visit.api.post(f"{_path(visit)}/resume", {name: said[name] for name in LIMITS if name in said})
+    return _there(visit)
+
+
+def _there(visit: Visit) -> Response:
     return visit.gone_to(named("/compare/{run}", run=str(visit.request.path_params["run"])))
 
 
 async def export(visit: Visit) -> Response:
     """The report as a file."""
+    visit.must("comparisons_export")
     form = visit.request.query_params.get("format", "html")
     return visit.api.forwarded(f"{_path(visit)}/export", query={"format": form})
 
@@ -228,6 +236,7 @@ COMPARE = Page(
         ("POST", "/compare/new", begin),
         ("GET", "/compare/{run}", comparison),
         ("GET", "/compare/{run}/export", export),
-        ("POST", "/compare/{run}/{act}", change),
+        ("POST", "/compare/{run}/stop", stop),
+        ("POST", "/compare/{run}/resume", resume),
     ),
 )
