@@ -28,7 +28,7 @@ from baimo.store.contents import Contents
 from baimo.store.judgements import Entry, Judgement, Judgements, Review
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.task_edits import Draft, added, edited
-from baimo.workspace.task_keeping import TaskKeeping, placed_of
+from baimo.workspace.task_keeping import TaskKeeping, placed_of, question_of
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -201,6 +201,17 @@ class Reviewing:
         found = self.kept.get(tenant, id)
         if found is None:
             raise NotFound("reviews.no_review", field="/review")
+        return found
+
+    def questions(self, reviews: Iterable[Review]) -> dict[str, str]:
+        """What some of them ask, for lists; calls are not opened for that."""
+        wanted, found = list(reviews), dict[str, str]()
+        for id in {one.run for one in wanted if one.run}:
+            run = self.workspace.store.run(id)
+            if run is None:
+                continue
+            asked = {example.id: question_of(example) for example in self.workspace.task_of(run).examples}
+            found |= {one.id: asked[one.example] for one in wanted if one.run == id and one.example in asked}
         return found
 
     def shown(self, review: Review) -> Shown:

@@ -130,6 +130,14 @@ def _drawn(example: Example, draft: Draft) -> Example:
         example = replace(example, target=draft.expected)
     if draft.group is not None:
         example = replace(example, group=draft.group)
+    # a column that is a label is a variable of the prompt, too
+    same = {
+        name: one
+        for name, one in draft.labels.items()
+        if example.metadata.get(name) == example.fields.get(name, ...)
+    }
+    if same:
+        example = replace(example, fields={**example.fields, **same})
     labels = {**example.metadata, **draft.labels}
     example = replace(example, metadata={name: one for name, one in labels.items() if one is not None})
     emptied: dict[str, Any] = {

@@ -46,8 +46,10 @@ def example_form(one: Mapping[str, Any]) -> Drawn:
     expected, known = one.get("expected"), dict[str, Any](one.get("labels") or {})
     return Drawn(
         input=shown(asked),
-        # a column that was taken for the input stands under its own name, too; it follows
-        fields=[(name, shown(value)) for name, value in fields.items() if value != asked],
+        # a column that was taken for the input or a label stands under its own name, too; it follows
+        fields=[
+            (name, shown(value)) for name, value in fields.items() if value not in (asked, known.get(name))
+        ],
         turns=[Turn(turn["role"], turn["content"]) for turn in messages] if simple else [],
         raw="" if simple else json.dumps(messages, ensure_ascii=False, indent=1),
         expected=shown(expected),

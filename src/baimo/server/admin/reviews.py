@@ -24,6 +24,8 @@ from baimo.workspace.reviewing import Reviewing, Wanted
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=500)]
+SHORT = 200
+"""Characters of a question in a list."""
 Words = Annotated[str, msgspec.Meta(max_length=20_000)]
 
 
@@ -43,6 +45,8 @@ class ReviewLine:
 
     review: str
     task: str
+    question: str | None
+    """What is asked, cut short; null = look at the review itself."""
     reason: str
     """leaders_differ, unscored, unsure, no_reference, call or sample."""
     example: str | None
@@ -214,7 +218,9 @@ def _list(asking: Asking, asked: ReviewsAsked) -> ReviewsPage:
         after=asked.cursor or "",
     )
     more = found[-1].review.id if len(found) == asked.limit else None
-    return ReviewsPage(data=[ReviewLine(**_line(one)) for one in found], next=more)
+    asks = _reviewing(asking).questions(one.review for one in found)
+    data = [ReviewLine(**_line(one), question=asks.get(one.review.id, "")[:SHORT] or None) for one in found]
+    return ReviewsPage(data=data, next=more)
 
 
 def _line(entry: Entry) -> dict[str, Any]:
@@ -248,6 +254,7 @@ def _whole(asking: Asking, entry: Entry) -> ReviewWhole:
     told = entry.read >= review.readers
     return ReviewWhole(
         **_line(entry),
+        question=None,
         messages=[plain_message(message) for message in seen.messages],
         answer=seen.answer,
         expected=plain(seen.expected),

@@ -96,7 +96,7 @@ class TaskWhole(TaskShown):
     candidates: list[dict[str, Any]]
     sampling: dict[str, Any]
     expected: list[LabelCount]
-    """References that several examples have, the most frequent first; at most 200."""
+    """References, the most frequent first; where there are many, those that several examples have; at most 200."""
     languages: list[LabelCount]
     labels: dict[str, list[LabelCount]]
     """Name of a label → its values."""

@@ -67,6 +67,7 @@ from baimo.workspace.task_keeping import (
 SHORT = 600
 """Characters of a text in a list."""
 _MOST_LABELS = 200
+_FEW = 20
 
 
 def keeping(asking: Asking) -> TaskKeeping:
@@ -187,7 +188,7 @@ def task(asking: Asking, asked: TaskNamed) -> TaskWhole:
         judged=[{"name": spec.name, "args": plain(dict(spec.args))} for spec in one.task.scorers],
         candidates=[dict(plain(dict(each))) for each in one.task.candidates],
         sampling=plain(one.task.sampling),
-        expected=_counted(one, lambda each: expected_of(each.example)[:200] or None, least=2),
+        expected=_expected(one),
         languages=_counted(one, lambda each: language_of(each.example) or None),
         labels={name: _counted(one, value) for name, value in labels.items()},
         rubric=keeping(asking).rubric(one),
@@ -200,13 +201,20 @@ def _prompt(prompt: Prompt) -> dict[str, Any]:
     return {"name": prompt.name, "system": prompt.system, "user": prompt.user, "few_shot": shown}
 
 
+def _expected(one: Kept) -> list[LabelCount]:
+    """References; of many different ones only those that several examples have."""
+    found = _counted(one, lambda each: expected_of(each.example)[:200] or None)
+    several = [each for each in found if each.test + each.train > 1]
+    return found if len(found) <= max(_FEW, len(one.examples) // 3) else several
+
+
 def _label(name: str) -> Callable[[Placed], str | None]:
     return lambda one: (
         None if one.example.metadata.get(name) is None else str(one.example.metadata[name])[:200]
     )
 
 
-def _counted(one: Kept, value: Callable[[Placed], str | None], *, least: int = 1) -> list[LabelCount]:
+def _counted(one: Kept, value: Callable[[Placed], str | None]) -> list[LabelCount]:
     counts = {split: Counter[str]() for split in ("test", "train")}
     for each in one.examples:
         if (found := value(each)) is not None:
@@ -214,8 +222,7 @@ def _counted(one: Kept, value: Callable[[Placed], str | None], *, least: int = 1
     both = counts["test"] + counts["train"]
     return [
         LabelCount(value=name, test=counts["test"][name], train=counts["train"][name])
-        for name, count in both.most_common(_MOST_LABELS)
-        if count >= least
+        for name, _ in both.most_common(_MOST_LABELS)
     ]
 
 
