@@ -201,7 +201,7 @@ class CompareQueue:
             StoreError: the database does not answer; nothing is lost.
         """
         for id, (child, hold) in list(self._children.items()):
-            if not child.alive or child.folder.alive:
+            if not child.alive or not child.folder.path.exists() or child.folder.alive:
                 hold.close()  # from here on its own lock says that somebody works on it
             if not child.alive:
                 del self._children[id]
