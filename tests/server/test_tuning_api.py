@@ -229,7 +229,9 @@ class Stream:
         self._connection.close()
 
 
-def test_a_stream_tells_everything_and_goes_on_where_it_broke_off(house: Served, key: str) -> None:
+def test_a_stream_tells_everything_and_goes_on_where_it_broke_off(
+    house: Served, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
     job = order(house, key, overrides={"steps": 30, "pause_s": 0.05}, start=True)
     first = Stream(house, key, job)
     assert first.answer.getheader("content-type", "").startswith("text/event-stream")
@@ -249,6 +251,7 @@ def test_a_stream_tells_everything_and_goes_on_where_it_broke_off(house: Served,
     assert kinds.count("created") == kinds.count("succeeded") == 1
     told = next(data for _, kind, data in seen if kind == "checkpoint")
     assert told["message"] == "checkpoint after step 2" and told["at"].endswith("Z")
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []  # of who has left
 
 
 def test_a_stream_has_the_lines_of_the_log(house: Served, key: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from baimo.core.moments import shown
 from baimo.core.money import MICROS
@@ -22,7 +22,7 @@ from baimo.evals.options import CompareOptions
 from baimo.evals.report.report import Report, asked, expected
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.paging import Limit, Paged
-from baimo.server.admin.streams import Told
+from baimo.server.admin.streams import Events, Told
 from baimo.store import audit
 from baimo.store.comparisons import Entered, Order
 from baimo.workspace.compare_folder import latest, run_folder
@@ -298,7 +298,7 @@ async def _events(asking: Asking, asked: ComparisonEventsAsked) -> Response:
         return now is None or queue.standing(now.run) not in ("queued", "running")
 
     place = int(asking.last_event) if asking.last_event.isdecimal() else asked.after
-    return StreamingResponse(Told(folder, place, over).pieces(), media_type="text/event-stream")
+    return Events(Told(folder, place, over).pieces())
 
 
 def _export(asking: Asking, asked: ReportAsked) -> Response:

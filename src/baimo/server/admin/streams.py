@@ -13,7 +13,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
 
 from baimo.core.moments import shown
 from baimo.errors import Overloaded
@@ -189,3 +190,18 @@ class Streamed(Response):
         finally:
             self._pieces.stop()
             self._over()
+
+
+class Events(StreamingResponse):
+    """Sends server-sent events as they come. Whoever looks on may leave at any moment: that is no failure."""
+
+    media_type = "text/event-stream"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except ClientDisconnect:
+            pass
+        finally:
+            pieces: Any = self.body_iterator
+            await pieces.aclose()  # now, and not when somebody looks for garbage

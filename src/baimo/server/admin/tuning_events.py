@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from baimo.core.moments import shown
 from baimo.core.tuning import TuneJob
 from baimo.errors import NotFound, Overloaded
 from baimo.server.admin.operation import Asking
+from baimo.server.admin.streams import Events
 from baimo.store.jobs import JobEvent
 from baimo.text import has, text
 from baimo.workspace import tune_views as views
@@ -85,7 +86,7 @@ async def follow(asking: Asking, found: Callable[[], TuneJob], after: str) -> Re
     await asyncio.to_thread(found)
     if _Watching.count >= WATCHED:
         raise Overloaded("admin.busy", limit=WATCHED, retry_after_s=5.0)
-    return StreamingResponse(_told(asking, found, _Place.of(after)), media_type="text/event-stream")
+    return Events(_told(asking, found, _Place.of(after)))
 
 
 async def _told(asking: Asking, found: Callable[[], TuneJob], place: _Place) -> AsyncGenerator[bytes]:
