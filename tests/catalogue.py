@@ -77,7 +77,7 @@ FAMILIES = {
     "data.openai_*": ("tuning/data/openai.py",),
     "data.openai_failed_*": ("tuning/data/openai.py",),
     "data.step_needs_*": ("tuning/data/clean.py",),
-    "data.why_*": ("tuning/data/collected.py", "workspace/training_data.py"),
+    "data.why_*": ("tuning/data/collected.py", "workspace/training_data.py", "workspace/preferences.py"),
     "distill.*": ("tuning/recipes/distill.py",),
     "distill.left_*": ("tuning/recipes/distill.py",),
     "distill.terms_*": ("models/terms.py",),

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from baimo.cli import data
+from baimo.store.votes import Votes
 from baimo.tuning.data.clean import STEPS, USUAL
 from baimo.tuning.data.formats import NAMES
+from baimo.workspace.workspace import Workspace
 from tests.cli.runner import baimo, has_chinese
 from tests.tuning.data.rows import file_of
 
@@ -93,6 +95,27 @@ def test_splitting_writes_both_sides(folder: Path) -> None:
 def test_collecting_from_a_new_workspace_writes_an_empty_file(folder: Path) -> None:
     ended = baimo("data", "collect", "-o", "kept.jsonl")
     assert (ended.code, ended.out, read("kept.jsonl")) == (0, "kept.jsonl\n", [])
+
+
+def test_votes_are_collected_as_preferences_and_what_they_do_not_have_is_refused(folder: Path) -> None:
+    with Workspace() as workspace:
+        votes = Votes(workspace.store.database)
+        for choice, words in (("A", True), ("tie", True), ("B", False)):
+            begun = votes.begin("", "mine", ("acme/a", "acme/b"))
+            for one in begun.answers:
+                kept: dict[str, Any] = {"asked": b'[{"role":"user","content":"Which?"}]', "answer": one.place}
+                votes.answered(begun, one.place, "rec_1", **(kept if words else {}))
+            votes.cast("", "mine", begun.id, choice)
+    ended = baimo("data", "collect", "--votes", "-o", "votes.jsonl")
+    assert (ended.code, ended.out) == (0, "votes.jsonl\n")
+    assert "nobody was preferred" in ended.err and "not kept" in ended.err
+    (row,) = read("votes.jsonl")
+    assert row["preferred_output"][0]["content"] == "A" and row["non_preferred_output"][0]["content"] == "B"
+    assert baimo("data", "check", "votes.jsonl", "--use", "dpo", "--json").data["use"] == "dpo"
+    assert baimo("data", "collect", "--votes", "--until", "2020-01-01", "-o", "old.jsonl").code == 0
+    assert read("old.jsonl") == []
+    refused = baimo("data", "collect", "--votes", "--surface", "chat", "-o", "x.jsonl")
+    assert refused.code == 2 and "--surface" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -136,20 +136,26 @@ def split(
 @click.option("--model", help=text("data.option_answered"))
 @click.option("--surface", help=text("data.option_surface"))
 @click.option("--tag", multiple=True, help=text("data.option_tag"))
+@click.option("--votes", is_flag=True, help=text("data.option_votes"))
 @click.option("--output", "-o", required=True, metavar="FILE", help=text("data.option_output"))
 @click.option("--force", is_flag=True, help=text("data.option_force"))
 @_json
 @click.pass_obj
-def collect(flags: dict[str, Any], output: str, force: bool, as_json: bool, **given: Any) -> None:
+def collect(
+    flags: dict[str, Any], output: str, force: bool, as_json: bool, votes: bool, **given: Any
+) -> None:
     from baimo.workspace.ledger_options import LedgerOptions
     from baimo.workspace.training_data import TrainingData
     from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
-        made, skipped = TrainingData(workspace).collect(LedgerOptions(**given), Path(output), force=force)
+        work = TrainingData(workspace)
+        found = work.preferred if votes else work.collect
+        made, skipped = found(LedgerOptions(**given), Path(output), force=force)
     if not as_json:
+        told = "data.votes_skipped" if votes else "data.skipped"
         for name, count in skipped.items():
-            click.echo(text("data.skipped", count=count, why=text(f"data.why_{name}")), err=True)
+            click.echo(text(told, count=count, why=text(f"data.why_{name}")), err=True)
     _shown([made], as_json)
 
 

@@ -73,7 +73,7 @@ class Bookkeeping:
         Raises:
             UsageError, NotFound: a filter names what there is not.
         """
-        return self._ledger.records(self._filters(options), limit=max(options.limit, 0))
+        return self._ledger.records(self.filters(options), limit=max(options.limit, 0))
 
     def page(
         self, options: LedgerOptions, *, limit: int, cursor: int | None = None, newest_first: bool = True
@@ -90,7 +90,7 @@ class Bookkeeping:
             UsageError, NotFound: a filter names what there is not.
         """
         return self._ledger.records(
-            self._filters(options), limit=limit, cursor=cursor, newest_first=newest_first
+            self.filters(options), limit=limit, cursor=cursor, newest_first=newest_first
         )
 
     def one(self, id: str) -> Line:
@@ -118,7 +118,7 @@ class Bookkeeping:
         Raises:
             UsageError: no such group, or a filter cannot be read.
         """
-        return self._ledger.sums(groups(options.by), self._filters(options))
+        return self._ledger.sums(groups(options.by), self.filters(options))
 
     def latencies(self, options: LatencyOptions) -> Latencies:
         """How long the newest of these calls took.
@@ -126,11 +126,11 @@ class Bookkeeping:
         Raises:
             UsageError, NotFound: a filter names what there is not.
         """
-        return latencies(self._database, options.by, self._filters(options))
+        return latencies(self._database, options.by, self.filters(options))
 
     def records(self, options: LedgerOptions) -> Iterator[Record]:
         """Every Record, oldest first, page by page."""
-        return (line.record for line in self._ledger.lines(self._filters(options)))
+        return (line.record for line in self._ledger.lines(self.filters(options)))
 
     # proving
 
@@ -213,7 +213,12 @@ class Bookkeeping:
         """Delete contents; Records stay. Returns how many were deleted."""
         return self._contents.forget(**what)
 
-    def _filters(self, options: LedgerOptions) -> Filters:
+    def filters(self, options: LedgerOptions) -> Filters:
+        """Which lines are meant.
+
+        Raises:
+            UsageError, NotFound: a filter names what there is not.
+        """
         now_ms = _now_ms()
         moments = [
             None if moment is None else moment_ms(moment, now_ms, back=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from baimo.core.message import Message
+from baimo.core.tuning import Row
+from baimo.errors import DataError
 from baimo.store.votes import BAD, TIE, Vote
 
 Z95 = 1.959963984540054
@@ -52,6 +56,38 @@ def preferences(vote: Vote) -> Iterator[dict[str, Any]]:
                 "preferred_output": [{"role": "assistant", "content": chosen}],
                 "non_preferred_output": [{"role": "assistant", "content": one.answer}],
             }
+
+
+def preference_rows(votes: Iterable[Vote], skipped: Counter[str]) -> list[Row]:
+    """Votes as rows to learn preferences from; `skipped` counts why others are none.
+
+    Args:
+        votes: that were cast.
+        skipped: tied (nobody is preferred), forgotten (their words are not kept), broken (with pictures).
+    """
+    from baimo.tuning.data.collected import Vote as Preference
+    from baimo.tuning.data.collected import from_votes
+    from baimo.tuning.data.turns import Place, turns
+
+    made: list[Row] = []
+    for vote in votes:
+        rows = list(preferences(vote))
+        if vote.choice in (TIE, BAD):
+            skipped["tied"] += 1
+        elif not rows:
+            skipped["forgotten" if vote.asked is None else "empty"] += 1
+        for row in rows:
+            try:
+                asked = turns(row["input"]["messages"], Place(Path(vote.id), 1)).messages
+            except DataError:
+                skipped["broken"] += 1
+                continue
+            good, bad = (
+                Message(role="assistant", content=row[name][0]["content"])
+                for name in ("preferred_output", "non_preferred_output")
+            )
+            made += from_votes([Preference(asked, good, bad, conversation=vote.id, id=vote.id)])
+    return made
 
 
 def standings(outcomes: Iterable[tuple[str, Mapping[str, str]]]) -> list[Standing]:

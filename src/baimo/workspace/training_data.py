@@ -17,6 +17,7 @@ import msgspec
 from baimo.core.task import Example, Task
 from baimo.core.tuning import Row
 from baimo.errors import DataError, RequestRefused, TemplateError, UsageError
+from baimo.store.votes import Vote, Votes
 from baimo.tuning.data import lineage
 from baimo.tuning.data.checks import Report, check
 from baimo.tuning.data.clean import Line, clean
@@ -28,6 +29,7 @@ from baimo.tuning.data.split import split
 from baimo.tuning.data.structure import use_of
 from baimo.tuning.data.turns import said, text_of
 from baimo.workspace.ledger_options import LedgerOptions
+from baimo.workspace.preferences import preference_rows
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -157,6 +159,37 @@ class TrainingData:
         }
         made = _made(out, found.rows, ({**line, "skipped": dict(found.skipped)},), force=force)
         return made, found.skipped
+
+    def preferred(
+        self, options: LedgerOptions, out: Path, *, force: bool = False
+    ) -> tuple[Made, Mapping[str, int]]:
+        """Write what people preferred in blind votes; also says why votes were left out.
+
+        Raises:
+            UsageError, NotFound: a filter names what there is not, or what votes do not have.
+            DataError: the file cannot be written.
+        """
+        for name in ("surface", "status", "route", "run", "tag"):
+            if getattr(options, name):
+                raise UsageError("data.votes_filter", option=f"--{name}")
+        skipped: Counter[str] = Counter()
+        found = preference_rows(self._votes(options), skipped)
+        line = {"step": "votes", "removed": sum(skipped.values()), "changed": 0, "kept": len(found)}
+        made = _made(out, found, ({**line, "skipped": dict(skipped)},), force=force)
+        return made, skipped
+
+    def _votes(self, options: LedgerOptions) -> Iterator[Vote]:
+        """The votes that are meant; `model` is the one that was chosen."""
+        chosen = self._workspace.bookkeeping.filters(options)
+        for vote in Votes(self._workspace.store.database).walk(chosen.tenant):
+            at_ms, best = vote.at_ms or 0, {one.place: one.model for one in vote.answers}.get(vote.choice)
+            if (
+                (chosen.since_ms is None or at_ms >= chosen.since_ms)
+                and (chosen.until_ms is None or at_ms < chosen.until_ms)
+                and chosen.key in (None, vote.key)
+                and chosen.model in (None, best)
+            ):
+                yield vote
 
     def collected(self, options: LedgerOptions) -> Collected:
         """The answers that are kept with calls of tenants that opted in, oldest first."""
