@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ SAID = {
         "reports": "Reports: {before}, {after}",
         "console": "The console, with everything of this demo in it (the link works once):",
         "serving": "The server runs until you press Ctrl-C. Ask it yourself:",
-        "start": "Start the server, open the link that it prints, and ask it yourself:",
+        "start": "Start the server and ask it yourself; its console takes the key of the curl line:",
     },
     "zh": {
         "compare": "内置模型用哪种提示词最好？",
@@ -76,7 +76,7 @@ SAID = {
         "reports": "报告：{before}、{after}",
         "console": "控制台，里面就是本次演示的全部内容（链接只能使用一次）：",
         "serving": "服务正在运行，按 Ctrl-C 结束。您可以自己调用：",
-        "start": "启动服务，打开它打印的链接，再自己调用：",
+        "start": "启动服务后自己调用；控制台可用 curl 命令中的密钥登录：",
     },
 }[language()]
 
@@ -88,7 +88,7 @@ class Server(NamedTuple):
     secret: str
     link: str
     """Into the console, once."""
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
 
 
 class Steps:
@@ -122,20 +122,17 @@ def main() -> None:
     with steps.step("whole"):
         first = ("--only", before["winner"]) if before["winner"] else ()
         whole = told(workspace, "compare", str(TASK), *first, "--also", tuned, "--exhaustive", "--quiet")
-    with steps.step("serve"):
-        server = opened(workspace)
-        body = asked(model)
-        answer = answered(server, body)
-    try:
+    with ExitStack() as closing:
+        with steps.step("serve"):
+            server = closing.enter_context(served(folder, workspace))
+            body = asked(model)
+            answer = answered(server, body)
         shown(model, after, whole, told(workspace, "adapters", "show", model, json_flag=False)["parity"])
         took = ", ".join(f"{name} {minutes:.1f}" for name, minutes in steps.minutes.items())
         print("\n" + SAID["minutes"].format(steps=took, total=sum(steps.minutes.values())))
         print(SAID["reports"].format(before=reports[0], after=reports[1]))
         print(f"\n{QUESTION}\n→ {answer}")
         invited(workspace, server, body)
-    finally:
-        server.process.terminate()
-        server.process.wait()
 
 
 def told(workspace: Path, *arguments: str, json_flag: bool = True) -> Any:
@@ -155,32 +152,27 @@ def told(workspace: Path, *arguments: str, json_flag: bool = True) -> Any:
     return json.loads(done.stdout)
 
 
-def opened(workspace: Path) -> Server:
-    """The endpoint, as somebody starts it for the first time; on another port where its own is taken."""
+@contextmanager
+def served(folder: Path, workspace: Path) -> Generator[Server]:
+    """The endpoint, as somebody starts it for the first time; on any port where its own is taken."""
+    log = folder / "server.log"
     for port in ("8000", "0"):
-        command = [
-            sys.executable,
-            "-m",
-            "baimo",
-            "--lang",
-            "en",
-            "-w",
-            str(workspace),
-            "serve",
-            "--port",
-            port,
-        ]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        seen = ""
-        for line in process.stderr:
-            seen += line
-            link = re.search(r"(https?://[\w.:]+)(/console/enter/\S+)", seen)
-            secret = re.search(r"\bbm-[\w-]+", seen)
-            if link and secret:
-                return Server(link[1], secret[0], link[0], process)
-        process.wait()
-    sys.exit(seen)
+        with log.open("w") as file:
+            command = [sys.executable, "-m", "baimo", "-w", str(workspace), "serve", "--port", port]
+            process = subprocess.Popen(command, cwd=ROOT, stderr=file)
+        try:
+            while process.poll() is None:
+                seen = log.read_text()
+                link = re.search(r"(https?://[\w.:]+)/console/enter/\S+", seen)
+                secret = re.search(r"\bbm-[\w-]+", seen)
+                if link and secret:
+                    yield Server(link[1], secret[0], link[0], process)
+                    return
+                time.sleep(0.1)
+        finally:
+            process.terminate()
+            process.wait()
+    sys.exit(log.read_text())
 
 
 def asked(model: str) -> str:

@@ -112,8 +112,12 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     return 0 if server.started else 4
 
 
+BACKLOG = 2048
+"""Connections that wait to be taken, as uvicorn has it."""
+
+
 def listener(settings: ServeSettings) -> socket.socket:
-    """A bound socket.
+    """A socket that takes connections from now on: whoever is told its address may call at once.
 
     Raises:
         ConfigError: the address is taken, not this machine's, or needs more rights.
@@ -123,6 +127,7 @@ def listener(settings: ServeSettings) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise ConfigError(
