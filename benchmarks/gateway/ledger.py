@@ -33,14 +33,21 @@ START_MS = 20_600 * DAY_MS
 """2026-05-27."""
 
 
-def rows(count: int, seed: int = 7) -> Iterator[Row]:
-    """Lines of a quarter in order of time."""
+def rows(count: int, seed: int = 7, *, start_ms: int = START_MS, teams: int = 0) -> Iterator[Row]:
+    """Lines of a quarter in order of time.
+
+    Args:
+        count: how many.
+        seed: of chance.
+        start_ms: when the quarter begins.
+        teams: so many values of the tag `team`; 0 = no tags.
+    """
     chance = random.Random(seed)
     models = [(f"vendor{n % 6}/model-{n}", chance.randint(20, 3_000) * 1_000) for n in range(25)]
     keys = [(f"k{n:011d}", f"tenant-{n % 40}") for n in range(200)]
     surfaces = ("chat", "chat", "messages", "responses", "embeddings")
     for number in range(count):
-        at_ms = START_MS + number * 90 * DAY_MS // count
+        at_ms = start_ms + number * 90 * DAY_MS // count
         model, price = models[min(int(chance.expovariate(0.25)), 24)]
         key, tenant = keys[number * 7919 % 200]
         tokens_in, tokens_out = chance.randint(20, 4_000), chance.randint(1, 900)
@@ -77,6 +84,7 @@ def rows(count: int, seed: int = 7) -> Iterator[Row]:
                 request_hash=f"{number:064x}",
                 conversation=f"{number // 4:032x}",
                 config_hash="c0ffee" * 10 + "beef",
+                tags=f'{{"team":"team-{number % teams}"}}' if teams else "{}",
             )
         )
 
