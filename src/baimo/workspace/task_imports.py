@@ -123,6 +123,12 @@ class TaskImports:
             raise NotFound("tasks.no_upload", field="/upload")
         return msgspec.json.decode(path.read_bytes(), type=Upload)
 
+    def waiting(self, tenant: str) -> list[Upload]:
+        """Files that are not stored yet, the newest first."""
+        home = self._home(tenant)
+        paths = sorted(home.iterdir(), reverse=True) if home.is_dir() else []
+        return [self.get(path.name, tenant) for path in paths if (path / "upload.json").is_file()]
+
     def change(self, upload: Upload, tenant: str) -> Upload:
         """Read it another way from now on."""
         self._write(self._home(tenant) / upload.id, upload)

@@ -22,10 +22,10 @@ def task(house: Served, tenant: str, name: str) -> str:
     return name
 
 
-def upload(house: Served, tenant: str) -> str:
+def upload(house: Served, tenant: str, name: str = "a.jsonl") -> str:
     """A file of this tenant that waits; its id."""
     imports = TaskImports(TaskKeeping(house.workspace))
-    return imports.add(ROW, Upload(id="", name="a.jsonl", bytes=0, created_ms=0), tenant).id
+    return imports.add(ROW, Upload(id="", name=name, bytes=0, created_ms=0), tenant).id
 
 
 def asked(

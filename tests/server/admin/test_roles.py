@@ -92,7 +92,9 @@ LEAST: dict[str, tuple[Role, bool]] = {
     **dict.fromkeys(("tasks_example_add", "tasks_example_change", "tasks_change"), ("reviewer", False)),
     **dict.fromkeys(("tasks_create", "tasks_describe", "tasks_copy", "tasks_split"), ("engineer", False)),
     **dict.fromkeys(("tasks_example_delete", "tasks_import", "tasks_restore"), ("engineer", False)),
-    **dict.fromkeys(("tasks_upload", "tasks_upload_get", "tasks_upload_change"), ("engineer", False)),
+    **dict.fromkeys(
+        ("tasks_upload", "tasks_uploads", "tasks_upload_get", "tasks_upload_change"), ("engineer", False)
+    ),
     "tasks_upload_delete": ("engineer", False),
     **dict.fromkeys(("reviews_list", "reviews_queue", "reviews_get", "reviews_judge"), ("reviewer", False)),
     "reviews_retract": ("reviewer", False),

@@ -44,7 +44,9 @@ FILTERED = {
     "ledger_export": "tenant",
     "limits_list": "tenant",
     "cache_clear": "tenant",
-    **dict.fromkeys(("reviews_list", "reviews_figures", "tasks_list", "comparisons_list"), "tenant"),
+    **dict.fromkeys(
+        ("reviews_list", "reviews_figures", "tasks_list", "tasks_uploads", "comparisons_list"), "tenant"
+    ),
     **dict.fromkeys(("releases_list", "tuning_list", "tuning_models"), "tenant"),
     **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
@@ -109,6 +111,7 @@ def camp(house: Served) -> Camp:
     compared.compared(house, "red")
     talk["run"] = compared.compared(house, MARK)
     reviewed.review(house, "red")
+    tasked.upload(house, "red", "red.jsonl")
     talk |= {"review": reviewed.review(house, MARK)}
     talk |= {"task": tasked.task(house, MARK, f"{MARK}-task"), "upload": tasked.upload(house, MARK)}
     return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release, talk)

@@ -96,7 +96,9 @@ async def new(visit: Visit) -> Response:
             )
         except Refused as error:
             refused = error
+    waiting = await visit.api.get("/api/task-uploads", **whose(visit), limit=20)
     facts: dict[str, Any] = {"form": form, "refused": refused, "into": into, "kinds": KINDS}
+    facts["waiting"] = waiting["data"]
     status = refused.status if refused else 200
     return visit.shown("task_new.html", status, page="tasks", to=linked(visit), charsets=CHARSETS, **facts)
 

@@ -407,6 +407,32 @@ class UploadAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadsAsked(Paged):
+    """Whose files."""
+
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadShown:
+    """A file that waits."""
+
+    upload: str
+    name: str
+    bytes: int
+    created: str
+    """ISO 8601; a day later it is forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadsPage:
+    """Files that are not stored yet, the newest first."""
+
+    data: list[UploadShown]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOutShown:
     """A row that is not stored."""
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from baimo.core.moments import shown
 from baimo.core.task import Task
 from baimo.errors import TaskError, TooLarge, UsageError
 from baimo.evals.tasks.folder import load_task
@@ -17,6 +18,7 @@ from baimo.evals.tasks.scaffold import new_task
 from baimo.server.admin import task_forms as forms
 from baimo.server.admin import tasks
 from baimo.server.admin.operation import Asking, Nothing, Operation
+from baimo.server.admin.paging import cut
 from baimo.server.admin.tasks import SHORT, findings_shown, keeping, kept, tenant_of, version_shown
 from baimo.workspace.task_edits import Draft, added
 from baimo.workspace.task_imports import LARGEST, Arranged, LeftOut, Looked, TaskImports, Upload, prompted
@@ -76,6 +78,16 @@ def _read_so(upload: Upload, asked: forms.FileReading) -> Upload:
         metadata=asked.label,
     )
     return replace(upload, format=asked.format, delimiter=asked.delimiter, columns=columns)
+
+
+def _waiting(asking: Asking, asked: forms.UploadsAsked) -> forms.UploadsPage:
+    found = _imports(asking).waiting(tenant_of(asking, asked.tenant))
+    page, after = cut(found, asked, lambda one: one.id)
+    data = [
+        forms.UploadShown(upload=one.id, name=one.name, bytes=one.bytes, created=shown(one.created_ms))
+        for one in page
+    ]
+    return forms.UploadsPage(data=data, next=after)
 
 
 def _change(asking: Asking, asked: forms.UploadChange) -> forms.UploadPreview:
@@ -202,9 +214,9 @@ def _store(asking: Asking, asked: forms.TaskImport) -> forms.ImportStored:
 
     made = keeping(asking).change(one.known.name, tenant, asking.actor, "import", changed)
     imports.remove(asked.upload, tenant)
-    shown, last = version_shown(made), arranged[-1]
+    told, last = version_shown(made), arranged[-1]
     return forms.ImportStored(
-        **{name: getattr(shown, name) for name in forms.VersionShown.__slots__},
+        **{name: getattr(told, name) for name in forms.VersionShown.__slots__},
         added=last.added,
         replaced=last.replaced,
         left_out=_told(last.left_out),
@@ -356,6 +368,10 @@ TASKS = (
     Operation(
         method="POST", path="/api/task-uploads", role="engineer", takes=forms.NewUpload, gives=forms.UploadPreview,
         does=_add, tag="tasks", summary="task_api.tasks_upload", status=201, errors=(404,), longest=_BODY,
+    ),
+    Operation(
+        method="GET", path="/api/task-uploads", role="engineer", takes=forms.UploadsAsked,
+        gives=forms.UploadsPage, does=_waiting, tag="tasks", summary="task_api.tasks_uploads", errors=(404,),
     ),
     Operation(
         method="GET", path=_UPLOAD, role="engineer", takes=forms.UploadAsked, gives=forms.UploadPreview, does=_get,
