@@ -15,6 +15,7 @@ from tests.console.browser import Browser
 from tests.console.conftest import People
 from tests.console.talking import ANSWERS, SETTINGS, Talking, talking
 from tests.server.admin.talks import vote
+from tests.server.admin.tasked import task
 from tests.server.served import TOML, Served, served
 
 SAID = {
@@ -27,6 +28,16 @@ SAID = {
         }
     ],
 }
+HEARD = """window.heard = [];
+const ask = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await ask(...asked);
+  if (String(asked[0]).includes("/api/votes/")) {
+    answer.clone().text().then((text) => window.heard.push(text + JSON.stringify([...answer.headers])));
+  }
+  return answer;
+};"""
+"""Keeps all that the page's scripts hear of a vote."""
 TWO = "/console/chat?model=up/heron&model=up/plover"
 
 
@@ -179,16 +190,16 @@ def test_two_answer_blind_the_vote_tells_who_and_becomes_data(
     house: Served, up: Talking, people: People, tmp_path: Path
 ) -> None:
     key = house.key(tenant="red", role="engineer")
+    task(house, "red", "birds")
     page = people(house, key=key)
-    received: list[Any] = []
-    page.on("response", lambda one: received.append(one) if "/api/votes/" in one.url else None)
+    page.add_init_script(HEARD)
     page.goto(TWO)
     page.check("#chat-blind")
     sent(page, "Which bird?")
     page.wait_for_selector("#chat-vote:not([hidden])")
     assert sorted(said(page)) == sorted(ANSWERS[name] for name in ("heron", "plover"))
     assert page.locator(".answer h2").all_inner_texts() == ["Answer A", "Answer B"]
-    heard = [one.text() + str(one.headers) for one in received]
+    heard = page.evaluate("window.heard")
     assert len(heard) == 2 and not re.search("heron|plover|rec_", "".join(heard))
     assert page.evaluate("document.activeElement.id") == "chat-vote-title"
     better = "AB"[said(page).index(ANSWERS["heron"])]
@@ -198,6 +209,14 @@ def test_two_answer_blind_the_vote_tells_who_and_becomes_data(
     page.keyboard.press("Enter")
     page.wait_for_selector(f"text={better} · up/heron")
     page.wait_for_selector("text=/0.0027 USD/")
+    page.click("#chat-example")
+    page.wait_for_selector("#chat-example-form[open]")
+    assert page.input_value("#chat-example-answer") == ANSWERS["heron"]
+    page.fill("#chat-example-answer", "A heron.")
+    page.click("#chat-example-save")
+    page.wait_for_selector("#chat-example-form", state="hidden")
+    examples = house.call("GET", "/api/tasks/birds/examples?text=bird%3F", key).data["data"]
+    assert [(one["expected"], one["labels"]) for one in examples] == [("A heron.", {"source": "chat"})]
     row = json.loads(house.call("GET", "/api/votes/export", key).body)
     assert row["input"]["messages"] == [{"role": "user", "content": "Which bird?"}]
     assert row["preferred_output"][0]["content"] == ANSWERS["heron"]
@@ -230,6 +249,7 @@ def test_a_conversation_is_kept_found_again_shared_and_taken_up_on_a_phone(
     page.click("#chat-keep")
     page.wait_for_url("**/console/chat/conv_*")
     page.click("#chat-share")
+    expect(page.locator("#chat-link")).to_be_visible()
     link = page.locator("#chat-link a").inner_text()
     sent(page, "还有呢?")
     expect(page.locator(".answer .hint")).to_have_count(2)
