@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,10 @@ def ended(house: Served, key: str, run: str) -> dict[str, Any]:
         found = house.call("GET", f"/api/comparisons/{run}", key).data
         return found["comparison"]["status"] not in ("queued", "running") and found
 
-    return until(over)
+    until(over)
+    folder = run_folder(house.folder / ".baimo", run)
+    until(lambda: not folder.path.exists() or not folder.alive)  # it has said its last words, too
+    return over()
 
 
 def told(said: Said) -> list[tuple[int, str, dict[str, Any]]]:
@@ -301,6 +305,13 @@ def test_runs_of_the_command_line_are_the_owners(house: Served, engineer: str) -
     )
     found = house.call("GET", "/api/comparisons?status=interrupted", engineer).data["data"]
     assert [one["id"] for one in found] == [lost.id]
+    # what the command line began may go on here, with the rights of whoever asks for it
+    path = f"/api/comparisons/{verdict.run}"
+    house.workspace.store.finish(replace(house.workspace.run(verdict.run), status="stopped"), verdict)
+    narrow = house.key(role="engineer", models=("slow/*",))
+    assert house.call("POST", f"{path}/resume", narrow, {}).status == 200
+    assert ended(house, engineer, verdict.run)["comparison"]["status"] == "failed"
+    assert "acme/small" in house.call("GET", path, engineer).data["comparison"]["problem"]
 
 
 def test_lists_are_paged_sorted_and_filtered(house: Served, engineer: str) -> None:

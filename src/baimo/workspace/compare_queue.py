@@ -144,12 +144,13 @@ class CompareQueue:
             return stopped or run
         return run
 
-    def resume(self, run: Run, limits: Mapping[str, float | int | None]) -> Run:
+    def resume(self, run: Run, limits: Mapping[str, float | int | None], key: str) -> Run:
         """Put a comparison that has stopped, failed or died into the queue again; its answers are there.
 
         Args:
             run: goes on as it was begun.
             limits: of money, calls and minutes, instead of those that it had; None = as before.
+            key: public part of the key that asks, which answers for what the command line began.
 
         Raises:
             Conflict: it runs, or there is nothing left to do.
@@ -162,7 +163,9 @@ class CompareQueue:
         self._order(run.id, limits)
         folder.wish("")
         folder.tell("queued")
-        queued = self.runs.change(run.id, _ENDED, status="queued", ended_ms=None, problem="")
+        queued = self.runs.change(
+            run.id, _ENDED, status="queued", ended_ms=None, problem="", key=run.key or key
+        )
         return queued or run
 
     def standing(self, run: Run) -> str:
@@ -207,7 +210,9 @@ class CompareQueue:
                 del self._children[id]
         waiting = [run for run in self.runs.waiting() if self._is_ours(run)]
         for run in waiting:
-            if run.id not in self._children:
+            if run.id in self._children:
+                self._converge(self._at(run))
+            else:
                 self._look_after(run)
         return bool(waiting)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -16,189 +16,33 @@ from baimo.core.moments import shown
 from baimo.core.money import MICROS
 from baimo.core.rights import OWNER_NAME
 from baimo.core.run import Run
-from baimo.core.verdict import Forecast, Progress, Verdict
 from baimo.errors import NotFound, UsageError
 from baimo.evals.options import CompareOptions
 from baimo.evals.report.report import Report, asked, expected
+from baimo.server.admin.comparison_forms import (
+    AnswerShown,
+    ComparisonDetail,
+    ComparisonEvent,
+    ComparisonEventsAsked,
+    ComparisonsAsked,
+    ComparisonShown,
+    ComparisonsPage,
+    DifferencesAsked,
+    DifferenceShown,
+    DifferencesPage,
+    ForecastShown,
+    ReportAsked,
+    ResumeAsked,
+    RunNamed,
+)
 from baimo.server.admin.operation import Asking, Operation
-from baimo.server.admin.paging import Limit, Paged
 from baimo.server.admin.streams import Events, Told
 from baimo.store import audit
-from baimo.store.comparisons import Entered, Order
+from baimo.store.comparisons import Entered
 from baimo.workspace.compare_folder import latest, run_folder
 from baimo.workspace.compare_queue import LIMITS, Prepared
 
-Status = Literal["queued", "running", "interrupted", "done", "stopped", "failed"]
-"""interrupted = it was running, and its process is gone; done = as sure as was asked; stopped = before that."""
 _FILES = {"html": "text/html", "json": "application/json", "markdown": "text/markdown"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonShown:
-    """A comparison in a list. Amounts are decimal text in units of `currency`; null = not known."""
-
-    id: str
-    task: str
-    tenant: str
-    key: str | None
-    """null = the command line began it."""
-    status: Status
-    started: str
-    """When it was ordered."""
-    ended: str | None
-    problem: str | None
-    """Why it failed."""
-    decision: str
-    """best, or cheapest within epsilon of the best."""
-    candidates: list[str]
-    winner: str | None
-    certain: bool | None
-    """null = there is no verdict."""
-    calls: int | None
-    calls_exhaustive: int | None
-    cost: str | None
-    cost_exhaustive: str | None
-    currency: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonDetail:
-    """Everything about a comparison but its answers."""
-
-    comparison: ComparisonShown
-    options: dict[str, Any]
-    """As it was asked for; what is not said was left to the settings."""
-    forecast: Forecast | None
-    progress: Progress | None
-    """Where it stands; null = nothing was answered yet."""
-    notices: list[str]
-    """What a person should know; newest last."""
-    place: int
-    """Where its events go on from here: `after` of the events."""
-    verdict: Verdict | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonsAsked:
-    """Which comparisons."""
-
-    tenant: str | None = None
-    task: str | None = None
-    status: Status | None = None
-    order: Order = "newest"
-    limit: Limit = 100
-    cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonsPage:
-    """Some comparisons."""
-
-    data: list[ComparisonShown]
-    next: str | None
-    """Cursor of the next page."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastShown:
-    """What a comparison would take; nothing is begun and nothing spent."""
-
-    task: str
-    """Its title."""
-    candidates: list[str]
-    forecast: Forecast | None
-    """null = weights must be fetched first."""
-    fetches: list[str]
-    """Models whose weights the comparison fetches first."""
-    notices: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunNamed:
-    """One comparison."""
-
-    run: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeAsked:
-    """Which one goes on, and under which limits; null = as before."""
-
-    run: str
-    max_cost: float | None = None
-    max_calls: int | None = None
-    max_minutes: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonEventsAsked:
-    """Which events."""
-
-    run: str
-    after: int = 0
-    """Id of the last one that is known; `Last-Event-ID` says the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonEvent:
-    """The data of an event; its name is the kind, its id the place."""
-
-    at: str
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-    """forecast: {forecast}; progress: {progress}; notice: {message}; failed: {message, hint} …"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportAsked:
-    """Which report, in which form."""
-
-    run: str
-    format: Literal["html", "json", "markdown"] = "html"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferencesAsked(Paged):
-    """Which examples."""
-
-    run: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerShown:
-    """What one of the leaders said."""
-
-    candidate: str
-    score: float
-    outcome: str
-    """right, partial, wrong or malformed."""
-    reply: str | None
-    """null = not kept."""
-    explanation: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferenceShown:
-    """An example on which the leaders earned different scores."""
-
-    example: str
-    asked: str
-    expected: str
-    """Empty = there is no reference."""
-    spread: float
-    """Best score less worst."""
-    answers: list[AnswerShown]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferencesPage:
-    """Some examples where the leaders differ, widest apart first."""
-
-    data: list[DifferenceShown]
-    total: int
-    compared: int
-    """Examples on which at least two leaders were judged."""
-    next: str | None
-    """Cursor of the next page."""
 
 
 async def _forecast(asking: Asking, asked: CompareOptions) -> ForecastShown:
@@ -281,7 +125,7 @@ async def _resume(asking: Asking, asked: ResumeAsked) -> ComparisonDetail:
     found = await asyncio.to_thread(_one, asking, asked.run)
     limits = {name: getattr(asked, name) for name in LIMITS}
     CompareOptions(task="", **limits)  # raises UsageError where one is out of its range
-    await asyncio.to_thread(asking.service.comparisons.resume, found.run, limits)
+    await asyncio.to_thread(asking.service.comparisons.resume, found.run, limits, asking.key.public)
     said = {name: value for name, value in limits.items() if value is not None}
     await asyncio.to_thread(_entered, asking, "comparison.resume", found.run.id, said)
     asking.service.on_comparison()
@@ -295,7 +139,11 @@ async def _events(asking: Asking, asked: ComparisonEventsAsked) -> Response:
 
     def over() -> bool:
         now = queue.runs.get(None, id)
-        return now is None or queue.standing(now.run) not in ("queued", "running")
+        if now is None:
+            return True
+        # its last words come after its status
+        works = folder.path.exists() and folder.alive
+        return not works and queue.standing(now.run) not in ("queued", "running")
 
     place = int(asking.last_event) if asking.last_event.isdecimal() else asked.after
     return Events(Told(folder, place, over).pieces())
@@ -440,8 +288,9 @@ COMPARISONS = (
         does=_get, tag="compare", summary="admin.comparisons_get", errors=(404,),
     ),
     Operation(
-        method="GET", path="/api/comparisons/{run}/events", role="viewer", takes=ComparisonEventsAsked, gives=ComparisonEvent,
-        does=_events, tag="compare", summary="admin.comparisons_events", media=("text/event-stream",),
+        method="GET", path="/api/comparisons/{run}/events", role="viewer", takes=ComparisonEventsAsked,
+        gives=ComparisonEvent, does=_events, tag="compare", summary="admin.comparisons_events",
+        media=("text/event-stream",),
         errors=(404, 503),
     ),
     Operation(
