@@ -96,6 +96,12 @@ def test_percentiles_are_those_of_the_calls_that_were_asked_for(house: Served, b
     assert (found.looked_at, found.all) == (100, True)
     some = latencies(house.workspace.store.database, "model", Filters(model="acme/past"), newest=10)
     assert (some.groups[0].p50, some.looked_at, some.all) == (95.0, 10, False)
+    near = latencies(house.workspace.store.database, "model", Filters(model="acme/past"), within=30)
+    assert (near.looked_at, near.all) == (30, False)
+    since = latencies(
+        house.workspace.store.database, "model", Filters(since_ms=1_700_000_000_000), within=102
+    )
+    assert (since.looked_at, since.all) == (4, True)
     failed = latencies(house.workspace.store.database, "route", Filters(status="gateway.timeout"))
     assert failed.groups[0].calls == 10
     shown = browser.get("/console/usage/latency?span=1d").html

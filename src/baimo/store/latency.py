@@ -11,8 +11,10 @@ from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.ledger import Filters, conditions
 
-NEWEST = 20_000
-"""Calls that are looked at, from the newest backwards."""
+NEWEST = 10_000
+"""Calls that percentiles are taken of, from the newest backwards."""
+WITHIN = 200_000
+"""Lines among which they are looked for, so that a rare key does not cost a walk through the whole ledger."""
 GROUPS = ("model", "key", "tenant", "surface", "route", "model_used")
 
 
@@ -41,7 +43,9 @@ class Latencies(NamedTuple):
     """These are all that were asked for, and not the newest of them."""
 
 
-def latencies(database: Database, by: str, filters: Filters, *, newest: int = NEWEST) -> Latencies:
+def latencies(
+    database: Database, by: str, filters: Filters, *, newest: int = NEWEST, within: int = WITHIN
+) -> Latencies:
     """Percentiles of the newest calls.
 
     Args:
@@ -49,12 +53,16 @@ def latencies(database: Database, by: str, filters: Filters, *, newest: int = NE
         by: one of `GROUPS`.
         filters: which calls.
         newest: most calls that are looked at.
+        within: lines, from the newest backwards, among which they are looked for.
     """
-    table = tables.records
+    table, head = tables.records, tables.ledger_head
     columns = (table.c[by], table.c.latency_ms, table.c.first_byte_ms)
-    query = select(*columns).where(*conditions(database.dialect, filters)).order_by(table.c.seq.desc())
     with database.reading() as connection:
-        rows = connection.execute(query.limit(newest)).all()
+        floor = max(0, int(connection.execute(select(head.c.seq)).scalar_one()) - within)
+        before = connection.execute(select(table.c.at_ms).where(table.c.seq == floor)).scalar()
+        query = select(*columns).where(table.c.seq > floor, *conditions(database.dialect, filters))
+        rows = connection.execute(query.order_by(table.c.seq.desc()).limit(newest)).all()
+    every = before is None or (filters.since_ms is not None and before < filters.since_ms)
     whole: dict[str, list[float]] = defaultdict(list)
     first: dict[str, list[float]] = defaultdict(list)
     for group, latency_ms, first_ms in rows:
@@ -64,7 +72,7 @@ def latencies(database: Database, by: str, filters: Filters, *, newest: int = NE
             first[group].append(first_ms)
     found = [_latency(group, sorted(whole[group]), sorted(first[group])) for group in {*whole, *first}]
     found.sort(key=lambda one: (-one.calls, one.group))
-    return Latencies(found, len(rows), len(rows) < newest)
+    return Latencies(found, len(rows), every and len(rows) < newest)
 
 
 def _latency(group: str, whole: list[float], first: list[float]) -> Latency:
