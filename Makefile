@@ -38,10 +38,11 @@ bench: $(DEV)  ## Run the benchmarks that need nothing but this checkout
 	$(BIN)/python benchmarks/engine_scale.py
 	$(BIN)/python benchmarks/local_engines.py "$$($(BIN)/baimo models pull local/smollm2-135m-instruct)"
 
-screenshots: $(DEMO)  ## Draw the README's picture from the demo's report (needs chromium)
+screenshots: $(DEV)  ## Draw the pictures of README and console guide from what make demo left (needs chromium)
 	$(BIN)/python scripts/screenshot.py demo-out/report.html docs/images/report.png --width 1200 --height 1240
 	$(BIN)/baimo --lang zh -w demo-out/workspace report last --html demo-out/report.zh.html >/dev/null
 	$(BIN)/python scripts/screenshot.py demo-out/report.zh.html docs/images/report-zh.png --width 1200 --height 1240
+	$(BIN)/python scripts/screenshots.py demo-out/workspace demo-out/screenshots --guide docs/images/console
 
 lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
 	$(PIP) uv

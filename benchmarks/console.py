@@ -1,4 +1,4 @@
-"""The console over a ledger of a million Records: how long its first page and every view take; what it costs the gateway.
+"""The console over a ledger of a million Records: how long its first page and every view take, what the gateway loses.
 
     python benchmarks/console.py [--rows 1000000] [--only sqlite|postgresql] [--times 7] [--folder DIR]
     python benchmarks/console.py gateway [--rounds 5] [--seconds 5]
