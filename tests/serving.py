@@ -12,10 +12,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.cli.runner import Ended, baimo
 
 PATIENCE_S = 60.0
 """Longest wait for something that must happen; no test measures time."""
@@ -39,17 +41,22 @@ class Endpoint:
         return int(self.address.rpartition(":")[2])
 
     def baimo(self, *arguments: str) -> Any:
-        """What a command of the same workspace prints with --json."""
-        done = subprocess.run(
-            [sys.executable, "-m", "baimo", *arguments, "--json"],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=PATIENCE_S,
-        )
-        return json.loads(done.stdout)
+        """What a command of the same workspace prints with --json, run in this process."""
+        return self.ran(*arguments, "--json").data
+
+    def ran(self, *arguments: str) -> Ended:
+        """How a command of the same workspace ended: well."""
+        mine = dict(os.environ)
+        try:
+            os.environ.clear()
+            os.environ.update(self.environment)
+            with chdir(self.folder):
+                done = baimo(*arguments)
+        finally:
+            os.environ.clear()
+            os.environ.update(mine)
+        assert done.code == 0, done.all
+        return done
 
     def new_key(self, *arguments: str) -> str:
         """The credential of a key made with these options of `baimo keys create`; known to every worker."""

@@ -133,7 +133,7 @@ def test_it_is_there_without_a_restart_and_another_tenant_cannot_tell_that_it_is
     assert {record["tenant"] for record in records} == {"acme"}
     assert {record["cost_micros"] for record in records} == {0}
 
-    endpoint_baimo(endpoint, "adapters", "retire", name)
+    endpoint.ran("adapters", "retire", name)
     until(lambda: listed(endpoint, mine) == [])
     assert (
         asked(endpoint, "/v1/chat/completions", mine, {"model": name, **SURFACES["/v1/chat/completions"]})[0]
@@ -160,7 +160,7 @@ def test_several_adapters_of_one_base_answer_at_once_each_as_it_was_trained(
         for seed, text in pool.map(said, [1, 2, 1, 2, 2, 1, 1, 2]):
             assert text == expected[seed]
     for name in names.values():
-        endpoint_baimo(endpoint, "adapters", "rm", name, "--yes")
+        endpoint.ran("adapters", "rm", name, "--yes")
     until(lambda: not set(names.values()) & set(listed(endpoint, key)))
 
 
@@ -174,7 +174,7 @@ def test_a_key_that_may_ask_for_some_models_only_is_held_to_it(endpoint: Endpoin
     assert asked(endpoint, "/v1/chat/completions", tuned_only, {"model": name, **body})[0] == 200
     assert asked(endpoint, "/v1/chat/completions", base_only, {"model": name, **body})[0] == 403
     assert name not in listed(endpoint, base_only)
-    endpoint_baimo(endpoint, "adapters", "rm", name, "--yes")
+    endpoint.ran("adapters", "rm", name, "--yes")
 
 
 @pytest.mark.slow
@@ -190,20 +190,6 @@ def test_several_workers_share_the_process_that_holds_it(tmp_path: Path, house: 
             status, answer = asked(endpoint, "/v1/chat/completions", key, body)
             assert status == 200, answer
             assert answer["choices"][0]["message"]["content"].rstrip("\ufffd") == expected
-
-
-def endpoint_baimo(endpoint: Endpoint, *arguments: str) -> None:
-    import subprocess
-    import sys
-
-    subprocess.run(
-        [sys.executable, "-m", "baimo", *arguments],
-        cwd=endpoint.folder,
-        env=endpoint.environment,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
 
 
 def _alike(answer: Any, name: str) -> str:
