@@ -38,7 +38,7 @@ def test_every_call_that_was_answered_before_a_kill_has_its_record_and_nothing_s
     tmp_path: Path,
 ) -> None:
     with house(tmp_path / "w") as made:
-        planned = moments(5, seed=3)
+        planned = moments(3, seed=3)
         seen = list(killed(made, planned))
         assert [moment for moment, _ in seen] == planned
         for moment, found in seen:
