@@ -85,6 +85,11 @@ def test_a_job_says_what_it_will_take_before_it_goes_on_and_then_what_it_took(
     assert done["took"]["minutes"] > 0 and done["took"]["minutes_off"] is not None
     assert [one["step"] for one in done["points"]] == list(range(1, 61))
     assert all("loss" in one["figures"] for one in done["points"])
+    told = [one["message"] for one in done["story"]]
+    assert (
+        told[0] == "created" and "checkpoint after step 60" in told and told[-1].startswith("succeeded: ft:")
+    )
+    assert not [one for one in done["story"] if one["kind"] == "progress"]
     assert done["checkpoints"][-1]["step"] == 60 and done["checkpoints"][-1]["model"].endswith("step-60")
 
 

@@ -180,16 +180,21 @@ class Jobs:
         with self._database.writing() as connection:
             return self._enter(connection, [event])[0]
 
-    def events(self, id: str, *, limit: int, after: str = "") -> list[JobEvent]:
+    def events(
+        self, id: str, *, limit: int, after: str = "", besides: Collection[str] = ()
+    ) -> list[JobEvent]:
         """What happened to a job, the newest first.
 
         Args:
             id: the job's; whether it may be seen is known already.
             limit: most that are wanted.
             after: id of the last one that is known already; empty = begin with the newest.
+            besides: kinds that are left out.
         """
         table = tables.job_events
         query = select(table).where(table.c.job == id).order_by(table.c.seq.desc()).limit(limit)
+        for kind in besides:  # as `_enter` writes them
+            query = query.where(table.c.event.not_like(f'{{"kind":"{kind}",%'))
         if after:
             query = query.where(table.c.seq < _place(after))
         with self._database.reading() as connection:

@@ -11,13 +11,14 @@ from baimo.errors import NotFound
 from baimo.gateway.keyring import permits_name
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged
-from baimo.server.admin.tuning_events import TuneEventTold, follow
+from baimo.server.admin.tuning_events import TuneEventTold, follow, told
 from baimo.server.admin.tuning_shown import (
     BeatenShown,
     CheckpointShown,
     JobDetails,
     JobShown,
     PointShown,
+    StoryShown,
     TunedShown,
     job_facts,
     shown_fact,
@@ -26,10 +27,11 @@ from baimo.server.admin.tuning_shown import (
 from baimo.store import audit
 from baimo.tuning.bench import RECIPES
 from baimo.workspace import tune_views as views
-from baimo.workspace.fine_tuning import FineTuning
+from baimo.workspace.fine_tuning import HIDDEN, FineTuning
 from baimo.workspace.tune_orders import OF_ROWS, TuneOrder, TuneOrders
 
 _PAGE = 200
+_STORY = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,12 +232,24 @@ def _shown(asking: Asking, asked: JobNamed) -> JobDetails:
         checkpoints=[
             CheckpointShown(step=one.step, at=shown(one.at_ms), model=by_step.get(one.step)) for one in kept
         ],
+        story=_story(asking, job),
         log=views.log_end(folder)[0],
         took=shown_fact(job),
         tuned=None if last is None else shown_tuned(last),
         beaten=[_beaten(one) for one in beaten],
         releases=[one.alias for one in holding if job.model and one.model == job.model],
     )
+
+
+def _story(asking: Asking, job: TuneJob) -> list[StoryShown]:
+    """What happened besides steps, as far as there is something to say about it."""
+    events = _tuning(asking).jobs.events(job.spec.id, limit=_STORY, besides=("progress", *HIDDEN))
+    lines = [(event, told(event)) for event in reversed(events)]
+    return [
+        StoryShown(at=str(line.at), kind=event.kind, message=line.message)
+        for event, line in lines
+        if line.message
+    ]
 
 
 def _beaten(one: views.Beaten) -> BeatenShown:

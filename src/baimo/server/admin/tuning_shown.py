@@ -185,6 +185,16 @@ class TunedShown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoryShown:
+    """Something that happened to a job."""
+
+    at: str
+    kind: str
+    message: str
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetails(JobShown):
     """A tuning job with everything about it."""
 
@@ -199,6 +209,8 @@ class JobDetails(JobShown):
     points: list[PointShown]
     """Curves; thinned out where there are many steps."""
     checkpoints: list[CheckpointShown]
+    story: list[StoryShown]
+    """What happened, the oldest first, without every step; the newest of it where it is long."""
     log: list[str]
     """The last lines of what it printed."""
     took: FactShown | None
