@@ -13,6 +13,8 @@ from tests.console.browser import Browser, Shown
 from tests.console.lived import MARK, Lived, lived
 from tests.console.reading import Reading
 from tests.console.walk import routes, walked
+from tests.server.admin import talks
+from tests.server.admin.compared import run_for
 from tests.server.admin.jobs import job_for
 
 
@@ -33,6 +35,17 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
     "GET /": (Cell("app"),),
     "GET /chat": (Cell("app"),),
     "POST /chat/admission": (Cell("app"),),
+    "GET /chat/history": (Cell("app"),),
+    "POST /chat/history": (
+        Cell("app", form={"act": "share", "conversation": ""}, act="share"),
+        Cell("app", form={"act": "delete", "conversation": ""}, act="delete"),
+    ),
+    "GET /chat/{conversation}": (Cell("app"),),
+    "GET /chat/shared/{share}": (Cell("app"),),
+    "POST /chat/keeping": (Cell("admin"),),
+    "POST /chat/record/{record}": (Cell("app"),),
+    "GET /chat/votes": (Cell("viewer"),),
+    "GET /chat/votes/export": (Cell("reviewer"),),
     "GET /review": (Cell("viewer"),),
     "POST /review": (Cell("reviewer", form={"since": "7d"}),),
     "GET /review/{review}": (Cell("reviewer"),),
@@ -40,6 +53,16 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
         Cell("reviewer", form={"said": "agree"}, act="judge"),
         Cell("reviewer", form={"said": "retract"}, act="retract"),
     ),
+    "GET /compare": (Cell("viewer"),),
+    "GET /compare/new": (Cell("viewer"),),
+    "POST /compare/new": (
+        Cell("engineer", form={"act": "forecast", "task": "seen"}, act="forecast"),
+        Cell("engineer", form={"act": "start", "task": "seen"}, act="start"),
+    ),
+    "GET /compare/{run}": (Cell("viewer"),),
+    "GET /compare/{run}/export": (Cell("viewer"),),
+    "POST /compare/{run}/stop": (Cell("engineer"),),
+    "POST /compare/{run}/resume": (Cell("engineer"),),
     "GET /tasks": (Cell("viewer"),),
     "GET /tasks/+new": (Cell("engineer"),),
     "POST /tasks/+new": (Cell("engineer", form={"kind": "qa", "name": "new-"}),),
@@ -85,6 +108,9 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
         Cell("engineer", True, {"act": "pull"}, "pull"),
     ),
     "GET /usage": (Cell("viewer"),),
+    "GET /usage/latency": (Cell("viewer"),),
+    "GET /usage/reconcile": (Cell("viewer", owners=True),),
+    "POST /usage/reconcile": (Cell("viewer", owners=True, form={"statement": talks.STATEMENT}),),
     "GET /usage/records": (Cell("viewer"),),
     "GET /usage/records/{record}": (Cell("viewer"),),
     "GET /usage/export": (Cell("viewer"),),
@@ -143,18 +169,24 @@ def test_every_page_and_act_is_in_the_table() -> None:
     assert there == TABLE.keys() | EVERYBODYS
 
 
-def tried(home: Lived, browser: Browser, address: str, cell: Cell, count: int, tenant: str) -> Shown:
+def tried(home: Lived, address: str, cell: Cell, count: int, who: tuple[str, str], browser: Browser) -> Shown:
     """What comes of it; each act has a thing of its own to be tried on."""
     method, _, path = address.partition(" ")
+    tenant = who[1]
     values = {"id": "red", "record": home.record, "model:path": "acme/small", **home.things}
     if "{key}" in path:
         values["key"] = home.house.key(tenant="red")[3:15]
+    if "{run}" in path:
+        values["run"] = run_for(home.house, f"comparisons_{path.rpartition('/')[2]}", "red")
     if "{job}" in path:
         values["job"] = job_for(home.house, f"tuning_{path.rpartition('/')[2]}", "red")
     if "{release}" in path:
         values["release"] = home.released(tenant, count)
     if cell.act == "pull":
         values["model:path"] = "acme/heavy"
+    if path.startswith("/chat/"):
+        kept = talks.conversation(home.house, home.keys[who])
+        values |= {"conversation": kept.id, "share": kept.share or ""}
     for name, value in values.items():
         path = path.replace(f"{{{name}}}", value)
     if method == "GET":
@@ -163,6 +195,8 @@ def tried(home: Lived, browser: Browser, address: str, cell: Cell, count: int, t
         name: value + (str(count) if name in ("id", "name", "alias") else "")
         for name, value in cell.form.items()
     }
+    if "conversation" in form:
+        form["conversation"] = values["conversation"]
     return browser.post(f"/console{path}", **form)
 
 
@@ -179,7 +213,7 @@ def test_a_page_or_act_is_open_to_its_roles_and_to_no_others(
     if address == "POST /sign-out":
         browser = Browser(home.house)
         browser.sign_in(home.keys[role, tenant])
-    shown = tried(home, browser, address, cell, CELLS.index((address, place, role, tenant)), tenant)
+    shown = tried(home, address, cell, CELLS.index((address, place, role, tenant)), (role, tenant), browser)
     enough = ROLES.index(role) >= ROLES.index(cell.least) and not (cell.owners and tenant)
     assert shown.status == (200 if enough else 403), Reading(shown.html).text
     if not enough:
