@@ -338,7 +338,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=None, help="GGUF file; the embedded model by default")
     parser.add_argument("--data", type=Path, default=None, help="{text, label} a line; smart-home by default")
     parser.add_argument("--ways", default="ours,quick,trl-best,trl")
-    parser.add_argument("--prompt", default="short", help="of smart-home: short (60 tokens a row) or explained (215)")
+    parser.add_argument(
+        "--prompt", default="short", help="of smart-home: short (60 tokens a row) or explained (215)"
+    )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rank", type=int, default=16)

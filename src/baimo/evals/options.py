@@ -76,4 +76,6 @@ class CompareOptions:
         if not fits:
             value: Any = getattr(self, name)
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError("options.out_of_range", option=flag, value=f"{value:g}", range=range, field=f"/{name}")
+            raise UsageError(
+                "options.out_of_range", option=flag, value=f"{value:g}", range=range, field=f"/{name}"
+            )

@@ -33,7 +33,9 @@ def vote(house: Served, credential: str, *, said: str = "said", choice: str = ""
     begun = votes.begin(key.tenant, key.public, MODELS)
     asked = b'[{"role":"user","content":"%s"}]' % said.encode()
     for one in begun.answers:
-        votes.answered(begun, one.place, record or f"rec_{one.place}", asked=asked, answer=f"{said} {one.place}")
+        votes.answered(
+            begun, one.place, record or f"rec_{one.place}", asked=asked, answer=f"{said} {one.place}"
+        )
     return votes.cast(key.tenant, key.public, begun.id, choice) if choice else begun
 
 
