@@ -65,9 +65,7 @@ class Store:
                     found[row["hash"]] = _answer(row)
         return found
 
-    def settle(
-        self, record: Record, answer: StoredAnswer | None = None, purse: Purse | None = None
-    ) -> None:
+    def settle(self, record: Record, answer: StoredAnswer | None = None, purse: Purse | None = None) -> None:
         """Write a call's Record and, if there is one, its answer, and charge it to limits: all or nothing."""
         with self.database.writing() as connection:
             record = record if purse is None else purse.charged(connection, record)
