@@ -46,18 +46,19 @@ def lineup(
         chosen = tuple(candidate(task, table) for table in tables)
     else:
         chosen = candidates(task)
-    chosen += tuple(candidate(task, _joining(one, task, catalogue)) for one in options.also)
-    if not chosen:
+    joining = tuple(candidate(task, _joining(one, task, catalogue)) for one in options.also)
+    if not chosen and not joining:
         notice(text("compare.embedded", model=EMBEDDED))
         chosen = (candidate(task, {"model": EMBEDDED}),)
-    kept = tuple(
-        one for one in chosen if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in options.only)
-    )
-    if options.only and not kept:
+    if options.only:
         known = ", ".join(one.name for one in chosen)
-        raise UsageError("compare.nobody_left", patterns=", ".join(options.only), known=known)
+        chosen = tuple(
+            one for one in chosen if any(fnmatch.fnmatchcase(one.name, each) for each in options.only)
+        )
+        if not chosen:
+            raise UsageError("compare.nobody_left", patterns=", ".join(options.only), known=known)
     # a model that was named twice is one candidate
-    return tuple({one.name: one for one in kept or chosen}.values())
+    return tuple({one.name: one for one in (*chosen, *joining)}.values())
 
 
 def _joining(wish: str, task: Task, catalogue: Catalogue) -> dict[str, str]:
