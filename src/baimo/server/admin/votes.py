@@ -226,9 +226,11 @@ async def _answer(asking: Asking, wanted: AnswerWanted) -> Response:
     body |= {name: value for name, value in said.items() if value is not None}
 
     async def ended(said: Said) -> None:
-        kept = {"asked": asked, "answer": said.answer} if asking.tenant.keep_contents else {}
+        words = (asked, said.answer) if asking.tenant.keep_contents else (None, None)
         with suppress(Conflict):  # another place was asked something else meanwhile: its words are not kept
-            await asyncio.to_thread(votes.answered, vote, wanted.place, said.record, **kept)
+            await asyncio.to_thread(
+                votes.answered, vote, wanted.place, said.record, asked=words[0], answer=words[1]
+            )
 
     return BlindAnswer(asking, body, ended)
 
