@@ -93,7 +93,10 @@ def test_no_page_shows_a_key_or_a_gap_of_the_catalogue(
     rooms = "|".join({key.partition(".")[0] for key in messages("en")})
     raw = re.compile(rf"\b(?:{rooms})\.[a-z]+(?:_[a-z]+)+\b|\{{[a-z_]+\}}|\bNone\b|\bundefined\b")
     for address, page in shown[language].items():
-        assert not [one for one in words(page) if not one.code and raw.search(one.text)], address
+        spoken = [
+            one for one in words(page) if not one.code and "@data-" not in one.place
+        ]  # scripts fill in data-
+        assert not [one for one in spoken if raw.search(one.text)], address
 
 
 def overflowing(page: Any) -> list[str]:

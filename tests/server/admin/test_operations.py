@@ -291,7 +291,11 @@ def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
 
 NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer", "tuning_plan", "models_try"}
 """A proof, a comparison and a plan change nothing, a renewed session is no news, and an answer has its Record."""
-CHANGING = [one for one in OPERATIONS if one.method != "GET" and one.id not in NO_NEWS]
+ELSEWHERE = ("compare", "tasks", "reviews")
+"""Tags of operations whose acts are looked at where a task, a run and a queue are at hand."""
+CHANGING = [
+    one for one in OPERATIONS if one.method != "GET" and one.id not in NO_NEWS and one.tag not in ELSEWHERE
+]
 """Everything that changes something."""
 
 

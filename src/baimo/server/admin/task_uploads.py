@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +64,7 @@ def _bytes(asked: forms.NewUpload) -> bytes:
         return asked.content.encode()
     try:
         return base64.b64decode(asked.base64 or "", validate=True)
-    except binascii.Error:
+    except ValueError:  # what is not ASCII, too
         raise UsageError("admin.bad_text", field="/base64") from None
 
 
