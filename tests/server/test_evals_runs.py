@@ -18,6 +18,7 @@ from openai.types.evals import (
 )
 from openai.types.evals.runs import OutputItemListResponse, OutputItemRetrieveResponse
 
+from baimo.workspace.eval_work import BEAT_S
 from tests.server.evaluated import (
     ASKED,
     CHECK,
@@ -271,10 +272,13 @@ def test_a_run_that_is_cancelled_asks_nothing_more(house: Served, key: str) -> N
         cancelled = strictly(RunCancelResponse, house.call("POST", f"{root}/{run}/cancel", key))
         assert cancelled.status == "canceled"
         assert house.call("POST", f"{root}/{run}/cancel", key).status == 200
+        time.sleep(2 * BEAT_S)  # by then whoever works on it has heard
+        asked = sum(ASKED.values())
     finally:
         HOLD.set()
     assert ended(house, key, evaluation, run)["status"] == "canceled"
     assert len(items(house, key, evaluation, run)) < 40
+    assert sum(ASKED.values()) == asked
     done = ordered(house, key, evaluation, completions([{"q": "x"}]))
     ended(house, key, evaluation, done)
     refused(house.call("POST", f"{root}/{done}/cancel", key), 409, None, "completed")
