@@ -40,7 +40,7 @@ bench: $(DEV)  ## Run the benchmarks that need nothing but this checkout
 
 screenshots: $(DEV)  ## Draw the pictures of README and console guide from what make demo left (needs chromium)
 	$(BIN)/python scripts/screenshot.py demo-out/report.html docs/images/report.png --width 1200 --height 1240
-	$(BIN)/baimo --lang zh -w demo-out/workspace report last --html demo-out/report.zh.html >/dev/null
+	$(BIN)/baimo --lang zh -w demo-out/workspace report "$$(cat demo-out/report.run)" --html demo-out/report.zh.html >/dev/null
 	$(BIN)/python scripts/screenshot.py demo-out/report.zh.html docs/images/report-zh.png --width 1200 --height 1240
 	$(BIN)/python scripts/screenshots.py demo-out/workspace demo-out/screenshots --guide docs/images/console
 

@@ -2,8 +2,8 @@
 
     python scripts/demo.py FOLDER
 
-Everything is done by the command line that users have. FOLDER keeps the two reports and a workspace that the console
-can be opened on; a workspace that is there from before is begun anew.
+Everything is done by the command line that users have. FOLDER keeps the two reports, the id of the second one's run,
+and a workspace that the console can be opened on; a workspace that is there from before is begun anew.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def main() -> None:
     tuned = f"{model}@{PROMPT}"
     with steps.step("again"):
         after = told(workspace, "compare", str(TASK), *MATTERS, "--also", tuned, "--html", str(reports[1]))
+        (folder / "report.run").write_text(after["run"]["id"])
     with steps.step("whole"):
         first = ("--only", before["winner"]) if before["winner"] else ()
         whole = told(workspace, "compare", str(TASK), *first, "--also", tuned, "--exhaustive", "--quiet")
