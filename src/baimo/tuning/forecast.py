@@ -4,8 +4,8 @@ Prevents the surprise after a night: a job that takes three days, or one that th
 
 The job's own first steps are the calibration: at most 20 seconds or a twentieth of it, at the planned sizes, on this
 data; the job then goes on from there, so nothing is lost but a second start. Minutes = starts + steps × mean step +
-measurements and checkpoints. Memory = the peak so far, and what the rest of the first epoch adds if it rises with the root
-of the steps: it rises as long as rows are met for the first time, ever more slowly.
+measurements and checkpoints. Memory = the peak so far, and what the rest of the first epoch adds if it rises with the
+root of the steps: it rises as long as rows are met for the first time, ever more slowly.
 
 Past jobs with the same base and recipe on this machine correct the middle by the median of their ratios fact / raw
 forecast, and their ratios set the width: the bound that nine of ten stay below is the ⌈0.9 (n + 1)⌉-th smallest of n

@@ -17,13 +17,13 @@ from baimo.core.tuning import Row
 from baimo.errors import TaskError
 from baimo.tuning.bench import Bench
 from baimo.tuning.fit import base as bases
-from baimo.tuning.fit import forward, lora, precision
+from baimo.tuning.fit import forward
 from baimo.tuning.fit.encode import windows
 from baimo.tuning.fit.loop import Course, Loop
 from baimo.tuning.fit.loss import supervised
 from baimo.tuning.plans.cpt import Settings as Settings
 from baimo.tuning.plans.cpt import planned as planned
-from baimo.tuning.recipes.sft import pace, walk
+from baimo.tuning.recipes.sft import learning, pace, walk
 
 VERSION = "1"
 """Of this recipe: a change that makes other weights out of the same spec raises it."""
@@ -43,19 +43,7 @@ def run(bench: Bench, settings: Settings) -> None:
     valid = windows(base.dialect, unseen, settings.window)
     if not rows:
         raise TaskError("fit.no_text")
-    if settings.method == "full":
-        weights = precision.unfreeze(base, settings.upper)
-        save = functools.partial(precision.write_whole, base)
-    else:
-        weights = lora.adapt(
-            base,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            dropout=settings.dropout,
-            upper=settings.upper,
-            seed=spec.seed,
-        )
-        save = functools.partial(lora.write_adapter, base, base_name=spec.base)
+    weights, save = learning(base, settings, spec)
     if settings.remember_mb and settings.n_epochs > 1:
         forward.remember(base, rows, settings.remember_mb)
     course = Course(

@@ -10,8 +10,13 @@ method = "full" learns all weights of the layers instead; embeddings and head st
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from baimo.core.tuning import TuneSpec
 from baimo.errors import TaskError
 from baimo.text import text
 from baimo.tuning.bench import Bench
@@ -37,19 +42,7 @@ def run(bench: Bench, settings: Settings) -> None:
     spec = bench.folder.spec()
     base = bases.loaded(bench, bases.precision(settings.precision))
     rows = learnable(bench, base, settings.longest)
-    if settings.method == "full":
-        weights = precision.unfreeze(base, settings.upper)
-        save = functools.partial(precision.write_whole, base)
-    else:
-        weights = lora.adapt(
-            base,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            dropout=settings.dropout,
-            upper=settings.upper,
-            seed=spec.seed,
-        )
-        save = functools.partial(lora.write_adapter, base, base_name=spec.base)
+    weights, save = learning(base, settings, spec)
     if settings.remember_mb and settings.n_epochs > 1:
         forward.remember(base, rows, settings.remember_mb)
     course = Course(
@@ -62,6 +55,23 @@ def run(bench: Bench, settings: Settings) -> None:
         save=save,
     )
     walk(bench, Loop(bench, base, weights, course, pace(settings, spec.seed)), save)
+
+
+def learning(
+    base: bases.LoadedBase, settings: Any, spec: TuneSpec
+) -> tuple[list[torch.nn.Parameter], Callable[[Path], None]]:
+    """The weights that `method` lets learn, and what writes them as they are served."""
+    if settings.method == "full":
+        return precision.unfreeze(base, settings.upper), functools.partial(precision.write_whole, base)
+    weights = lora.adapt(
+        base,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+        upper=settings.upper,
+        seed=spec.seed,
+    )
+    return weights, functools.partial(lora.write_adapter, base, base_name=spec.base)
 
 
 def learnable(bench: Bench, base: bases.LoadedBase, longest: int) -> list[Encoded]:
