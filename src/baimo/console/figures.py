@@ -28,7 +28,8 @@ def short(value: float | None) -> str:
     steps = ((1e8, " 亿"), (1e4, " 万")) if language() == "zh" else ((1e9, " G"), (1e6, " M"), (1e3, " k"))
     for size, unit in steps:
         if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
+            scaled = value / size
+            return f"{scaled:,.0f}{unit}" if abs(scaled) >= 100 else f"{scaled:.3g}{unit}"
     return f"{value:g}"
 
 
