@@ -59,7 +59,7 @@ export class Answer {
 
   async ask(path, body, drawn) {
     this.abort = new AbortController();
-    Object.assign(this, { text: "", note: "", failed: false });
+    Object.assign(this, { text: "", note: "", failed: false, record: "", usage: null });
     drawn();
     const began = performance.now();
     let first = null;
@@ -92,7 +92,9 @@ export class Answer {
   /** Tokens, money and time under the answer. Money comes from the ledger, where one may look. */
   async account(drawn) {
     const parts = this.note ? [this.note] : [];
-    const line = await record(this.record);
+    const asked = this.record;
+    const line = await record(asked);
+    if (this.record !== asked) return; // it was asked again meanwhile: this is the account of an answer that is gone
     const tokens = [line?.tokens_in ?? this.usage?.prompt_tokens, line?.tokens_out ?? this.usage?.completion_tokens];
     if (tokens.every((count) => count != null)) {
       parts.push(say.tokens.replace("{input}", tokens[0]).replace("{output}", tokens[1]));
