@@ -19,6 +19,7 @@ from baimo.core.tenant import Limit
 from baimo.evals.options import CompareOptions
 from baimo.tuning.folder import JobFolder
 from baimo.workspace.compare_folder import run_folder
+from baimo.workspace.compare_queue import CompareQueue
 from baimo.workspace.compared import ordered
 from tests.server.served import Said, Served, served
 
@@ -240,6 +241,14 @@ def test_a_process_that_is_killed_is_begun_again(house: Served, engineer: str) -
     assert ended(house, engineer, run)["verdict"]["calls"] == 80
     kinds = [event["kind"] for _, event in folder.events()]
     assert kinds.count("launched") == 2 and kinds[-1] == "done"
+
+
+def test_a_queue_that_was_closed_takes_nothing_up_any_more(house: Served, engineer: str) -> None:
+    run = begun(house, engineer, model=["slow/*"], exhaustive=True, batch=4)
+    queue = CompareQueue(house.state["service"].workspace)
+    queue.close()
+    assert not queue.step()
+    assert ended(house, engineer, run)["verdict"]["calls"] == 80
 
 
 def killed(folder: JobFolder) -> None:

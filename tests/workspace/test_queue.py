@@ -216,6 +216,14 @@ def test_a_cancelled_job_ends_although_its_keeper_is_gone(house: House) -> None:
     assert house.now(job).status is JobStatus.CANCELLED
 
 
+def test_a_queue_that_was_closed_takes_nothing_up_any_more(house: House) -> None:
+    job, queue = house.job(steps=2), house.queue()
+    queue.close()
+    queue.find_stragglers()
+    assert not queue.step() and not queue.at(job.spec.id).alive
+    assert house.now(job).status is not JobStatus.RUNNING
+
+
 def test_a_child_that_does_not_listen_is_ended_by_signals(house: House) -> None:
     job, queue = house.job(steps=3000, deaf=True), house.queue(grace_s=0.05)
     until(lambda: house.now(job).progress, queue)

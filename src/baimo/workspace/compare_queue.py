@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -75,7 +76,7 @@ class Prepared(NamedTuple):
 
 
 class CompareQueue:
-    """This process's part in it. `step` blocks for a moment; call it again and again, from one thread."""
+    """This process's part in it. `step` blocks for a moment; call it again and again."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.runs = Comparisons(workspace.store.database)
@@ -86,6 +87,7 @@ class CompareQueue:
         """What a process says to an order; blocks."""
         self._workspace = workspace
         self._preparing = 0
+        self._lock, self._closed = threading.Lock(), False
         self._children: dict[str, tuple[Child, contextlib.ExitStack]] = {}
 
     # what people ask for
@@ -203,24 +205,29 @@ class CompareQueue:
         Raises:
             StoreError: the database does not answer; nothing is lost.
         """
-        for id, (child, hold) in list(self._children.items()):
-            if not child.alive or not child.folder.path.exists() or child.folder.alive:
-                hold.close()  # from here on its own lock says that somebody works on it
-            if not child.alive:
-                del self._children[id]
-        waiting = [run for run in self.runs.waiting() if self._is_ours(run)]
-        for run in waiting:
-            if run.id in self._children:
-                self._converge(self._at(run))
-            else:
-                self._look_after(run)
-        return bool(waiting)
+        with self._lock:
+            if self._closed:
+                return False
+            for id, (child, hold) in list(self._children.items()):
+                if not child.alive or not child.folder.path.exists() or child.folder.alive:
+                    hold.close()  # from here on its own lock says that somebody works on it
+                if not child.alive:
+                    del self._children[id]
+            waiting = [run for run in self.runs.waiting() if self._is_ours(run)]
+            for run in waiting:
+                if run.id in self._children:
+                    self._converge(self._at(run))
+                else:
+                    self._look_after(run)
+            return bool(waiting)
 
     def close(self) -> None:
         """Look after nothing any more; children work on."""
-        for _, hold in self._children.values():
-            hold.close()
-        self._children.clear()
+        with self._lock:  # a step may be under way in another thread, or yet to come there
+            self._closed = True
+            for _, hold in self._children.values():
+                hold.close()
+            self._children.clear()
 
     def _look_after(self, run: Run) -> None:
         folder = self._at(run)
