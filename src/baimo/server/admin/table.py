@@ -14,7 +14,11 @@ from baimo.server.admin.reviews import REVIEWS
 from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
-from baimo.server.admin.task_uploads import TASKS
+from baimo.server.admin.task_examples import TASK_EXAMPLES
+from baimo.server.admin.task_making import TASK_MAKING
+from baimo.server.admin.task_uploads import TASK_UPLOADS
+from baimo.server.admin.task_versions import TASK_VERSIONS
+from baimo.server.admin.tasks import TASKS
 from baimo.server.admin.trying import TRYING
 from baimo.server.admin.tuning import TUNING
 from baimo.server.admin.votes import VOTES
@@ -29,6 +33,10 @@ OPERATIONS: tuple[Operation, ...] = (
     *COMPARISONS,
     *WORTH,
     *TASKS,
+    *TASK_MAKING,
+    *TASK_EXAMPLES,
+    *TASK_VERSIONS,
+    *TASK_UPLOADS,
     *REVIEWS,
     *OFFER,
     *RELEASES,
