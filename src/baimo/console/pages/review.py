@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from baimo.console.api import Refused, named
 from baimo.console.page import Page
-from baimo.console.pages.tasks import linked, whose
+from baimo.console.pages.task_links import gone, linked, whose
 from baimo.console.visit import Visit
 
 STATES = ("open", "mine", "done", "all")
@@ -24,7 +24,7 @@ async def review(visit: Visit) -> Response:
     refused = None
     if visit.request.method == "POST":
         try:
-            return visit.gone_to(await _queued(visit, await visit.form()))
+            return await _queued(visit, await visit.form())
         except Refused as error:
             refused = error
     figures, found = await asyncio.gather(
@@ -41,8 +41,7 @@ async def _nothing() -> dict[str, Any]:
     return {"data": [], "next": None}
 
 
-async def _queued(visit: Visit, form: Mapping[str, str]) -> str:
-    """Where to look at what was put on the queue."""
+async def _queued(visit: Visit, form: Mapping[str, str]) -> Response:
     wanted: dict[str, Any] = {
         name: form[name] for name in ("run", "task", "since", "model") if form.get(name)
     }
@@ -50,7 +49,7 @@ async def _queued(visit: Visit, form: Mapping[str, str]) -> str:
         if form.get(name, "").isdigit():
             wanted[name] = int(form[name]) / scale if scale > 1 else int(form[name])
     made = await visit.api.post("/api/reviews", {**wanted, "records": not form.get("run"), **whose(visit)})
-    return linked(visit)("review", new=made["new"]).removeprefix("/console")
+    return gone(visit, "review", new=made["new"])
 
 
 async def one(visit: Visit) -> Response:
@@ -62,9 +61,9 @@ async def one(visit: Visit) -> Response:
         try:
             if form.get("said") == "retract":
                 await visit.api.send("DELETE", f"{path}/judgement", query=whose(visit))
-                return visit.gone_to(linked(visit)("review", id).removeprefix("/console"))
+                return gone(visit, "review", id)
             await visit.api.post(f"{path}/judgement", {**_said(form), **whose(visit)})
-            return visit.gone_to(await _next(visit, form.get("task", ""), id))
+            return await _next(visit, form.get("task", ""), id)
         except Refused as error:
             refused = error
     shown = await visit.api.get(path, **whose(visit))
@@ -82,12 +81,12 @@ def _said(form: Mapping[str, str]) -> dict[str, Any]:
     return {"said": form.get("said", ""), **words, "store": form.get("store") == "1"}
 
 
-async def _next(visit: Visit, task: str, id: str) -> str:
+async def _next(visit: Visit, task: str, id: str) -> Response:
     """The first of the queue; the queue itself where nothing waits any more."""
     waiting = await visit.api.get("/api/reviews", task=task, **whose(visit), limit=2)
     following = next((each["review"] for each in waiting["data"] if each["review"] != id), None)
     steps = ("review", following) if following else ("review",)
-    return linked(visit)(*steps).removeprefix("/console")
+    return gone(visit, *steps)
 
 
 REVIEW = Page(
