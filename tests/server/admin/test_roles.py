@@ -82,6 +82,7 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "tuning_cancel": ("engineer", False),
     "tuning_delete": ("engineer", False),
     "tuning_models": ("viewer", False),
+    "live": ("viewer", False),
     "health": ("viewer", True),
     "settings_list": ("engineer", True),
     "settings_reload": ("admin", True),
@@ -96,6 +97,8 @@ LEAST: dict[str, tuple[Role, bool]] = {
         ("tasks_upload", "tasks_uploads", "tasks_upload_get", "tasks_upload_change"), ("engineer", False)
     ),
     "tasks_upload_delete": ("engineer", False),
+    **dict.fromkeys(("tasks_delete", "tasks_deleted", "tasks_bring_back"), ("engineer", False)),
+    "tasks_erase": ("admin", False),
     **dict.fromkeys(("reviews_list", "reviews_queue", "reviews_get", "reviews_judge"), ("reviewer", False)),
     "reviews_retract": ("reviewer", False),
     "reviews_figures": ("viewer", False),

@@ -28,6 +28,7 @@ NAMING = {
     *("tasks_example", "tasks_example_change", "tasks_example_delete", "tasks_change", "tasks_split"),
     *("tasks_import", "tasks_history", "tasks_version", "tasks_restore", "tasks_export"),
     *("tasks_upload_get", "tasks_upload_change", "tasks_upload_delete"),
+    *("tasks_delete", "tasks_bring_back", "tasks_erase"),
     *("reviews_get", "reviews_judge", "reviews_retract"),
     "releases_roll_back",
     *("comparisons_get", "comparisons_events", "comparisons_stop", "comparisons_resume"),
@@ -45,13 +46,21 @@ FILTERED = {
     "limits_list": "tenant",
     "cache_clear": "tenant",
     **dict.fromkeys(
-        ("reviews_list", "reviews_figures", "tasks_list", "tasks_uploads", "comparisons_list"), "tenant"
+        (
+            "reviews_list",
+            "reviews_figures",
+            "tasks_list",
+            "tasks_uploads",
+            "tasks_deleted",
+            "comparisons_list",
+        ),
+        "tenant",
     ),
     **dict.fromkeys(("releases_list", "tuning_list", "tuning_models"), "tenant"),
     **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
 """They take a tenant: another one is not there. Without it they are about one's own."""
-OWN = {"me", "tuning_offer", "sessions_begin", "tenants_list", "audit_list", "conversations_list"}
+OWN = {"me", "tuning_offer", "sessions_begin", "tenants_list", "audit_list", "conversations_list", "live"}
 """They are about one's own without asking."""
 PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
@@ -112,7 +121,8 @@ def camp(house: Served) -> Camp:
     talk["run"] = compared.compared(house, MARK)
     reviewed.review(house, "red")
     tasked.upload(house, "red", "red.jsonl")
-    talk |= {"review": reviewed.review(house, MARK)}
+    tasked.deleted(house, "red", "red-gone")
+    talk |= {"review": reviewed.review(house, MARK), "deleted": tasked.deleted(house, MARK, f"{MARK}-gone")}
     talk |= {"task": tasked.task(house, MARK, f"{MARK}-task"), "upload": tasked.upload(house, MARK)}
     return Camp(asker, asker[3:15], theirs[3:15], found[0].record.id, session, release, talk)
 
@@ -185,7 +195,7 @@ def test_lists_hold_ones_own_and_nothing_else(house: Served, camp: Camp, name: s
     assert said.status == operation.status
     silent(said, camp)
     assert b'"owner"' not in said.body or name == "audit_list"  # the owner acts on red, too
-    if name not in ("limits_list", "cache_clear", "ledger_sums", "ledger_latency", "votes_rates"):
+    if name not in ("limits_list", "cache_clear", "ledger_sums", "ledger_latency", "votes_rates", "live"):
         assert b"red" in said.body
 
 

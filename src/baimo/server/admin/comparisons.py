@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
@@ -35,13 +37,16 @@ from baimo.server.admin.comparison_forms import (
     ResumeAsked,
     RunNamed,
 )
+from baimo.server.admin.news import News, Said
 from baimo.server.admin.operation import Asking, Operation
-from baimo.server.admin.streams import Events, Told
+from baimo.server.admin.streams import Events
 from baimo.store import audit
 from baimo.store.comparisons import Entered
 from baimo.workspace.compare_folder import latest, run_folder
 from baimo.workspace.compare_queue import LIMITS, Prepared
 
+MOST = 100
+"""Events of one look."""
 _FILES = {"html": "text/html", "json": "application/json", "markdown": "text/markdown"}
 
 
@@ -134,19 +139,29 @@ async def _resume(asking: Asking, asked: ResumeAsked) -> ComparisonDetail:
 
 async def _events(asking: Asking, asked: ComparisonEventsAsked) -> Response:
     found = await asyncio.to_thread(_one, asking, asked.run)
-    queue, id = asking.service.comparisons, found.run.id
+    queue, id, news = asking.service.comparisons, found.run.id, News.of(asking.service)
     folder = run_folder(asking.service.workspace.path, id)
-
-    def over() -> bool:
-        now = queue.runs.get(None, id)
-        if now is None:
-            return True
-        # its last words come after its status
-        works = folder.path.exists() and folder.alive
-        return not works and queue.standing(now.run) not in ("queued", "running")
-
     place = int(asking.last_event) if asking.last_event.isdecimal() else asked.after
-    return Events(Told(folder, place, over).pieces())
+    news.admit()
+
+    def more() -> Said:
+        nonlocal place
+        now = queue.runs.get(None, id)
+        ended = now is None or queue.standing(now.run) not in ("queued", "running")
+        works = ended and folder.path.exists() and folder.alive  # its last words come after its status
+        events = list(islice(folder.events(place), MOST))
+        place = events[-1][0] if events else place
+        said = [_event(behind, event) for behind, event in events]
+        return Said(said, over=ended and not works and not said, last_words=works)
+
+    return Events(news.stream(lambda sign: sign.id == id, more))
+
+
+def _event(behind: int, event: Mapping[str, Any]) -> bytes:
+    """An event of a folder; its id is the place behind it, from where a client may go on."""
+    facts = {name: value for name, value in event.items() if name not in ("at_ms", "kind")}
+    data = json.dumps({"at": shown(int(event["at_ms"])), "facts": facts}, ensure_ascii=False)
+    return f"id: {behind}\nevent: {event['kind']}\ndata: {data}\n\n".encode()
 
 
 def _export(asking: Asking, asked: ReportAsked) -> Response:

@@ -7,28 +7,18 @@ client that has left.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
-from baimo.core.moments import shown
-from baimo.errors import Overloaded
-from baimo.tuning.folder import JobFolder
-
 PIECE_BYTES = 64 * 1024
 WAITING = 4
 """Pieces that wait for the client before the thread has to."""
 LOOK_S = 0.5
-"""How often a waiting thread looks whether anybody is still there, and a stream whether there is something new."""
-QUIET_S = 15.0
-"""A stream of events that has nothing to say says so after that."""
-WATCHED = 64
-"""Streams of events of one process at once."""
+"""How often a waiting thread looks whether anybody is still there."""
 Work = Callable[["Pieces"], None]
 """Writes the answer piece by piece; runs in a thread."""
 
@@ -108,59 +98,6 @@ class Pieces:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, piece)
         except RuntimeError:  # the loop has ended
             raise Stopped from None
-
-
-class Told:
-    """What a folder of events tells, as server-sent events, for as long as somebody works on it."""
-
-    def __init__(self, folder: JobFolder, place: int, over: Callable[[], bool]) -> None:
-        """
-        Args:
-            folder: of the work.
-            place: byte behind the last event that the client knows.
-            over: whether nothing will come any more; blocks.
-
-        Raises:
-            Overloaded: too many look on.
-        """
-        if Told.watched >= WATCHED:
-            raise Overloaded("admin.busy", limit=WATCHED, retry_after_s=5.0)
-        self._folder, self._place, self._is_over = folder, place, over
-
-    watched = 0
-    """How many look on, in this process."""
-
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """The stream (WHATWG HTML, 9.2); each event's id is the place behind it, from where a client may go on."""
-        Told.watched += 1
-        try:
-            yield b"retry: 2000\n\n"
-            quiet_s = 0.0
-            while True:
-                over = await asyncio.to_thread(self._is_over)  # before it is read: nothing comes after that
-                events = await asyncio.to_thread(self._some)
-                for behind, event in events:
-                    self._place, quiet_s = behind, 0.0
-                    yield _event(behind, event)
-                if over and not events:
-                    yield b"event: end\ndata: {}\n\n"
-                    return
-                quiet_s += LOOK_S
-                if quiet_s % QUIET_S < LOOK_S:
-                    yield b":\n\n"  # keeps proxies from closing it
-                if not events:
-                    await asyncio.sleep(LOOK_S)
-        finally:
-            Told.watched -= 1
-
-    def _some(self) -> list[tuple[int, dict[str, Any]]]:
-        return list(itertools.islice(self._folder.events(self._place), 100))
-
-
-def _event(behind: int, event: Mapping[str, Any]) -> bytes:
-    facts = {name: value for name, value in event.items() if name not in ("at_ms", "kind")}
-    data = json.dumps({"at": shown(int(event["at_ms"])), "facts": facts}, ensure_ascii=False)
-    return f"id: {behind}\nevent: {event['kind']}\ndata: {data}\n\n".encode()
 
 
 class Streamed(Response):

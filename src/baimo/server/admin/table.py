@@ -7,6 +7,7 @@ from baimo.server.admin.comparisons import COMPARISONS
 from baimo.server.admin.conversations import CONVERSATIONS
 from baimo.server.admin.describing import DESCRIBING
 from baimo.server.admin.ledger import LEDGER
+from baimo.server.admin.live import LIVE
 from baimo.server.admin.offer import OFFER
 from baimo.server.admin.operation import Operation
 from baimo.server.admin.releases import RELEASES
@@ -14,6 +15,7 @@ from baimo.server.admin.reviews import REVIEWS
 from baimo.server.admin.sessions import SESSIONS
 from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
+from baimo.server.admin.task_deleted import TASK_DELETED
 from baimo.server.admin.task_examples import TASK_EXAMPLES
 from baimo.server.admin.task_making import TASK_MAKING
 from baimo.server.admin.task_uploads import TASK_UPLOADS
@@ -37,10 +39,12 @@ OPERATIONS: tuple[Operation, ...] = (
     *TASK_EXAMPLES,
     *TASK_VERSIONS,
     *TASK_UPLOADS,
+    *TASK_DELETED,
     *REVIEWS,
     *OFFER,
     *RELEASES,
     *TUNING,
+    *LIVE,
     *TRYING,
     *CONVERSATIONS,
     *VOTES,

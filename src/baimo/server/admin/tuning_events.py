@@ -1,7 +1,7 @@
 """What happens to a tuning job, as server-sent events: figures, checkpoints, and what its process prints.
 
-Prevents two failures: a reader who misses what happened while a connection was down (every event's id says from where
-to go on, in the events and in the log), and a stream that holds a server which wants to stop.
+Prevents the failure of a reader who misses what happened while a connection was down: every event's id says from where
+to go on, in the events and in the log.
 
 Source: html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -9,7 +9,7 @@ Source: html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from baimo.core.moments import shown
 from baimo.core.tuning import TuneJob
-from baimo.errors import NotFound, Overloaded
+from baimo.errors import NotFound
+from baimo.server.admin.news import News, Said
 from baimo.server.admin.operation import Asking
 from baimo.server.admin.streams import Events
 from baimo.store.jobs import JobEvent
@@ -26,12 +27,6 @@ from baimo.text import has, text
 from baimo.workspace import tune_views as views
 from baimo.workspace.fine_tuning import HIDDEN
 
-LOOK_S = 0.5
-"""How often it is looked whether something happened."""
-QUIET_S = 15.0
-"""A stream that has nothing to say says so after that: proxies close silent connections."""
-WATCHED = 64
-"""Streams of one process at once."""
 MOST = 200
 """Events of one look."""
 
@@ -65,12 +60,6 @@ class _Place:
         return f"{self.event}.{self.byte}"
 
 
-class _Watching:
-    """How many look on, in this process."""
-
-    count = 0
-
-
 async def follow(asking: Asking, found: Callable[[], TuneJob], after: str) -> Response:
     """The stream of a job's events.
 
@@ -83,38 +72,18 @@ async def follow(asking: Asking, found: Callable[[], TuneJob], after: str) -> Re
         NotFound: there is none, or it is another's.
         Overloaded: too many look on.
     """
-    await asyncio.to_thread(found)
-    if _Watching.count >= WATCHED:
-        raise Overloaded("admin.busy", limit=WATCHED, retry_after_s=5.0)
-    return Events(_told(asking, found, _Place.of(after)))
+    job, place, news = await asyncio.to_thread(found), _Place.of(after), News.of(asking.service)
+    news.admit()
 
+    def more() -> Said:
+        try:
+            now = found()
+        except NotFound:  # deleted meanwhile
+            return Said(over=True)
+        pieces = _news(asking, now, place)
+        return Said(pieces, over=not pieces and now.status.ended)
 
-async def _told(asking: Asking, found: Callable[[], TuneJob], place: _Place) -> AsyncGenerator[bytes]:
-    _Watching.count += 1
-    try:
-        yield b"retry: 2000\n\n"
-        quiet_s = 0.0
-        while not asking.service.gateway.stopping:
-            try:
-                job = await asyncio.to_thread(found)
-            except NotFound:  # deleted meanwhile
-                break
-            pieces = await asyncio.to_thread(_news, asking, job, place)
-            for piece in pieces:
-                yield piece
-            if not pieces and job.status.ended:
-                break
-            if not pieces:
-                quiet_s += LOOK_S
-                await asyncio.sleep(LOOK_S)
-            if quiet_s >= QUIET_S:
-                quiet_s = 0.0
-                yield b":\n\n"
-        else:
-            return
-        yield b"event: end\ndata: {}\n\n"
-    finally:
-        _Watching.count -= 1
+    return Events(news.stream(lambda sign: sign.id == job.spec.id, more))
 
 
 def _news(asking: Asking, job: TuneJob, place: _Place) -> list[bytes]:
