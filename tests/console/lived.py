@@ -84,6 +84,7 @@ class Other:
             f"/compare/new?again={self.run}",
             f"/compare?tenant={MARK}",
             f"/tasks?tenant={MARK}",
+            f"/tasks/+deleted?tenant={MARK}",
             f"/tasks/{MARK}-task",
             f"/review/review_{MARK}",
             f"/review?tenant={MARK}",
@@ -138,6 +139,8 @@ class Lived:
         shutil.copytree(home().parent / "task-uploads", home("red").parent / "task-uploads")
         self.things |= {"task": "seen", "upload": upload, "example:path": "1", "version": "1"}
         tasked.task(self.house, MARK, f"{MARK}-task")
+        for tenant in ("", "red", MARK):
+            tasked.deleted(self.house, tenant, f"{tenant or 'our'}-gone")
         for tenant in ("", "red", MARK):
             reviewed.review(
                 self.house, tenant, id=f"review_{tenant if tenant == MARK else 'seen'}", readers=9

@@ -13,7 +13,7 @@ from tests.console.browser import Browser, Shown
 from tests.console.lived import MARK, Lived, lived
 from tests.console.reading import Reading
 from tests.console.walk import routes, walked
-from tests.server.admin import talks
+from tests.server.admin import talks, tasked
 from tests.server.admin.compared import run_for
 from tests.server.admin.jobs import job_for
 
@@ -82,6 +82,12 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
         Cell("engineer", form={"description": "x", "rubric": "y"}, act="describe"),
         Cell("engineer", form={"act": "split", "share": "0"}, act="split"),
         Cell("engineer", form={"act": "copy", "name": "copy-"}, act="copy"),
+        Cell("engineer", form={"act": "delete"}, act="delete the task"),
+    ),
+    "GET /tasks/+deleted": (Cell("engineer"),),
+    "POST /tasks/+deleted": (
+        Cell("engineer", form={"name": "back-"}, act="bring back"),
+        Cell("admin", form={"act": "erase"}, act="erase"),
     ),
     "GET /tasks/{task}/check": (Cell("viewer"),),
     "GET /tasks/{task}/history": (Cell("viewer"),),
@@ -184,6 +190,8 @@ def tried(home: Lived, address: str, cell: Cell, count: int, who: tuple[str, str
         values["release"] = home.released(tenant, count)
     if cell.act == "pull":
         values["model:path"] = "acme/heavy"
+    if cell.act == "delete the task":
+        values["task"] = tasked.task(home.house, tenant, f"doomed-{count}")
     if path.startswith("/chat/"):
         kept = talks.conversation(home.house, home.keys[who])
         values |= {"conversation": kept.id, "share": kept.share or ""}
@@ -195,6 +203,10 @@ def tried(home: Lived, address: str, cell: Cell, count: int, who: tuple[str, str
         name: value + (str(count) if name in ("id", "name", "alias") else "")
         for name, value in cell.form.items()
     }
+    if cell.act == "delete the task":
+        form["name"] = values["task"]
+    if path == "/tasks/+deleted":
+        form["deleted"] = tasked.deleted(home.house, tenant, f"gone-{count}")
     if "conversation" in form:
         form["conversation"] = values["conversation"]
     return browser.post(f"/console{path}", **form)

@@ -158,7 +158,7 @@ class History:
             Conflict: another process has been changing it for ten seconds.
             TaskError: it cannot be written.
         """
-        with self._locked():
+        with locked(self.folder):
             self._noticed(now_ms)
             made = make()
             deltas = _deltas({name: self._text(name) for name in made.texts}, made.texts)
@@ -197,17 +197,6 @@ class History:
             log.write(msgspec.json.encode(plain(version)) + b"\n")
         return version
 
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        try:
-            self._at.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TaskError("tasks.unwritable", path=self.folder.name, problem=error.strerror) from error
-        with lock(self._at / "lock", tries=_PATIENCE) as ours:
-            if not ours:
-                raise Conflict("tasks.busy")
-            yield
-
     def _kept(self) -> dict[str, str | None]:
         state = self._at / "state"
         paths = sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else []
@@ -218,6 +207,25 @@ class History:
             return (self.folder / name).read_bytes().decode("utf-8")
         except (FileNotFoundError, UnicodeDecodeError, IsADirectoryError):  # packed data stays as it is
             return None
+
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Nobody else changes the task in this folder meanwhile.
+
+    Raises:
+        Conflict: another process has been changing it for ten seconds.
+        TaskError: it cannot be written.
+    """
+    at = folder / FOLDER
+    try:
+        at.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TaskError("tasks.unwritable", path=folder.name, problem=error.strerror) from error
+    with lock(at / "lock", tries=_PATIENCE) as ours:
+        if not ours:
+            raise Conflict("tasks.busy")
+        yield
 
 
 def _deltas(before: Texts, after: Texts) -> dict[str, Delta]:

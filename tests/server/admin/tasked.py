@@ -7,6 +7,7 @@ from typing import Any
 from baimo.core.task import Example, Task
 from baimo.store.audit import Actor
 from baimo.store.judgements import Judgement, Judgements
+from baimo.workspace.task_deleted import DeletedTasks
 from baimo.workspace.task_imports import TaskImports, Upload
 from baimo.workspace.task_keeping import TaskKeeping
 from tests.server.admin import reviewed
@@ -20,6 +21,12 @@ def task(house: Served, tenant: str, name: str) -> str:
     """A task of this tenant; its name."""
     TaskKeeping(house.workspace).create(Task(name=name, examples=TWO, scorers=()), tenant, Actor(tenant))
     return name
+
+
+def deleted(house: Served, tenant: str, name: str) -> str:
+    """A deleted task of this tenant; its id."""
+    keeping = TaskKeeping(house.workspace)
+    return DeletedTasks(keeping).delete(task(house, tenant, name), tenant, Actor(tenant), runs=()).id
 
 
 def upload(house: Served, tenant: str, name: str = "a.jsonl") -> str:
@@ -39,6 +46,8 @@ def asked(
         return {}, {}
     values = {"example:path": "1", "version": "1"}
     values |= {"task": task(house, tenant, f"task-{count}"), "upload": upload(house, tenant)}
+    if operation in ("tasks_bring_back", "tasks_erase"):
+        values["deleted"] = deleted(house, tenant, f"gone-{count}")
     own = {"tasks_create": {"name": f"new-{count}", "upload": values["upload"]}}
     own |= {"tasks_copy": {"name": f"copy-{count}"}, "tasks_import": {"upload": values["upload"]}}
     return values, BODIES | own

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from baimo.console.api import Refused
+from baimo.console.api import Refused, named
 from baimo.console.page import Page
 from baimo.console.pages.task_examples import change, example, export, task
 from baimo.console.pages.task_files import file, new
 from baimo.console.pages.task_history import history, version
 from baimo.console.pages.task_links import facts_of, gone, linked, task_path, whose
 from baimo.console.visit import Visit
+from baimo.text import text
 
 
 async def tasks(visit: Visit) -> Response:
@@ -43,6 +44,13 @@ async def _acted(visit: Visit, form: Mapping[str, str]) -> Response:
         case "copy":
             made = await visit.api.post(f"{path}/copy", {"name": form.get("name", ""), **whose(visit)})
             return gone(visit, "tasks", made["name"])
+        case "delete":
+            if form.get("name") != name:
+                raise Refused(
+                    400, {"message": text("console_tasks.not_its_name"), "hint": name, "field": "/delete"}
+                )
+            await visit.api.delete(path, **whose(visit))
+            return gone(visit, "tasks", "+deleted")
         case "split":
             share = form.get("share", "").replace("%", "").strip()
             wanted = {"share": int(share) / 100 if share.isdigit() else 2, **whose(visit)}
@@ -52,6 +60,28 @@ async def _acted(visit: Visit, form: Mapping[str, str]) -> Response:
             words = {key: form.get(key, "") for key in ("description", "rubric")}
             await visit.api.patch(path, {**words, **whose(visit)})
             return gone(visit, "tasks", name, "about")
+
+
+async def deleted(visit: Visit) -> Response:
+    """Tasks that were deleted, and the way back."""
+    visit.must("tasks_deleted")
+    refused = None
+    if visit.request.method == "POST":
+        form = await visit.form()
+        path = named("/api/deleted-tasks/{deleted}", deleted=form.get("deleted", ""))
+        try:
+            if form.get("act") == "erase":
+                await visit.api.delete(path, **whose(visit))
+                return gone(visit, "tasks", "+deleted")
+            wanted = {"name": form.get("name", ""), **whose(visit)}
+            made = await visit.api.post(f"{path}/restore", wanted)
+            return gone(visit, "tasks", made["name"])
+        except Refused as error:
+            refused = error
+    asked = {"cursor": visit.request.query_params.get("cursor"), **whose(visit)}
+    found = await visit.api.get("/api/deleted-tasks", **asked, limit=50)
+    facts = {"found": found, "asked": asked, "refused": refused, "to": linked(visit)}
+    return visit.shown("tasks_deleted.html", refused.status if refused else 200, page="tasks", **facts)
 
 
 async def check(visit: Visit) -> Response:
@@ -72,6 +102,8 @@ TASKS = Page(
         ("POST", "/tasks/+new", new),
         ("GET", "/tasks/+files/{upload}", file),
         ("POST", "/tasks/+files/{upload}", file),
+        ("GET", "/tasks/+deleted", deleted),
+        ("POST", "/tasks/+deleted", deleted),
         ("GET", "/tasks/{task}", task),
         ("POST", "/tasks/{task}/changes", change),
         ("GET", "/tasks/{task}/new", example),

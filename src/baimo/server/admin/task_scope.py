@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from baimo.core.task import Task
 from baimo.core.tenant import OWNER, ROLES
 from baimo.errors import Forbidden, NotFound
 from baimo.server.admin.operation import Asking
+from baimo.workspace.known_tasks import KnownTask
 from baimo.workspace.task_history import Version
 from baimo.workspace.task_keeping import Kept, TaskKeeping
 
 TASK = "/api/tasks/{task}"
+_Found = TypeVar("_Found")
 
 
 class Naming(Protocol):
@@ -53,14 +55,28 @@ def tenant_of(asking: Asking, name: str | None) -> str:
 
 
 def kept(asking: Asking, asked: Naming) -> Kept:
-    """The task that is meant.
+    """The task that is meant, as it was read.
+
+    Raises:
+        NotFound: there is none, or it is another tenant's.
+        TaskError: it cannot be read.
+    """
+    return _found(keeping(asking).kept, asking, asked)
+
+
+def known(asking: Asking, asked: Naming) -> KnownTask:
+    """The task that is meant, whether or not it can be read.
 
     Raises:
         NotFound: there is none, or it is another tenant's.
     """
+    return _found(keeping(asking).tasks.known, asking, asked)
+
+
+def _found(find: Callable[[str, str], _Found], asking: Asking, asked: Naming) -> _Found:
     tenant = tenant_of(asking, asked.tenant)
     try:
-        return keeping(asking).kept(asked.task, tenant)
+        return find(asked.task, tenant)
     except NotFound as error:
         # without the name that was asked for: it is told of none whether it is somebody's
         near = error.facts.get("near")

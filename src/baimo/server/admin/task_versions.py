@@ -7,10 +7,10 @@ from typing import Any
 
 from baimo.core.moments import shown
 from baimo.core.rights import OWNER_NAME
-from baimo.errors import Conflict, NotFound
+from baimo.errors import NotFound
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.paging import Paged, cut
-from baimo.server.admin.task_scope import TASK, TaskNamed, keeping, kept, tenant_of
+from baimo.server.admin.task_scope import TASK, TaskNamed, keeping, kept, known, tenant_of
 from baimo.workspace.task_history import Version
 
 _MOST = 200
@@ -121,15 +121,9 @@ def _line(lines: list[str], at: int) -> str | None:
 
 
 def _restore(asking: Asking, asked: VersionNamed) -> VersionShown:
-    """POST /api/tasks/{task}/history/{version}/restore."""
-    tenant = tenant_of(asking, asked.tenant)
-    try:
-        known = keeping(asking).tasks.known(asked.task, tenant)
-    except NotFound:
-        raise NotFound("admin.no_task", field="/task") from None
-    if not known.own:
-        raise Conflict("tasks.read_only", name=known.name)
-    return version_shown(keeping(asking).restored(known.name, tenant, asked.version, asking.actor))
+    """POST /api/tasks/{task}/restore."""
+    name, tenant = known(asking, asked).name, tenant_of(asking, asked.tenant)
+    return version_shown(keeping(asking).restored(name, tenant, asked.version, asking.actor))
 
 
 TASK_VERSIONS = (
