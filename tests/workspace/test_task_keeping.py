@@ -22,13 +22,13 @@ from baimo.store.audit import Actor
 from baimo.workspace.task_history import FOLDER, History, Made, Measured, Texts
 from baimo.workspace.task_imports import TaskImports, Upload
 from baimo.workspace.task_keeping import (
-    Filter,
     Placed,
     TaskKeeping,
     placed_of,
     split_by_chance,
     with_examples,
 )
+from baimo.workspace.task_search import Filter, searched
 from baimo.workspace.workspace import Workspace
 
 ME = Actor("", "me0000000000")
@@ -219,7 +219,7 @@ def test_examples_are_found_by_text_split_label_reference_and_language(keeping: 
     kept = keeping.kept("mail")
 
     def ids(**wanted: str) -> list[str]:
-        return [one.example.id for one in keeping.found(kept, Filter(**wanted))]
+        return [one.example.id for one in searched(kept.examples, Filter(**wanted))]
 
     assert ids() == ["1", "2", "3"] and ids(split="train") == ["3"]
     assert ids(text="REFUND") == ["2", "3"] and ids(text="退款") == ["2"]

@@ -28,7 +28,8 @@ from baimo.store.contents import Contents
 from baimo.store.judgements import Entry, Judgement, Judgements, Review
 from baimo.workspace.ledger_options import LedgerOptions
 from baimo.workspace.task_edits import Draft, added, edited
-from baimo.workspace.task_keeping import TaskKeeping, placed_of, question_of
+from baimo.workspace.task_keeping import TaskKeeping, placed_of
+from baimo.workspace.task_search import question_of
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace

@@ -18,7 +18,7 @@ from baimo.core.ids import digest, sortable_id
 from baimo.core.task import Example, Task
 from baimo.core.tenant import OWNER
 from baimo.errors import BaimoError, Conflict, NotFound, UsageError
-from baimo.evals.tasks.check import Finding, check, script_of
+from baimo.evals.tasks.check import Finding, check
 from baimo.evals.tasks.editing import texts_after, with_value
 from baimo.evals.tasks.folder import Reading, read_task
 from baimo.evals.tasks.formats.messages import messages_of, text_of
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Split = Literal["test", "train"]
 SPLITS: tuple[Split, ...] = ("test", "train")
 RUBRIC = "rubric.md"
-LANGUAGE_NAMES = ("language", "lang", "locale")
 _REMEMBERED = 8
 
 
@@ -72,44 +71,6 @@ class Kept:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which examples."""
-
-    text: str = ""
-    """Occurs in what is asked, what is expected, or the id; case does not matter."""
-    split: str = ""
-    expected: str = ""
-    """Exactly this reference."""
-    label: str = ""
-    """`name=value` of a label, or a name alone for whoever has it."""
-    language: str = ""
-    """Label of that name, else the script of the text."""
-    sort: str = ""
-    """input, expected, id or language; `-` before it turns it round; empty = as in the files."""
-
-
-def question_of(example: Example) -> str:
-    """What is asked, as text for people."""
-    if example.messages:
-        asked = [one for one in example.messages if one.role == "user"] or list(example.messages)
-        return text_of(asked[-1])
-    value = example.fields.get("input", next(iter(example.fields.values()), ""))
-    return value if isinstance(value, str) else _json(value)
-
-
-def expected_of(example: Example) -> str:
-    """What is expected, as text for people; empty = nothing."""
-    target = example.target
-    return "" if target is None else target if isinstance(target, str) else _json(target)
-
-
-def language_of(example: Example) -> str:
-    """As its label says, else the script of what is asked."""
-    said = next((example.metadata[name] for name in LANGUAGE_NAMES if example.metadata.get(name)), None)
-    return script_of(question_of(example)) if said is None else str(said)
-
-
 class TaskKeeping:
     """The tasks of a workspace as people look after them. Methods block."""
 
@@ -137,34 +98,6 @@ class TaskKeeping:
         while len(self._read) >= _REMEMBERED:
             self._read.pop(next(iter(self._read)), None)
         self._read[known.folder] = (stamp, found)
-        return found
-
-    def found(self, kept: Kept, wanted: Filter) -> list[Placed]:
-        """The examples that a filter lets through, in its order."""
-        words = wanted.text.casefold()
-        name, equals, value = wanted.label.partition("=")
-
-        def fits(one: Placed) -> bool:
-            example = one.example
-            has = example.metadata.get(name)
-            return (
-                (not wanted.split or one.split == wanted.split)
-                and (not wanted.expected or expected_of(example) == wanted.expected)
-                and (not name or (str(has) == value if equals else has is not None))
-                and (not wanted.language or language_of(example) == wanted.language)
-                and (not words or words in _searched(example))
-            )
-
-        found = [one for one in kept.examples if fits(one)]
-        keys: dict[str, Callable[[Placed], str]] = {
-            "input": lambda one: question_of(one.example).casefold(),
-            "expected": lambda one: expected_of(one.example).casefold(),
-            "id": lambda one: one.example.id,
-            "language": lambda one: language_of(one.example),
-        }
-        by = wanted.sort.removeprefix("-")
-        if by:
-            found.sort(key=keys[by], reverse=wanted.sort.startswith("-"))
         return found
 
     def example(self, kept: Kept, id: str, split: str | None = None) -> Placed:
@@ -240,7 +173,7 @@ class TaskKeeping:
             Conflict: the task lies elsewhere and is only read.
             UsageError: it could not be evaluated afterwards.
         """
-        kept = self._own(name, tenant)
+        kept = self.own(name, tenant)
         folder = kept.known.folder
 
         def make() -> Made:
@@ -251,13 +184,13 @@ class TaskKeeping:
             texts = texts_after(after, (folder / FILE_NAME).read_text(encoding="utf-8"))
             return Made(texts, facts)
 
-        return self._changed(kept.known, tenant, by, act, make)
+        return self.enter(kept.known, tenant, by, act, make)
 
     def described(
         self, name: str, tenant: str, by: Actor, *, rubric: str | None = None, description: str | None = None
     ) -> Version | None:
         """Other words about a task; None = nothing differs."""
-        kept = self._own(name, tenant)
+        kept = self.own(name, tenant)
         texts: dict[str, str | None] = {}
         if rubric is not None:
             texts[RUBRIC] = rubric.replace("\r\n", "\n").strip() + "\n" if rubric.strip() else None
@@ -266,7 +199,7 @@ class TaskKeeping:
             said = with_value(source, "description", description)
             texts |= {FILE_NAME: said} if said else texts_of(replace(kept.task, description=description))
         made = Made(texts, {"files": sorted(texts)})
-        return self._changed(kept.known, tenant, by, "describe", lambda: made)
+        return self.enter(kept.known, tenant, by, "describe", lambda: made)
 
     def versions(self, name: str, tenant: str) -> list[Version]:
         """Every version of a task, the oldest first; none = it has never been changed here."""
@@ -279,7 +212,7 @@ class TaskKeeping:
         Raises:
             Conflict: it lies elsewhere.
         """
-        return self._history(self._own(name, tenant).known)
+        return self._history(self.own(name, tenant).known)
 
     def restored(self, name: str, tenant: str, version: int, by: Actor) -> Version | None:
         """The files as a version left them, as a new version; None = nothing differs."""
@@ -289,22 +222,28 @@ class TaskKeeping:
         history = self._history(known)
 
         make = lambda: Made(history.at(version), {"version": version})  # noqa: E731
-        return self._changed(known, tenant, by, "restore", make)
+        return self.enter(known, tenant, by, "restore", make)
 
     def new_id(self) -> str:
         """An id for an example that has none."""
         return sortable_id("ex", self.now_ms(), os.urandom(7))
 
-    def _changed(
+    def enter(
         self, known: KnownTask, tenant: str, by: Actor, act: str, make: Callable[[], Made]
     ) -> Version | None:
+        """A change of files, computed under the task's lock; None = nothing differs."""
         version = self._history(known).change(by, act, make, self.now_ms())
         self._read.pop(known.folder, None)
         if version is not None:
             self._audited(by, tenant, known.name, version)
         return version
 
-    def _own(self, name: str, tenant: str) -> Kept:
+    def own(self, name: str, tenant: str) -> Kept:
+        """A task that may be changed.
+
+        Raises:
+            Conflict: it lies elsewhere.
+        """
         kept = self.kept(name, tenant)
         if not kept.known.own:
             raise Conflict("tasks.read_only", name=name)
@@ -364,18 +303,6 @@ def _measured(folder: Path) -> Measured:
     except BaimoError:  # somebody is in the middle of changing it by hand
         return Measured()
     return Measured(len(task.examples), len(task.train), task.hash)
-
-
-def _searched(example: Example) -> str:
-    fields = " ".join(str(value) for value in example.fields.values())
-    turns = " ".join(text_of(message) for message in example.messages)
-    return f"{example.id} {fields} {turns} {expected_of(example)}".casefold()
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _folder(known: KnownTask) -> Path:

@@ -34,12 +34,10 @@ from baimo.server.admin.task_scope import TASK, changed, engineers, keeping, kep
 from baimo.server.admin.task_versions import VersionShown, version_facts, version_shown
 from baimo.workspace.task_edits import Draft, added, deleted, drafted, edited, moved
 from baimo.workspace.task_keeping import (
-    Filter,
     Placed,
-    language_of,
-    question_of,
     split_by_chance,
 )
+from baimo.workspace.task_search import Filter, language_of, question_of, searched
 
 SHORT = 600
 """Characters of a text in a list."""
@@ -49,7 +47,7 @@ def _examples(asking: Asking, asked: ExamplesAsked) -> ExamplesPage:
     """GET /api/tasks/{task}/examples."""
     one = kept(asking, asked)
     wanted = {name: getattr(asked, name) for name in Filter.__slots__}
-    found = keeping(asking).found(one, Filter(**wanted))
+    found = searched(one.examples, Filter(**wanted))
     page, after = cut(found, asked, lambda each: each.id)
     return ExamplesPage(data=[ExampleShown(**_shown(each)) for each in page], next=after, count=len(found))
 

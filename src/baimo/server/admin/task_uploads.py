@@ -31,7 +31,8 @@ from baimo.server.admin.task_upload_forms import (
 from baimo.server.admin.task_versions import version_facts
 from baimo.server.admin.tasks import findings_shown
 from baimo.workspace.task_imports import LARGEST, Arranged, LeftOut, Looked, TaskImports, Upload
-from baimo.workspace.task_keeping import Placed, Split, expected_of, language_of, question_of
+from baimo.workspace.task_keeping import Placed, Split
+from baimo.workspace.task_search import expected_of, language_of, question_of
 
 _MOST = 200
 """Rows left out that are told one by one."""

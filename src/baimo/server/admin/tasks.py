@@ -26,7 +26,8 @@ from baimo.server.admin.task_forms import (
 )
 from baimo.server.admin.task_scope import TASK, TaskNamed, keeping, kept, tenant_of
 from baimo.server.admin.task_versions import VersionShown, version_shown
-from baimo.workspace.task_keeping import Kept, Placed, expected_of, language_of
+from baimo.workspace.task_keeping import Kept, Placed
+from baimo.workspace.task_search import expected_of, language_of
 
 _MOST_LABELS = 200
 _FEW = 20
