@@ -33,6 +33,7 @@ class Cell(NamedTuple):
 
 TABLE: Mapping[str, tuple[Cell, ...]] = {
     "GET /": (Cell("app"),),
+    "GET /live": (Cell("viewer"),),
     "GET /chat": (Cell("app"),),
     "POST /chat/admission": (Cell("app"),),
     "GET /chat/history": (Cell("app"),),

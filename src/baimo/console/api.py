@@ -108,9 +108,16 @@ class Api:
             self._app, self._asking(method, path, query, body is not None, len(sent)), sent
         )
 
-    def forwarded(self, path: str, *, query: Mapping[str, Any]) -> Response:
-        """The answer to a GET as it comes, however long it is; arguments as of `send`."""
-        return _Forwarded(self._app, self._asking("GET", path, query, False, 0))
+    def forwarded(self, path: str, *, query: Mapping[str, Any], accept: str = "") -> Response:
+        """The answer to a GET as it comes, however long it is.
+
+        Args:
+            path, query: as of `send`.
+            accept: the form that is wanted, where there are several.
+        """
+        asking = self._asking("GET", path, query, False, 0)
+        asking["headers"].append((b"accept", accept.encode("latin-1", "replace")))
+        return _Forwarded(self._app, asking)
 
     def _asking(
         self, method: str, path: str, query: Mapping[str, Any] | None, has_body: bool, length: int

@@ -215,6 +215,7 @@ class Lane(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn stops: close when nothing is under way, else after the answer."""
         self.draining = True
+        self._lanes.draining.set()
         if self._current is None and not self._queue and self._incoming is None:
             self._close()
 

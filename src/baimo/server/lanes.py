@@ -100,6 +100,8 @@ class Lanes:
         """Date and Server lines."""
         self.refused: Counter[str] = Counter()
         """Requests that were turned away while they were read, by message key."""
+        self.draining = asyncio.Event()
+        """Set when the process stops: what never ends by itself should end now."""
         self._connections: set[Any] = set()
         self._trusted = [_network(entry) for entry in settings.trusted_proxies]
         self._timer: asyncio.TimerHandle | None = None

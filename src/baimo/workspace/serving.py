@@ -126,6 +126,8 @@ class Service:
         self.comparisons = CompareQueue(workspace)
         self.on_comparison: Callable[[], None] = lambda: None
         """Called when there is a new comparison, or one is to stop."""
+        self.draining = asyncio.Event()
+        """Set when this process stops: streams that never end by themselves end then."""
         self._secret = workspace_secret(database)
         self._providers: Providers = self._fresh_providers(self.settings)
         self.adapted = Adapted(Adapters(database), lambda: self.catalogue, Releases(database))

@@ -119,7 +119,6 @@ def test_however_many_look_on_the_database_is_asked_once_and_not_at_all_when_nob
     assert news(house).watching == 12
     for stream in streams:
         stream.close()
-    step(house, job)  # what is said next finds nobody
     _until(lambda: news(house).watching == 0)
     _until(lambda: _still(house))
 
@@ -160,3 +159,13 @@ def test_more_readers_than_there_is_room_for_are_asked_to_come_again(house: Serv
         assert now(house, key)
     finally:
         news(house).watching -= 10_000
+
+
+def test_readers_are_sent_away_at_once_when_the_endpoint_stops(tmp_path: Path) -> None:
+    with served(tmp_path) as house:
+        stream = Stream(house, house.key(role="viewer"), after="x")
+        stream.next()
+        began = time.monotonic()
+    assert time.monotonic() - began < 4  # it would wait longer than that for one that does not end
+    assert b"end" not in stream.answer.read()  # so that the reader comes back
+    stream.close()

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from baimo.console.api import Refused, named
+from baimo.console.live import events_of
 from baimo.console.page import Page
 from baimo.console.pages.compare_form import asked, filled, form_fields, sent
 from baimo.console.visit import Visit
@@ -35,13 +36,14 @@ PAIRS = 10
 
 async def comparisons(visit: Visit) -> Response:
     """The list."""
+    events = await events_of(visit, "comparisons")
     given = visit.request.query_params
     question = {name: given[name] for name in FILTERS if given.get(name)}
     found = await visit.api.get("/api/comparisons", **question, cursor=given.get("cursor"), limit=50)
     active = any(one["status"] in ACTIVE for one in found["data"])
     tasks = [] if found["data"] or question else await _tasks(visit)
     facts: dict[str, Any] = {"statuses": STATUSES, "orders": ORDERS, "tasks": tasks, "active": active}
-    return visit.shown("compare.html", page="compare", found=found, asked=question, **facts)
+    return visit.shown("compare.html", page="compare", found=found, asked=question, events=events, **facts)
 
 
 async def begin(visit: Visit) -> Response:
@@ -92,6 +94,7 @@ async def _models(visit: Visit) -> list[dict[str, Any]]:
 async def comparison(visit: Visit) -> Response:
     """One comparison: live while it runs, then its verdict."""
     path = _path(visit)
+    events = await events_of(visit, "comparisons", str(visit.request.path_params["run"]))
     detail = await visit.api.get(path)
     shown, verdict = detail["comparison"], detail["verdict"]
     facts: dict[str, Any] = {
@@ -99,6 +102,7 @@ async def comparison(visit: Visit) -> Response:
         "detail": detail,
         "active": shown["status"] in ACTIVE,
         "f": amounts,
+        "events": events,
     }
     facts |= {"told": None, "standing": None, "progress": None, "rows": ROWS}
     if verdict is not None:

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from baimo.console.api import Refused, named
+from baimo.console.live import events_of, live
 from baimo.console.page import Page
 from baimo.console.visit import Visit, words
 
@@ -71,6 +72,7 @@ class Work(NamedTuple):
 
 
 async def home(visit: Visit) -> Response:
+    events = await events_of(visit)
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     sums, limits, health, providers, shutdowns, work = await asyncio.gather(
         _optional(visit, "ledger_sums", "/api/ledger/sums", since=today, by="model"),
@@ -88,6 +90,7 @@ async def home(visit: Visit) -> Response:
     return visit.shown(
         "home.html",
         page="home",
+        events=events,
         health=health,
         totals=totals(spent),
         limits=tightest(limits["data"] if limits else []),
@@ -255,4 +258,4 @@ async def _steps(visit: Visit) -> list[Step]:
     return made
 
 
-HOME = Page(name="home", path="/", views=(("GET", "/", home),))
+HOME = Page(name="home", path="/", views=(("GET", "/", home), ("GET", "/live", live)))

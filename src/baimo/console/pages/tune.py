@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from baimo.console.api import Refused, named
 from baimo.console.curves import Curve, curves, spoken
+from baimo.console.live import events_of
 from baimo.console.page import Page
 from baimo.console.visit import Visit, words
 
@@ -30,12 +31,19 @@ _SETTING = "set-"
 
 async def jobs(visit: Visit) -> Response:
     """The list, with the queue."""
+    events = await events_of(visit, "tuning")
     given = visit.request.query_params
     asked = {name: given[name] for name in ("text", "status", "recipe", "cursor") if given.get(name)}
     found, offer = await asyncio.gather(
         visit.api.get("/api/tuning/jobs", **asked, limit=50), visit.api.get("/api/tuning/offer")
     )
-    facts: dict[str, Any] = {"found": found, "asked": asked, "statuses": STATUSES, "offer": offer}
+    facts: dict[str, Any] = {
+        "found": found,
+        "asked": asked,
+        "statuses": STATUSES,
+        "offer": offer,
+        "events": events,
+    }
     return visit.shown("tune.html", page="tune", **facts)
 
 
@@ -83,11 +91,12 @@ def ordered(form: Mapping[str, str]) -> dict[str, Any]:
 async def job(visit: Visit, refused: Refused | None = None) -> Response:
     """One job: how far it is, its curves, its log, and what came of it."""
     id = str(visit.request.path_params["job"])
+    told = await events_of(visit, "tuning", id)
     shown: Any = await visit.api.get(named("/api/tuning/jobs/{job}", job=id))
     routes: Any = {"data": []}
     if shown["model"] and visit.may("releases_promote", "routes_list"):
         routes = await visit.api.get("/api/routes", limit=200)
-    facts: dict[str, Any] = {"job": shown, "plots": plots(shown), "refused": refused}
+    facts: dict[str, Any] = {"job": shown, "plots": plots(shown), "refused": refused, "events": told}
     facts["aliases"] = [one["name"] for one in routes["data"]]
     return visit.shown("tune_job.html", refused.status if refused else 200, page="tune", **facts)
 
@@ -134,7 +143,7 @@ async def steer(visit: Visit) -> Response:
 
 
 async def events(visit: Visit) -> Response:
-    """The stream of what happens, for the page's script."""
+    """Everything that happened, event by event."""
     if not visit.may("tuning_events"):
         return await job(visit)  # which says so on a page
     id = str(visit.request.path_params["job"])

@@ -1,6 +1,8 @@
 // Every page works without this file; it makes pages live, asks before what cannot be undone, copies, and shows times
 // in the browser's zone. Nothing here is needed to see or do something.
 
+import { live } from "./live.js";
+
 const lang = document.documentElement.lang;
 
 function localTimes(root) {
@@ -37,44 +39,24 @@ document.addEventListener("submit", (event) => {
 });
 
 // <pre data-copy>: a button that copies
-for (const block of document.querySelectorAll("[data-copy]")) {
-  const button = document.createElement("button");
-  button.className = "copy";
-  const label = document.body.dataset.copyWord;
-  button.textContent = label;
-  button.onclick = async () => {
-    await navigator.clipboard.writeText(block.querySelector("code").textContent);
-    button.textContent = "✓";
-    setTimeout(() => { button.textContent = label; }, 1500);
-  };
-  block.prepend(button);
+function copies(root) {
+  for (const block of root.querySelectorAll("[data-copy]:not(:has(> .copy))")) {
+    const button = document.createElement("button");
+    button.className = "copy";
+    const label = document.body.dataset.copyWord;
+    button.textContent = label;
+    button.onclick = async () => {
+      await navigator.clipboard.writeText(block.querySelector("code").textContent);
+      button.textContent = "✓";
+      setTimeout(() => { button.textContent = label; }, 1500);
+    };
+    block.prepend(button);
+  }
 }
 
-// <div data-live="10">: drawn anew every so many seconds, from the same address, while somebody looks. A lost
-// connection changes nothing: the next turn asks again.
-for (const part of document.querySelectorAll("[data-live]")) {
-  const place = [...document.querySelectorAll("[data-live]")].indexOf(part);
-  const turn = async () => {
-    if (!document.hidden && !part.contains(document.activeElement)) {
-      try {
-        const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-        if (answer.ok && !answer.redirected) {
-          const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-          const next = fresh.querySelectorAll("[data-live]")[place];
-          if (next && next.innerHTML !== part.dataset.drawn) {
-            part.dataset.live = next.dataset.live;
-            part.dataset.drawn = next.innerHTML;
-            part.replaceChildren(...next.childNodes);
-            localTimes(part);
-          }
-        }
-      } catch { /* asked again at the next turn */ }
-    }
-    again();
-  };
-  // 0: there will be nothing new
-  const again = () => { if (Number(part.dataset.live)) setTimeout(turn, Number(part.dataset.live) * 1000); };
-  again();
+function dress(root) {
+  localTimes(root);
+  copies(root);
 }
 
 // the tab of the page that is shown
@@ -82,4 +64,5 @@ for (const link of document.querySelectorAll(".tabs a")) {
   if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
 }
 
-localTimes(document);
+dress(document);
+live(dress);

@@ -147,7 +147,7 @@ class News:
         seen, said = "", Said()
         try:
             yield BEGINNING
-            while (now := time.monotonic()) < began + LONGEST_S and not self._service.gateway.stopping:
+            while (now := time.monotonic()) < began + LONGEST_S and not self._service.draining.is_set():
                 signs, turned = await self._known(), self._turned
                 if (word := _word(signs, wanted)) == seen and not said.last_words:
                     if now >= spoke + QUIET_S:
@@ -182,9 +182,12 @@ class News:
         return self._signs
 
     async def _look_on(self) -> None:
-        while self.watching and not self._service.gateway.stopping:
+        while self.watching:
             busy = any(one.id for one in self._signs or ())
-            await asyncio.sleep(BUSY_S if busy else IDLE_S)
+            await _set(self._service.draining, BUSY_S if busy else IDLE_S)
+            if self._service.draining.is_set():
+                self._turned.set()
+                return
             try:
                 signs = await asyncio.to_thread(self._look)
             except BaimoError:

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 64 * 1024
 WAITING = 4
@@ -130,15 +130,26 @@ class Streamed(Response):
 
 
 class Events(StreamingResponse):
-    """Sends server-sent events as they come. Whoever looks on may leave at any moment: that is no failure."""
+    """Sends server-sent events as they come. Whoever looks on may leave at any moment, and nothing is sent on then."""
 
     media_type = "text/event-stream"
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        telling = asyncio.create_task(self.stream_response(send))
+        leaving = asyncio.create_task(_left(receive))
         try:
-            await super().__call__(scope, receive, send)
-        except ClientDisconnect:
-            pass
+            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if telling.done() and not isinstance(telling.exception(), OSError):
+                telling.result()
         finally:
+            for task in (telling, leaving):
+                task.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
             pieces: Any = self.body_iterator
             await pieces.aclose()  # now, and not when somebody looks for garbage
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
