@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from baimo.core.ids import digest, sortable_id
 from baimo.core.task import Example, Task
 from baimo.core.tenant import OWNER
-from baimo.errors import BaimoError, Conflict, NotFound, UsageError
+from baimo.errors import BaimoError, Conflict, NotFound, TaskError, UsageError
 from baimo.evals.tasks.check import Finding, check
 from baimo.evals.tasks.editing import texts_after, with_value
 from baimo.evals.tasks.folder import Reading, read_task
@@ -251,7 +251,10 @@ class TaskKeeping:
 
     def _history(self, known: KnownTask) -> History:
         def names() -> list[str]:
-            data = Manifest(known.folder / FILE_NAME).task.data
+            try:
+                data = Manifest(known.folder / FILE_NAME).task.data
+            except TaskError:  # it is about to be mended
+                return [FILE_NAME, RUBRIC]
             return [name for name in (FILE_NAME, data.test, data.train, RUBRIC) if name]
 
         return History(known.folder, names, lambda: _measured(known.folder))

@@ -71,6 +71,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "tasks_example_add": {"input": "x"},
     "tasks_example_change": {"expected": "z"},
     "tasks_change": {"examples": ["test:1"], "labels": {"tone": "calm"}},
+    "tasks_recipe_change": {"sampling": {"max_tokens": 9}},
     "tasks_split": {"share": 0.5},
     "tasks_restore": {"version": 1},
     "tasks_import": {"upload": "up_0"},

@@ -99,6 +99,8 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "tasks_upload_delete": ("engineer", False),
     **dict.fromkeys(("tasks_delete", "tasks_deleted", "tasks_bring_back"), ("engineer", False)),
     "tasks_erase": ("admin", False),
+    **dict.fromkeys(("tasks_recipe", "tasks_scorers"), ("viewer", False)),
+    **dict.fromkeys(("tasks_recipe_change", "tasks_preview"), ("engineer", False)),
     **dict.fromkeys(("reviews_list", "reviews_queue", "reviews_get", "reviews_judge"), ("reviewer", False)),
     "reviews_retract": ("reviewer", False),
     "reviews_figures": ("viewer", False),

@@ -29,6 +29,7 @@ NAMING = {
     *("tasks_import", "tasks_history", "tasks_version", "tasks_restore", "tasks_export"),
     *("tasks_upload_get", "tasks_upload_change", "tasks_upload_delete"),
     *("tasks_delete", "tasks_bring_back", "tasks_erase"),
+    *("tasks_recipe", "tasks_recipe_change", "tasks_preview"),
     *("reviews_get", "reviews_judge", "reviews_retract"),
     "releases_roll_back",
     *("comparisons_get", "comparisons_events", "comparisons_stop", "comparisons_resume"),
@@ -69,7 +70,7 @@ MADE = {
     *("releases_promote", "tuning_order", "tuning_plan", "models_try", "conversations_keep", "votes_begin"),
 }
 """They make something of one's own out of what the body names; tests beside them show that it is one's own."""
-SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs"}
+SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs", "tasks_scorers"}
 """The same for everybody; nothing of it belongs to a tenant."""
 MARK = "cobalt"
 

@@ -195,7 +195,7 @@ def _matched(old: _Tables, new: _Tables) -> list[int | None]:
     alike: list[Callable[[int, int], bool]] = [
         lambda at, other: old[other] == new[at],
         lambda at, other: _called(old[other]) == _called(new[at]),
-        lambda at, other: at == other and len(old) == len(new),
+        lambda at, other: at == other and (len(old) == len(new) or _called(old[other]) is None),
     ]
     found: list[int | None] = [None] * len(new)
     for same in alike:

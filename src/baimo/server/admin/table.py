@@ -18,6 +18,7 @@ from baimo.server.admin.state import STATE
 from baimo.server.admin.task_deleted import TASK_DELETED
 from baimo.server.admin.task_examples import TASK_EXAMPLES
 from baimo.server.admin.task_making import TASK_MAKING
+from baimo.server.admin.task_recipes import TASK_RECIPES
 from baimo.server.admin.task_uploads import TASK_UPLOADS
 from baimo.server.admin.task_versions import TASK_VERSIONS
 from baimo.server.admin.tasks import TASKS
@@ -37,6 +38,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *TASKS,
     *TASK_MAKING,
     *TASK_EXAMPLES,
+    *TASK_RECIPES,
     *TASK_VERSIONS,
     *TASK_UPLOADS,
     *TASK_DELETED,
