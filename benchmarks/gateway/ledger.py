@@ -25,7 +25,8 @@ from machine import HERE, save, where
 from baimo.store import chain
 from baimo.store.engine import Database
 from baimo.store.entry import Entry
-from baimo.store.ledger import Filters, Ledger
+from baimo.store.filters import Filters
+from baimo.store.ledger import Ledger
 from baimo.store.lines import Row, row_of
 
 DAY_MS = 86_400_000

@@ -11,8 +11,8 @@ import pytest
 
 from baimo.core.call import Usage
 from baimo.core.record import Record
+from baimo.store.filters import Filters
 from baimo.store.latency import latencies
-from baimo.store.ledger import Filters
 from tests.console.browser import Browser, Shown
 from tests.server.served import Served, served
 

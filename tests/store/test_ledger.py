@@ -25,7 +25,8 @@ from baimo.store.chain import START, append
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.engine import Database
 from baimo.store.entry import Entry
-from baimo.store.ledger import Filters, Ledger
+from baimo.store.filters import Filters
+from baimo.store.ledger import Ledger
 from baimo.store.lines import clean, line_of, row_of, row_of_record
 from baimo.store.store import Store
 from tests.store.accounting import NOW_MS, ended, entry

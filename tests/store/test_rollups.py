@@ -18,7 +18,8 @@ from baimo.store import rollups
 from baimo.store.chain import append
 from baimo.store.engine import Database
 from baimo.store.entry import Entry
-from baimo.store.ledger import Filters, Ledger, Spend
+from baimo.store.filters import Filters
+from baimo.store.ledger import Ledger, Spend
 from baimo.store.lines import row_of
 from tests.store.accounting import NOW_MS, ended, entry
 
@@ -102,7 +103,7 @@ QUESTIONS = [
     for by, wish in itertools.product(
         (
             *([], ["day"], ["model"], ["key"], ["tenant"], ["status"], ["route"], ["surface", "day"]),
-            *(["tag:team"], ["tag:odd.name", "day"]),
+            *(["tag:team"], ["tag:odd.name", "day"], ["tag:team", "tag:odd.name"]),
         ),
         (
             {},
@@ -111,6 +112,10 @@ QUESTIONS = [
             {"status": "x.y"},
             {"model": "v/m"},
             {"tag:team": "a"},
+            {"key": "k2"},
+            {"key": "nobody"},
+            {"key": "k1", "tenant": "zeta"},
+            {"route": "direct", "tag:team": "b"},
         ),
     )
 ]
@@ -123,8 +128,8 @@ def asked(database: Database, by: Sequence[str], wish: Mapping[str, str], **mome
     return sorted(found, key=lambda one: (one.group, one.currency))  # databases sort text each in their way
 
 
-def agree(database: Database, lines: Sequence[Entry], *, pruned: bool = False) -> None:
-    for by, wish in QUESTIONS:
+def agree(database: Database, lines: Sequence[Entry], *, pruned: bool = False, every: int = 1) -> None:
+    for by, wish in QUESTIONS[::every]:
         if pruned and rollups.kind_of("tags" if "tag:" in name else name for name in (*by, *wish)) is None:
             continue  # only the lines could tell
         some = [call for call in lines if kept(call, wish)]
@@ -138,13 +143,13 @@ def test_sums_are_those_of_the_lines_before_between_and_after_counting_in(databa
     lines = calls(240)
     assert rollups.count_in(database) == 0
     written(database, lines[:100])
-    agree(database, lines[:100])
+    agree(database, lines[:100], every=7)
     assert rollups.behind(database) == 100 and rollups.count_in(database) == 100
-    agree(database, lines[:100])
+    agree(database, lines[:100], every=5)
     written(database, lines[100:])
     agree(database, lines)
     assert rollups.count_in(database) == 140
-    agree(database, lines)
+    agree(database, lines, every=5)
     with database.snapshot() as connection:
         assert rollups.rolled(connection) == 240 and rollups.wrong(connection) == []
 
@@ -163,7 +168,7 @@ def test_they_outlive_the_lines_and_the_proof_holds(database: Database) -> None:
     "statement",
     [
         "UPDATE rollups SET cost_micros = cost_micros + 1 WHERE kind = 'offer' AND model = 'v/m'",
-        "DELETE FROM rollups WHERE kind = 'tags' AND tenant = 'acme' AND tags = '{}'",
+        "DELETE FROM rollups WHERE kind = 'whole' AND tenant = 'acme' AND tags = '{}'",
         "DELETE FROM rollups WHERE kind = 'payers' AND key = 'k2'",
         "UPDATE rolled SET seq = seq - 1",
     ],
@@ -198,7 +203,7 @@ def test_what_was_pruned_before_there_were_roll_ups_is_in_sums_that_do_not_ask_f
         with database.writing() as connection:
             for statement in (
                 *("DROP TABLE rollups", "DROP TABLE rolled"),
-                "DELETE FROM migrations WHERE name = '0016_rollups'",
+                "DELETE FROM migrations WHERE name >= '0016'",
             ):
                 connection.execute(text(statement))
     with closing(Database(database_url)) as database:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from baimo.store import tables
 from baimo.store.engine import Database
-from baimo.store.ledger import Filters, conditions
+from baimo.store.filters import Filters, conditions
 
 NEWEST = 10_000
 """Calls that percentiles are taken of, from the newest backwards."""

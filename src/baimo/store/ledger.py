@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, cast, func, literal_column, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, FromClause, Select, func, literal_column, select
 
 from baimo.core.money import MICROS
 from baimo.core.record import Record
 from baimo.errors import StoreError, UsageError
 from baimo.store import pruning, rollups, tables, verification
-from baimo.store.chain import DAY_MS, Head, day_name
+from baimo.store.chain import DAY_MS, Head
 from baimo.store.engine import Database
+from baimo.store.filters import Filters, conditions, label_of, of_rollups
 from baimo.store.lines import record_of
-from baimo.store.tables import GROUPED, SUMMED
+from baimo.store.tables import SUMMED
 
 GROUPS = ("day", "tenant", "key", "model", "surface", "status", "route", "asked", "run", "model_used")
 """What sums can be grouped by, besides `tag:NAME`; the currency always is."""
 FILTERED = ("tenant", "key", "model", "surface", "status", "route", "run")
 PAGE = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """Which lines are meant; None = all."""
-
-    since_ms: int | None = None
-    """Settled at or after this, milliseconds since 1970."""
-    until_ms: int | None = None
-    """Settled before this."""
-    tenant: str | None = None
-    key: str | None = None
-    """Public part."""
-    model: str | None = None
-    surface: str | None = None
-    status: str | None = None
-    """ok, or a message key; `failed` = everything but ok."""
-    route: str | None = None
-    run: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    """All of these."""
 
 
 class Line(NamedTuple):
@@ -170,10 +148,9 @@ class Ledger:
             return int(connection.execute(query).scalar_one())
 
     def sums(self, by: Sequence[str] = (), filters: Filters = Filters()) -> list[Spend]:
-        """Sums by group and currency: from roll-ups or kept totals where they tell the groups apart, else from the
-        lines.
+        """Sums by group and currency: from roll-ups where they tell the groups apart, else from the lines.
 
-        Roll-ups and totals go back to the first line, also where lines were pruned; sums over lines cannot.
+        Roll-ups go back to the first line, also where lines were pruned; sums over lines cannot.
 
         Args:
             by: of `GROUPS`, or `tag:NAME`.
@@ -188,9 +165,8 @@ class Ledger:
         kind = rollups.kind_of(_told(by, filters)) if _whole_days(filters) else None
         if kind is not None:
             return self._rolled_up(kind, by, filters)
-        query = self._from_totals(by, filters) if _in_totals(by, filters) else self._from_lines(by, filters)
         with self._database.reading() as connection:
-            return [_spend(row, len(by)) for row in connection.execute(query)]
+            return [_spend(row, len(by)) for row in connection.execute(self._from_lines(by, filters))]
 
     def _rolled_up(self, kind: str, by: Sequence[str], filters: Filters) -> list[Spend]:
         if rollups.behind(self._database) > rollups.TAIL:
@@ -198,7 +174,12 @@ class Ledger:
                 while rollups.count_some(self._database, wait_ms=rollups.PATIENCE_MS) == rollups.TOGETHER:
                     pass
         with self._database.snapshot() as connection:
-            query = self._from_rollups(kind, by, filters, rollups.rolled(connection))
+            kept = self._from_rollups(kind, by, filters, of_rollups(connection, kind, filters))
+            lines = self._from_lines(by, filters).where(tables.records.c.seq > rollups.rolled(connection))
+            both = kept.union_all(lines.order_by(None)).subquery()
+            columns = list(both.c)[: len(by) + 1]
+            query = select(*columns, *(func.sum(both.c[name]) for name in rollups.SUMS))
+            query = query.group_by(*columns).order_by(*columns)
             return [_spend(row, len(by)) for row in connection.execute(query)]
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> verification.Findings:
@@ -217,36 +198,20 @@ class Ledger:
         """
         return pruning.prune(self._database, before_ms, progress)
 
-    def _from_rollups(self, kind: str, by: Sequence[str], filters: Filters, after: int) -> Select[Any]:
-        """Sums of the roll-ups and of the lines after them."""
-        table, names = tables.rollups, [f"group_{at}" for at in range(len(by))]
-        groups = [self._group(name, table).label(label) for name, label in zip(by, names, strict=True)]
-        sums = [func.sum(table.c[name]).label(name) for name in rollups.SUMS]
-        where = [table.c.kind == kind, *conditions(self._database.dialect, filters, table)]
+    def _from_rollups(
+        self, kind: str, by: Sequence[str], filters: Filters, where: Sequence[ColumnElement[bool]]
+    ) -> Select[Any]:
+        table = tables.rollups
+        told = {"tags" if name.startswith("tag:") else name for name in by} | {"currency"}
         if not _told(by, filters).isdisjoint(("status", "route", "tags")):
-            where.append(table.c.status != rollups.UNKNOWN)
-        kept = select(*groups, table.c.currency, *sums).where(*where)
-        kept = kept.group_by(*map(literal_column, names), table.c.currency)
-        lines = self._from_lines(by, filters).where(tables.records.c.seq > after).order_by(None)
-        both = kept.union_all(lines).subquery()
-        columns = [both.c[name] for name in (*names, "currency")]
-        wanted: list[ColumnElement[Any]] = [*columns, *(func.sum(both.c[name]) for name in rollups.SUMS)]
-        return select(*wanted).group_by(*columns).order_by(*columns)
-
-    def _from_totals(self, by: Sequence[str], filters: Filters) -> Select[Any]:
-        table = tables.totals
-        groups = [table.c[name] for name in by]
-        sums = [func.sum(table.c[name]) for name in SUMMED if not name.startswith("charged")]
-        query = select(*groups, table.c.currency, *sums).group_by(*groups, table.c.currency)
-        if filters.since_ms is not None:
-            query = query.where(table.c.day >= day_name(filters.since_ms // DAY_MS))
-        if filters.until_ms is not None:
-            query = query.where(table.c.day < day_name(filters.until_ms // DAY_MS))
-        for name in ("tenant", "key", "model", "surface"):
-            value = getattr(filters, name)
-            if value is not None:
-                query = query.where(table.c[name] == value)
-        return query.order_by(*groups, table.c.currency)
+            where = [*where, table.c.status != rollups.UNKNOWN]
+        groups = [table.c[name] for name in sorted(told)]
+        sums = [func.sum(table.c[name]).label(name) for name in rollups.SUMS]
+        # labels are taken out of a few texts instead of one for each row
+        summed = select(*groups, *sums).where(*where).group_by(*groups).subquery()
+        names = [self._group(name, summed).label(f"group_{at}") for at, name in enumerate(by)]
+        wanted: list[ColumnElement[Any]] = [*names, *(summed.c[name] for name in ("currency", *rollups.SUMS))]
+        return select(*wanted)
 
     def _from_lines(self, by: Sequence[str], filters: Filters) -> Select[Any]:
         table = tables.records
@@ -269,52 +234,14 @@ class Ledger:
         names: list[ColumnElement[Any]] = [literal_column(f"group_{at}") for at in range(len(by))]
         return query.group_by(*names, table.c.currency).order_by(*names, table.c.currency)
 
-    def _group(self, name: str, table: Table = tables.records) -> ColumnElement[Any]:
+    def _group(self, name: str, table: FromClause = tables.records) -> ColumnElement[Any]:
         if name.startswith("tag:"):
-            return func.coalesce(_tag(self._database.dialect, name[4:], table), "")
+            return func.coalesce(label_of(self._database.dialect, name[4:], table), "")
         if name != "day" or table is not tables.records:
             return table.c[name]
         if self._database.dialect == "postgresql":
             return literal_column("to_char(to_timestamp(at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
         return literal_column("strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')")
-
-
-def conditions(dialect: str, filters: Filters, table: Table = tables.records) -> list[ColumnElement[bool]]:
-    """What a statement over `tables.records`, or over sums of whole days, asks for.
-
-    Args:
-        dialect: Database.dialect.
-        filters: which lines.
-        table: records, or the roll-ups.
-    """
-    found: list[Any] = []
-    if table is tables.records:
-        moment, since, until = table.c.at_ms, filters.since_ms, filters.until_ms
-    else:
-        moment, since, until = table.c.day, _day(filters.since_ms), _day(filters.until_ms)
-    if since is not None:
-        found.append(moment >= since)
-    if until is not None:
-        found.append(moment < until)
-    for name in ("tenant", "key", "model", "surface", "route", "run"):
-        value = getattr(filters, name)
-        if value is not None:
-            found.append(table.c[name] == value)
-    if filters.status is not None:
-        failed = filters.status == "failed"
-        found.append(table.c.status != "ok" if failed else table.c.status == filters.status)
-    return found + [_tag(dialect, name, table) == value for name, value in filters.tags.items()]
-
-
-def _tag(dialect: str, name: str, table: Table) -> ColumnElement[Any]:
-    if dialect == "postgresql":
-        return func.jsonb_extract_path_text(cast(table.c.tags, JSONB), name)
-    # a quoted label: dots and brackets in a tag's name mean themselves
-    return func.json_extract(table.c.tags, '$."' + name.replace('"', '\\"') + '"')
-
-
-def _day(moment_ms: int | None) -> str | None:
-    return None if moment_ms is None else day_name(moment_ms // DAY_MS)
 
 
 def _whole_days(filters: Filters) -> bool:
@@ -326,10 +253,6 @@ def _told(by: Sequence[str], filters: Filters) -> set[str]:
     found = {name for name in FILTERED if getattr(filters, name) is not None}
     found |= {"tags" if name.startswith("tag:") else name for name in by}
     return found | {"tags"} if filters.tags else found
-
-
-def _in_totals(by: Sequence[str], filters: Filters) -> bool:
-    return _whole_days(filters) and _told(by, filters) <= set(GROUPED)
 
 
 def _spend(row: Any, groups: int) -> Spend:

@@ -314,6 +314,36 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             ),
         ),
     ),
+    (
+        "0017_rollups_by_day",
+        (
+            # every sum comes from them now: one kind tells all apart. By day first, for a question is of some days.
+            # `first_seq` and `last_seq` say between which lines theirs are; 0 where all are pruned
+            "DROP TABLE rollups",
+            """CREATE TABLE rollups (
+                kind TEXT NOT NULL, day TEXT NOT NULL, tenant TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '',
+                tags TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '', surface TEXT NOT NULL DEFAULT '',
+                status TEXT NOT NULL DEFAULT '', route TEXT NOT NULL DEFAULT '', currency TEXT NOT NULL,
+                calls BIGINT NOT NULL, failed BIGINT NOT NULL, unpriced BIGINT NOT NULL, uncounted BIGINT NOT NULL,
+                cost_micros BIGINT NOT NULL, cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL,
+                tokens_out BIGINT NOT NULL, tokens_cached BIGINT NOT NULL, tokens_cache_write BIGINT NOT NULL,
+                first_seq BIGINT NOT NULL DEFAULT 0, last_seq BIGINT NOT NULL DEFAULT 0,
+                PRIMARY KEY (kind, day, tenant, key, tags, model, surface, status, route, currency)) {packed}""",
+            "UPDATE rolled SET seq = (SELECT coalesce(max(seq), 0) FROM ledger_checkpoints)",
+            *(
+                f"""INSERT INTO rollups (kind, day, {told}, tags, status, currency, calls, failed, unpriced,
+                    uncounted, cost_micros, cost_rest, tokens_in, tokens_out, tokens_cached, tokens_cache_write)
+                    SELECT '{kind}', day, {told}, '{tags}', '?', currency, sum(calls), sum(failed), sum(unpriced),
+                    sum(uncounted), sum(cost_micros), sum(cost_rest), sum(tokens_in), sum(tokens_out),
+                    sum(tokens_cached), sum(tokens_cache_write) FROM totals_pruned GROUP BY day, {told}, currency"""
+                for kind, told, tags in (
+                    ("offer", "model, surface", ""),
+                    ("payers", "tenant, key", "{{}}"),
+                    ("whole", "tenant, key, model, surface", "{{}}"),
+                )
+            ),
+        ),
+    ),
 )
 
 _SQLITE = {"blob": "BLOB", "order": "INTEGER", "packed": "WITHOUT ROWID"}

@@ -20,15 +20,14 @@ SUMS = SUMMED[:10]
 """What they sum."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "offer": ("model", "surface", "status", "route"),
-    "payers": ("tenant", "key", "status"),
-    "tags": ("tenant", "tags"),
-    "whole": ("tenant", "model", "surface", "status", "route"),
+    "payers": ("tenant", "key", "tags", "status"),
+    "whole": ("tenant", "key", "tags", "model", "surface", "status", "route"),
 }
 """Kind of roll-up → what it tells apart, besides day and currency; where several serve, the first is the smallest."""
 UNKNOWN = "?"
 """Status of what was pruned before there were roll-ups: neither status nor route nor tags are known."""
-TOGETHER = 50_000
-"""Lines that are counted in at once."""
+TOGETHER = 10_000
+"""Lines that are counted in at once: while they are, SQLite lets nobody else write."""
 TAIL = 5_000
 """So many lines may be left for questions to add."""
 PATIENCE_MS = 500
@@ -38,11 +37,22 @@ _DAY = {
     "sqlite": "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')",
     "postgresql": "to_char(to_timestamp(at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
 }
-_SUM = (
-    "count(*), sum(CASE WHEN status <> 'ok' THEN 1 ELSE 0 END), sum(CASE WHEN cost_micros IS NULL THEN 1 ELSE 0 END), "
-    "sum(CASE WHEN tokens_in IS NULL OR tokens_out IS NULL THEN 1 ELSE 0 END), "
-) + ", ".join(f"coalesce(sum({name}), 0)" for name in SUMS[4:])
-_ADD = ", ".join(f"{name} = rollups.{name} + excluded.{name}" for name in SUMS)
+_NAMED = {
+    "sqlite": "strftime('%Y-%m-%d', number * 86400, 'unixepoch')",
+    "postgresql": "to_char(date '1970-01-01' + CAST(number AS integer), 'YYYY-MM-DD')",
+}
+"""Day of its number since 1970."""
+_SUMS: Mapping[str, str] = {
+    "calls": "count(*)",
+    "failed": "sum(CASE WHEN status <> 'ok' THEN 1 ELSE 0 END)",
+    "unpriced": "sum(CASE WHEN cost_micros IS NULL THEN 1 ELSE 0 END)",
+    "uncounted": "sum(CASE WHEN tokens_in IS NULL OR tokens_out IS NULL THEN 1 ELSE 0 END)",
+    **{name: f"coalesce(sum({name}), 0)" for name in SUMS[4:]},
+}
+_ADD = ", ".join(
+    # lines are counted in in their order: the first stays the first
+    (*(f"{name} = rollups.{name} + excluded.{name}" for name in SUMS), "last_seq = excluded.last_seq")
+)
 
 
 def kind_of(names: Iterable[str]) -> str | None:
@@ -98,20 +108,34 @@ def _counted(connection: Connection) -> int:
     last = min(head, first + TOGETHER)
     if last <= first:
         return 0
-    for kind in KINDS:
-        connection.execute(text(_statement(kind, connection.dialect.name)), {"first": first, "last": last})
+    connection.execute(text(_statement(connection.dialect.name)), {"first": first, "last": last})
     connection.execute(text("UPDATE rolled SET seq = :last WHERE one = 1"), {"last": last})
     return last - first
 
 
-def _statement(kind: str, dialect: str) -> str:
-    told = (*KINDS[kind], "currency")
-    names = ", ".join(("kind", "day", *told, *SUMS))
-    groups = ", ".join((_DAY[dialect], *told))
+def _statement(dialect: str) -> str:
+    every = ", ".join((*KINDS["whole"], "currency"))
+    summed = ", ".join(f"{expression} AS {name}" for name, expression in _SUMS.items())
+    fresh = (
+        f"SELECT at_ms / 86400000 AS number, {every}, {summed}, min(seq) AS first_seq, max(seq) AS last_seq "
+        f"FROM records WHERE seq > :first AND seq <= :last GROUP BY at_ms / 86400000, {every}"
+    )
     return (
-        f"INSERT INTO rollups ({names}) SELECT '{kind}', {groups}, {_SUM} FROM records "
-        f"WHERE seq > :first AND seq <= :last GROUP BY {groups} "
+        f"WITH fresh AS ({fresh}) "
+        f"INSERT INTO rollups (kind, day, {every}, {', '.join(SUMS)}, first_seq, last_seq) "
+        f"{' UNION ALL '.join(_of_kind(kind, dialect) for kind in KINDS)} "
         f"ON CONFLICT ({', '.join(ROLLED)}) DO UPDATE SET {_ADD}"
+    )
+
+
+def _of_kind(kind: str, dialect: str) -> str:
+    """Sums of `fresh` as rows of a kind. `WHERE true`: SQLite would take the ON of what follows for a join's."""
+    every, told = KINDS["whole"], KINDS[kind]
+    groups = ", ".join(name if name in told else "''" for name in every)
+    sums = ", ".join(f"sum({name})" for name in SUMS)
+    return (
+        f"SELECT '{kind}', {_NAMED[dialect]}, {groups}, currency, {sums}, min(first_seq), max(last_seq) "
+        f"FROM fresh WHERE true GROUP BY number, {', '.join(told)}, currency"
     )
 
 
@@ -121,29 +145,35 @@ def wrong(connection: Connection) -> list[tuple[tuple[str, ...], Sequence[int], 
     Args:
         connection: in a snapshot.
     """
-    after = rolled(connection)
+    facts = {"after": rolled(connection)}
     found: list[tuple[tuple[str, ...], Sequence[int], Sequence[int]]] = []
     for kind, told in KINDS.items():
         groups = ("day", *(name for name in told if name in tables.GROUPED), "currency")
-        kept = _by_place(connection, f"SELECT {_grouped('totals', groups)}", groups, {})
-        day = _DAY[connection.dialect.name]
-        names = ", ".join(groups)
-        lines = f"SELECT {day} AS {names}, {_SUM} FROM records WHERE seq > :after GROUP BY {day}, {names[5:]}"
-        ours = _by_place(
-            connection, f"SELECT {_grouped('rollups', groups, 'WHERE kind = :kind')}", groups, {"kind": kind}
+        kept, ours = (
+            _summed("totals", groups),
+            _summed(_with_rest(kind, groups, connection.dialect.name), groups),
         )
-        for place, sums in _by_place(connection, lines, groups, {"after": after}).items():
-            before = ours.get(place, (0,) * len(SUMS))
-            ours[place] = tuple(a + b for a, b in zip(before, sums, strict=True))
-        for place in kept.keys() | ours.keys():
-            if kept.get(place) != ours.get(place):
-                found.append(((kind, *place), kept.get(place, ()), ours.get(place, ())))
+        expected = _by_place(connection, f"{kept} EXCEPT {ours}", groups, facts)
+        there = _by_place(connection, f"{ours} EXCEPT {kept}", groups, facts)
+        for place in expected.keys() | there.keys():
+            found.append(((kind, *place), expected.get(place, ()), there.get(place, ())))
     return sorted(found)
 
 
-def _grouped(table: str, groups: Sequence[str], where: str = "") -> str:
+def _with_rest(kind: str, groups: Sequence[str], dialect: str) -> str:
+    """Those of a kind and the sums of the lines after them."""
+    names, day = ", ".join(groups), _DAY[dialect]
+    lines = (
+        f"SELECT {day} AS {names}, {', '.join(_SUMS.values())} FROM records WHERE seq > :after "
+        f"GROUP BY {day}, {', '.join(groups[1:])}"
+    )
+    kept = f"SELECT {names}, {', '.join(SUMS)} FROM rollups WHERE kind = '{kind}'"
+    return f"({kept} UNION ALL {lines}) AS both_of_them"
+
+
+def _summed(source: str, groups: Sequence[str]) -> str:
     names = ", ".join(groups)
-    return f"{names}, {', '.join(f'sum({name})' for name in SUMS)} FROM {table} {where} GROUP BY {names}"
+    return f"SELECT {names}, {', '.join(f'sum({name})' for name in SUMS)} FROM {source} GROUP BY {names}"
 
 
 def _by_place(

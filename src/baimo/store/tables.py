@@ -128,14 +128,14 @@ totals, totals_pruned = (
     for name in ("totals", "totals_pruned")
 )
 
-ROLLED = ("kind", "tenant", "day", "key", "model", "surface", "status", "route", "tags", "currency")
-"""What the roll-ups tell apart; each kind leaves most of them empty."""
+ROLLED = ("kind", "day", "tenant", "key", "tags", "model", "surface", "status", "route", "currency")
+"""What the roll-ups tell apart; each kind but one leaves some of them empty."""
 
 rollups = Table(
     "rollups",
     metadata,
     *(Column(group, Text, primary_key=True) for group in ROLLED),
-    *(Column(sum, BigInteger) for sum in SUMMED[:10]),
+    *(Column(sum, BigInteger) for sum in (*SUMMED[:10], "first_seq", "last_seq")),
 )
 
 rolled = Table("rolled", metadata, Column("one", BigInteger, primary_key=True), Column("seq", BigInteger))

@@ -19,8 +19,9 @@ from baimo.store import audit
 from baimo.store.audit import Actor
 from baimo.store.contents import Contents
 from baimo.store.export import cost_text
+from baimo.store.filters import Filters
 from baimo.store.latency import Latencies, latencies
-from baimo.store.ledger import Filters, Ledger, Line, Spend
+from baimo.store.ledger import Ledger, Line, Spend
 from baimo.store.reconcile import Reconciliation, reconciled
 from baimo.store.responses import Responses
 from baimo.store.statements.statement import statement
