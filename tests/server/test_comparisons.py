@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import signal
@@ -327,16 +329,28 @@ def test_lists_are_paged_sorted_and_filtered(house: Served, engineer: str) -> No
     for run in [begun(house, engineer, model=["acme/small"], seed=seed) for seed in (31, 32, 33)]:
         ended(house, engineer, run)
     whole = house.call("GET", "/api/comparisons?limit=1000", engineer).data["data"]
-    for order in ("newest", "oldest", "task"):
+    for sort in ("-started", "started", "task", "-task", "winner", "-cost", "calls"):
         seen: list[str] = []
         cursor = ""
         while True:
-            page = house.call("GET", f"/api/comparisons?limit=2&order={order}{cursor}", engineer).data
+            page = house.call("GET", f"/api/comparisons?limit=2&sort={sort}{cursor}", engineer).data
             seen += [one["id"] for one in page["data"]]
             if page["next"] is None:
                 break
             cursor = f"&cursor={page['next']}"
         assert sorted(seen) == sorted(one["id"] for one in whole) and len(seen) == len(whole) > 2
+    costs = [one["cost"] for one in house.call("GET", "/api/comparisons?sort=-cost", engineer).data["data"]]
+    known = [float(cost) for cost in costs if cost is not None]
+    assert known == sorted(known, reverse=True) and costs[len(known) :] == [None] * (len(costs) - len(known))
+    lines = house.call("GET", "/api/comparisons/export?format=jsonl&sort=started", engineer).body.splitlines()
+    assert [json.loads(line) for line in lines] == whole[::-1]
+    table = list(
+        csv.DictReader(io.StringIO(house.call("GET", "/api/comparisons/export", engineer).body.decode()))
+    )
+    assert [line["id"] for line in table] == [one["id"] for one in whole]
+    assert table[0]["candidates"] == "; ".join(whole[0]["candidates"])
+    assert house.call("GET", "/api/comparisons?text=SMALL", engineer).data["data"]
+    assert house.call("GET", "/api/comparisons?text=nobody", engineer).data["data"] == []
     done = house.call("GET", "/api/comparisons?status=done", engineer).data["data"]
     assert done and {one["status"] for one in done} == {"done"}
     assert house.call("GET", "/api/comparisons?task=nothing", engineer).data["data"] == []

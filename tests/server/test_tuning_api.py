@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import os
 import signal
@@ -299,3 +301,41 @@ def test_watching_does_not_keep_an_endpoint_from_stopping(tmp_path: Any) -> None
     stream.close()
     assert not reader.is_alive() and folder.pid is not None
     os.killpg(folder.pid, signal.SIGKILL)
+
+
+def test_jobs_are_a_table_that_is_sorted_filtered_and_taken_along(house: Served, key: str) -> None:
+    for suffix, count in (("=b", 5), ("a", 3), ("", 4)):
+        job = order(house, key, suffix=suffix.replace("=", "-"), overrides={"steps": count}, start=True)
+        until(house, key, job, "succeeded")
+    path = "/api/tuning/jobs"
+    whole = ask(house, key, "GET", f"{path}?limit=1000")["data"]
+    for sort in ("created", "name", "-name", "status", "-base", "-recipe", "done", "-minutes", "task"):
+        seen: list[str] = []
+        cursor = ""
+        while cursor is not None:
+            page = ask(
+                house, key, "GET", f"{path}?limit=2&sort={sort}" + (f"&cursor={cursor}" if cursor else "")
+            )
+            seen += [one["job"] for one in page["data"]]
+            cursor = page["next"]
+        assert sorted(seen) == sorted(one["job"] for one in whole) and len(seen) == len(whole), sort
+    names = [one["suffix"] for one in ask(house, key, "GET", f"{path}?sort=name&limit=1000")["data"]]
+    known = [name for name in names if name]
+    assert known == sorted(known) and names[len(known) :] == [""] * (len(names) - len(known))
+    minutes = [
+        one["took"]["minutes"]
+        for one in ask(house, key, "GET", f"{path}?sort=-minutes&status=succeeded")["data"]
+    ]
+    assert minutes == sorted(minutes, reverse=True)
+    assert ask(house, key, "GET", f"{path}?base={BASE}&limit=1000")["data"] == whole
+    assert ask(house, key, "GET", f"{path}?base=another")["data"] == []
+    assert ask(house, key, "GET", f"{path}?task=nothing")["data"] == []
+    said = house.call("GET", f"{path}/export?sort=created", key)
+    assert said.headers["content-disposition"].endswith('.csv"')
+    table = list(csv.DictReader(io.StringIO(said.body.decode())))
+    assert [line["job"] for line in table] == [one["job"] for one in whole[::-1]]
+    assert {line["suffix"] for line in table} >= {"'-b", "a"}  # no spreadsheet takes it for a formula
+    by_id = {one["job"]: one for one in whole}
+    assert all(line["progress.step"] == str(by_id[line["job"]]["progress"]["step"]) for line in table[-3:])
+    lines = house.call("GET", f"{path}/export?format=jsonl", key).body.splitlines()
+    assert [json.loads(line) for line in lines] == whole

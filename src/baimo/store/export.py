@@ -132,9 +132,11 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _for_spreadsheets(cells: list[Any]) -> list[Any]:
-    """Text that a spreadsheet would run is told to be text: OWASP, "CSV Injection"."""
     for place in _NAMES:
-        value = cells[place]
-        if value and value[0] in "=+-@\t\r":
-            cells[place] = f"'{value}"
+        cells[place] = told_as_text(cells[place])
     return cells
+
+
+def told_as_text(value: str | None) -> str | None:
+    """Text that a spreadsheet would run is told to be text: OWASP, "CSV Injection"."""
+    return f"'{value}" if value and value[0] in "=+-@\t\r" else value

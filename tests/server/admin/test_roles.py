@@ -82,6 +82,8 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "tuning_cancel": ("engineer", False),
     "tuning_delete": ("engineer", False),
     "tuning_models": ("viewer", False),
+    "tuning_export": ("viewer", False),
+    "comparisons_list_export": ("viewer", False),
     "live": ("viewer", False),
     "health": ("viewer", True),
     "settings_list": ("engineer", True),

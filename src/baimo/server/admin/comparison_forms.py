@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from baimo.core.verdict import Forecast, Progress, Verdict
-from baimo.server.admin.paging import Limit, Paged
-from baimo.store.comparisons import Order
+from baimo.server.admin.paging import Paged
 
 Status = Literal["queued", "running", "interrupted", "done", "stopped", "failed"]
 """interrupted = it was running, and its process is gone; done = as sure as was asked; stopped = before that."""
@@ -56,27 +55,6 @@ class ComparisonDetail:
     place: int
     """Where its events go on from here: `after` of the events."""
     verdict: Verdict | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonsAsked:
-    """Which comparisons."""
-
-    tenant: str | None = None
-    task: str | None = None
-    status: Status | None = None
-    order: Order = "newest"
-    limit: Limit = 100
-    cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonsPage:
-    """Some comparisons."""
-
-    data: list[ComparisonShown]
-    next: str | None
-    """Cursor of the next page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,27 +8,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from pathlib import PurePath
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from baimo.core.moments import shown
-from baimo.core.money import MICROS
-from baimo.core.rights import OWNER_NAME
-from baimo.core.run import Run
 from baimo.errors import NotFound, UsageError
 from baimo.evals.options import CompareOptions
 from baimo.evals.report.report import Report, asked, expected
+from baimo.server.admin.columns import MEDIA
 from baimo.server.admin.comparison_forms import (
     AnswerShown,
     ComparisonDetail,
     ComparisonEvent,
     ComparisonEventsAsked,
-    ComparisonsAsked,
     ComparisonShown,
-    ComparisonsPage,
     DifferencesAsked,
     DifferenceShown,
     DifferencesPage,
@@ -36,6 +31,15 @@ from baimo.server.admin.comparison_forms import (
     ReportAsked,
     ResumeAsked,
     RunNamed,
+)
+from baimo.server.admin.comparison_list import (
+    ComparisonsAsked,
+    ComparisonsExport,
+    ComparisonsPage,
+    export,
+    listed,
+    options_of,
+    shown_comparison,
 )
 from baimo.server.admin.news import News, Said
 from baimo.server.admin.operation import Asking, Operation
@@ -78,38 +82,14 @@ async def _prepared(asking: Asking, asked: CompareOptions, *, enter: bool) -> Pr
     return await asking.service.comparisons.prepared(asked, asking.key, enter=enter)
 
 
-def _list(asking: Asking, asked: ComparisonsAsked) -> ComparisonsPage:
-    queue, tenant = asking.service.comparisons, asking.within(asked.tenant)
-    stored = {None: (), "interrupted": ("running",)}.get(asked.status, (asked.status,))
-    data: list[ComparisonShown] = []
-    cursor = asked.cursor
-    while True:
-        page = queue.runs.page(
-            tenant,
-            limit=asked.limit,
-            task=asked.task,
-            status=[one for one in stored if one],
-            order=asked.order,
-            after=cursor,
-        )
-        if page is None:
-            raise UsageError("admin.bad_cursor", field="/cursor")
-        cursor = page[-1].run.id if len(page) == asked.limit else None
-        found = [_shown(asking, one) for one in page]
-        # whether a run that is said to run is alive is not in the database
-        data += [one for one in found if asked.status in (None, one.status)]
-        if data or cursor is None:
-            return ComparisonsPage(data=data, next=cursor)
-
-
 def _get(asking: Asking, asked: RunNamed) -> ComparisonDetail:
     found = _one(asking, asked.run)
     told = latest(run_folder(asking.service.workspace.path, found.run.id))
     verdict = found.verdict
     forecast = told.forecast or (verdict.forecast if verdict else None)
     return ComparisonDetail(
-        comparison=_shown(asking, found),
-        options=_options(found.run),
+        comparison=shown_comparison(asking, found),
+        options=options_of(found.run),
         forecast=forecast,
         progress=told.progress,
         notices=list(told.notices),
@@ -230,52 +210,7 @@ def _one(asking: Asking, id: str) -> Entered:
 def _report(asking: Asking, id: str) -> Report:
     run = _one(asking, id).run
     made = asking.service.workspace.report(run.id)
-    return replace(made, run=replace(run, options=_options(run)))
-
-
-def _options(run: Run) -> dict[str, Any]:
-    """What was asked for, with the task's name for where it lies: that concerns nobody outside this machine."""
-    return {**run.options, "task": _name(run)}
-
-
-def _name(run: Run) -> str:
-    place = PurePath(str(run.options.get("task") or ""))
-    if place.name == "task.toml":
-        place = place.parent
-    return run.name or place.name.partition(".")[0] or run.task
-
-
-def _shown(asking: Asking, found: Entered) -> ComparisonShown:
-    run, verdict = found
-    costs: Mapping[str, str | None] = {
-        name: None if verdict is None else _units(getattr(verdict, f"{name}_micros"))
-        for name in ("cost", "cost_exhaustive")
-    }
-    return ComparisonShown(
-        id=run.id,
-        task=_name(run),
-        tenant=run.tenant or OWNER_NAME,
-        key=run.key or None,
-        status=asking.service.comparisons.standing(run),  # pyright: ignore[reportArgumentType]
-        started=shown(run.started_ms),
-        ended=None if run.ended_ms is None else shown(run.ended_ms),
-        problem=run.problem or None,
-        decision=str(run.options.get("decision", "best")),
-        candidates=[str(one["name"]) for one in run.candidates],
-        winner=verdict.winner if verdict else None,
-        certain=verdict.certain if verdict else None,
-        calls=verdict.calls if verdict else None,
-        calls_exhaustive=verdict.calls_exhaustive if verdict else None,
-        currency=verdict.currency if verdict else None,
-        **costs,
-    )
-
-
-def _units(micros: int | None) -> str | None:
-    if micros is None:
-        return None
-    whole, rest = divmod(micros, MICROS)
-    return f"{whole}.{rest:06d}"
+    return replace(made, run=replace(run, options=options_of(run)))
 
 
 def _entered(asking: Asking, act: str, run: str, facts: Mapping[str, Any]) -> None:
@@ -291,7 +226,12 @@ COMPARISONS = (
     ),
     Operation(
         method="GET", path="/api/comparisons", role="viewer", takes=ComparisonsAsked, gives=ComparisonsPage,
-        does=_list, tag="compare", summary="admin.comparisons_list", errors=(404,),
+        does=listed, tag="compare", summary="admin.comparisons_list", errors=(404,),
+    ),
+    Operation(
+        method="GET", path="/api/comparisons/export", role="viewer", takes=ComparisonsExport,
+        gives=ComparisonShown, does=export, tag="compare", summary="admin.comparisons_list_export",
+        media=MEDIA, errors=(404,),
     ),
     Operation(
         method="POST", path="/api/comparisons", role="engineer", takes=CompareOptions,

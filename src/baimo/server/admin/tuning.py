@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from baimo.core.moments import shown
-from baimo.core.tuning import Adapter, JobStatus, TuneJob
+from baimo.core.tuning import Adapter, TuneJob
 from baimo.errors import NotFound
 from baimo.gateway.keyring import permits_name
+from baimo.server.admin.columns import MEDIA
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged
 from baimo.server.admin.tuning_events import TuneEventTold, follow, told
+from baimo.server.admin.tuning_list import JobsAsked, JobsExport, JobsPage, export, listed, row, tuning_of
 from baimo.server.admin.tuning_shown import (
     BeatenShown,
     CheckpointShown,
@@ -20,46 +22,16 @@ from baimo.server.admin.tuning_shown import (
     PointShown,
     StoryShown,
     TunedShown,
-    job_facts,
-    shown_fact,
     shown_tuned,
 )
 from baimo.store import audit
 from baimo.tuning.bench import RECIPES
 from baimo.workspace import tune_views as views
-from baimo.workspace.fine_tuning import HIDDEN, FineTuning
+from baimo.workspace.fine_tuning import HIDDEN
 from baimo.workspace.tune_orders import OF_ROWS, TuneOrder, TuneOrders
 
 _PAGE = 200
 _STORY = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobsAsked(Paged):
-    """Which jobs."""
-
-    status: (
-        Literal[
-            "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled", "unended"
-        ]
-        | None
-    ) = None
-    """Only those; unended = all that something may still happen to."""
-    recipe: str | None = None
-    """Only of this recipe."""
-    text: str = ""
-    """Occurs in the id, base, task, suffix or tuned model."""
-    tenant: str | None = None
-    """Only this tenant's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobsPage:
-    """Some tuning jobs, newest first."""
-
-    data: list[JobShown]
-    next: str | None
-    """Cursor of the next page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,27 +107,16 @@ class TuningOffer:
     """Jobs at once on this machine."""
 
 
-def _tuning(asking: Asking) -> FineTuning:
-    return asking.service.tuning
-
-
 def _found(asking: Asking, id: str) -> TuneJob:
     """A job that this key may see.
 
     Raises:
         NotFound: there is none, or it is somebody else's.
     """
-    job = _tuning(asking).jobs.find(id)
+    job = tuning_of(asking).jobs.find(id)
     if job is None or not (asking.owner or job.spec.tenant == asking.tenant.id):
         raise NotFound("tuning.no_job", field="/job")
     return job
-
-
-def _row(asking: Asking, job: TuneJob) -> dict[str, Any]:
-    tuning = _tuning(asking)
-    running = job.status in (JobStatus.RUNNING, JobStatus.PAUSED)
-    working = running and tuning.queue.at(job.spec.id).alive
-    return job_facts(job, working=working, place=views.place(tuning.jobs, job))
 
 
 def _offer(asking: Asking, _: Nothing) -> TuningOffer:
@@ -188,28 +149,7 @@ def _order(asking: Asking, asked: TuneOrder) -> JobShown:
     _told(asking, "job.order", job, recipe=asked.recipe, base=job.spec.base, start=asked.start)
     service.on_order()
     service.on_wish()
-    return JobShown(**_row(asking, job))
-
-
-def _listed(asking: Asking, asked: JobsAsked) -> JobsPage:
-    tenant, jobs, found = asking.within(asked.tenant), _tuning(asking).jobs, list[TuneJob]()
-    after, words = asked.cursor or "", asked.text.casefold()
-    while len(found) <= asked.limit:
-        some = jobs.page(tenant, limit=_PAGE, after=after)
-        found += [job for job in some if _fits(job, asked, words)]
-        if len(some) < _PAGE:
-            break
-        after = some[-1].spec.id
-    page = found[: asked.limit]
-    more = page[-1].spec.id if len(found) > asked.limit else None
-    return JobsPage(data=[JobShown(**_row(asking, job)) for job in page], next=more)
-
-
-def _fits(job: TuneJob, asked: JobsAsked, words: str) -> bool:
-    wanted = asked.status in (None, job.status.value) or (asked.status == "unended" and not job.status.ended)
-    spec = job.spec
-    said = f"{spec.id} {spec.base} {job.asked.get('task') or spec.task} {spec.suffix} {job.model}".casefold()
-    return wanted and asked.recipe in (None, spec.recipe.name) and words in said
+    return JobShown(**row(asking, job))
 
 
 def _shown(asking: Asking, asked: JobNamed) -> JobDetails:
@@ -223,7 +163,7 @@ def _shown(asking: Asking, asked: JobNamed) -> JobDetails:
     beaten = views.beaten(store, job.spec.tenant, job.model) if job.model else []
     holding = service.workspace.releasing.releases.holding(job.spec.tenant)
     return JobDetails(
-        **_row(asking, job),
+        **row(asking, job),
         settings=dict(planned.get("settings") or {}),
         overridden=sorted(job.spec.recipe.args),
         facts=dict(planned.get("facts") or {}),
@@ -234,7 +174,6 @@ def _shown(asking: Asking, asked: JobNamed) -> JobDetails:
         ],
         story=_story(asking, job),
         log=views.log_end(folder)[0],
-        took=shown_fact(job),
         tuned=None if last is None else shown_tuned(last),
         beaten=[_beaten(one) for one in beaten],
         releases=[one.alias for one in holding if job.model and one.model == job.model],
@@ -243,7 +182,7 @@ def _shown(asking: Asking, asked: JobNamed) -> JobDetails:
 
 def _story(asking: Asking, job: TuneJob) -> list[StoryShown]:
     """What happened besides steps, as far as there is something to say about it."""
-    events = _tuning(asking).jobs.events(job.spec.id, limit=_STORY, besides=("progress", *HIDDEN))
+    events = tuning_of(asking).jobs.events(job.spec.id, limit=_STORY, besides=("progress", *HIDDEN))
     lines = [(event, told(event)) for event in reversed(events)]
     return [
         StoryShown(at=str(line.at), kind=event.kind, message=line.message)
@@ -281,27 +220,27 @@ def _cancel(asking: Asking, asked: JobNamed) -> JobShown:
 
 
 def _wished(asking: Asking, asked: JobNamed, wish: Literal["pause", "resume", "cancel"]) -> JobShown:
-    job, queue = _found(asking, asked.job), _tuning(asking).queue
+    job, queue = _found(asking, asked.job), tuning_of(asking).queue
     after = getattr(queue, wish)(job.spec.tenant, job.spec.id)
     _told(asking, f"job.{wish}", job)
     asking.service.on_wish()
-    return JobShown(**_row(asking, after))
+    return JobShown(**row(asking, after))
 
 
 def _delete(asking: Asking, asked: JobNamed) -> Nothing:
     job = _found(asking, asked.job)
-    _tuning(asking).queue.remove(job.spec.tenant, job.spec.id)
+    tuning_of(asking).queue.remove(job.spec.tenant, job.spec.id)
     _told(asking, "job.delete", job)
     return Nothing()
 
 
 def _told(asking: Asking, act: str, job: TuneJob, **facts: Any) -> None:
     with asking.service.workspace.store.database.writing() as connection:
-        audit.enter(connection, asking.actor, act, job.spec.id, facts, _tuning(asking).jobs.now_ms())
+        audit.enter(connection, asking.actor, act, job.spec.id, facts, tuning_of(asking).jobs.now_ms())
 
 
 def _tuned(asking: Asking, asked: TunedAsked) -> TunedPage:
-    tenant, adapters = asking.within(asked.tenant), _tuning(asking).adapters
+    tenant, adapters = asking.within(asked.tenant), tuning_of(asking).adapters
     found, after, words = list[Adapter](), asked.cursor or "", asked.text.casefold()
     while len(found) <= asked.limit:
         some = adapters.page(tenant, limit=_PAGE, after=after)
@@ -334,8 +273,12 @@ TUNING = (
         tag="tuning", summary="admin.tuning_plan", errors=(404, 409, 422, 429, 501),
     ),
     Operation(
-        method="GET", path=_JOBS, role="viewer", takes=JobsAsked, gives=JobsPage, does=_listed, tag="tuning",
+        method="GET", path=_JOBS, role="viewer", takes=JobsAsked, gives=JobsPage, does=listed, tag="tuning",
         summary="admin.tuning_list", errors=(404,),
+    ),
+    Operation(
+        method="GET", path=f"{_JOBS}/export", role="viewer", takes=JobsExport, gives=JobShown, does=export,
+        tag="tuning", summary="admin.tuning_export", media=MEDIA, errors=(404,),
     ),
     Operation(
         method="POST", path=_JOBS, role="engineer", takes=TuneOrder, gives=JobShown, does=_order,

@@ -115,6 +115,8 @@ class JobShown:
     ended: str | None
     progress: TuneProgressShown | None
     forecast: TuneForecastShown | None
+    took: FactShown | None
+    """null = it has not ended."""
     model: str | None
     """Tuned model that came of it."""
     error: TuneErrorShown | None
@@ -213,7 +215,6 @@ class JobDetails(JobShown):
     """What happened, the oldest first, without every step; the newest of it where it is long."""
     log: list[str]
     """The last lines of what it printed."""
-    took: FactShown | None
     tuned: TunedShown | None
     beaten: list[BeatenShown]
     releases: list[str]
@@ -280,6 +281,7 @@ def job_facts(job: TuneJob, *, working: bool, place: int | None) -> dict[str, An
         "ended": None if job.ended_ms is None else shown(job.ended_ms),
         "progress": TuneProgressShown(**figures) if figures else None,
         "forecast": None if job.forecast is None else shown_forecast(job.forecast),
+        "took": shown_fact(job),
         "model": job.model or None,
         "error": _error(job.error),
     }
