@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from baimo.store import tables
 from baimo.store.chain import DAY_MS, day_name
 
+FILTERED = ("tenant", "key", "model", "surface", "status", "route", "run")
 _MOST_DAYS = 400
 """So many days are named one by one."""
 
@@ -39,6 +40,12 @@ class Filters:
     run: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     """All of these."""
+
+
+def told_by(filters: Filters) -> set[str]:
+    """What must be told apart to see which lines are meant, besides their day."""
+    found = {name for name in FILTERED if getattr(filters, name) is not None}
+    return found | {"tags"} if filters.tags else found
 
 
 def conditions(dialect: str, filters: Filters) -> list[ColumnElement[bool]]:

@@ -12,16 +12,15 @@ from sqlalchemy import ColumnElement, FromClause, Select, func, literal_column, 
 from baimo.core.money import MICROS
 from baimo.core.record import Record
 from baimo.errors import StoreError, UsageError
-from baimo.store import pruning, rollups, tables, verification
+from baimo.store import finding, pruning, rollups, tables, verification
 from baimo.store.chain import DAY_MS, Head
 from baimo.store.engine import Database
-from baimo.store.filters import Filters, conditions, label_of, of_rollups
+from baimo.store.filters import Filters, conditions, label_of, of_rollups, told_by
 from baimo.store.lines import record_of
 from baimo.store.tables import SUMMED
 
 GROUPS = ("day", "tenant", "key", "model", "surface", "status", "route", "asked", "run", "model_used")
 """What sums can be grouped by, besides `tag:NAME`; the currency always is."""
-FILTERED = ("tenant", "key", "model", "surface", "status", "route", "run")
 PAGE = 1_000
 
 
@@ -105,7 +104,7 @@ class Ledger:
                 return
             cursor = page[-1].seq
 
-    def _ends(self, filters: Filters) -> tuple[int, int] | None:
+    def _ends(self, filters: Filters) -> finding.Stretch | None:
         """First and last line of the moments that are asked for; None = all moments.
 
         Moments are nearly in the ledger's order: without this, a month is sorted for the sake of one page.
@@ -117,24 +116,25 @@ class Ledger:
         query = select(func.min(column), func.max(column)).where(*conditions(self._database.dialect, moments))
         with self._database.reading() as connection:
             first, last = connection.execute(query).one()
-        return (int(first), int(last)) if first is not None else (0, 0)
+        return (int(first), int(last)) if first is not None else (1, 0)
 
     def _page(
         self,
         filters: Filters,
-        ends: tuple[int, int] | None,
+        ends: finding.Stretch | None,
         limit: int,
         cursor: int | None,
         newest_first: bool,
     ) -> list[Line]:
         table = tables.records
-        query = select(table).where(*conditions(self._database.dialect, filters)).limit(limit)
-        if ends is not None:
-            query = query.where(table.c.seq.between(*ends))
-        if cursor is not None:
-            query = query.where(table.c.seq < cursor if newest_first else table.c.seq > cursor)
-        query = query.order_by(table.c.seq.desc() if newest_first else table.c.seq)
-        with self._database.reading() as connection:
+        with self._database.snapshot() as connection:
+            first, last = ends or finding.whole_ledger(connection)
+            if newest_first:
+                last = last if cursor is None else min(last, cursor - 1)
+                return [_line(row) for row in finding.newest(connection, filters, (first, last), limit)]
+            first = first if cursor is None else max(first, cursor + 1)
+            query = select(table).where(*conditions(self._database.dialect, filters))
+            query = query.where(table.c.seq.between(first, last)).order_by(table.c.seq).limit(limit)
             return [_line(row) for row in connection.execute(query).mappings()]
 
     def count(self, filters: Filters = Filters()) -> int:
@@ -250,9 +250,7 @@ def _whole_days(filters: Filters) -> bool:
 
 def _told(by: Sequence[str], filters: Filters) -> set[str]:
     """What sums must tell apart for this question."""
-    found = {name for name in FILTERED if getattr(filters, name) is not None}
-    found |= {"tags" if name.startswith("tag:") else name for name in by}
-    return found | {"tags"} if filters.tags else found
+    return told_by(filters) | {"tags" if name.startswith("tag:") else name for name in by}
 
 
 def _spend(row: Any, groups: int) -> Spend:
