@@ -48,6 +48,9 @@ FAMILIES = {
     "console_tasks.sort_*": ("console",),
     "console_tasks.split_*": ("console",),
     "console_tasks.*": ("console",),
+    "console_recipe.about_*": ("evals/scorers/registry.py",),
+    "console_recipe.option_*": ("evals/scorers",),
+    **{f"console_recipe.{name}_*": ("console",) for name in ("add", "drop", "number", "select", "up")},
     "console_review.between_*": ("server/admin",),
     "console_review.none_*": ("store/judgements.py",),
     "console_review.of_*": ("server/admin",),
@@ -68,7 +71,7 @@ FAMILIES = {
     "console.*": ("console",),
     **{
         f"console_compare.{name}_*": ("console", "evals/options.py", "server")
-        for name in ("choice", "field", "order", "status")
+        for name in ("choice", "field", "status")
     },
     "data.*": ("tuning/data", "cli/data.py", "workspace/training_data.py"),
     "data.check_*": ("tuning/data",),

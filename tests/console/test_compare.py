@@ -109,7 +109,10 @@ def test_from_the_form_over_the_forecast_to_a_verdict_that_can_be_exported(
         assert "attachment" in answer.headers["content-disposition"]
     again = browser.get(f"/console/compare/new?again={run}").html
     assert 'value="0.02"' in again and 'value="nay/sayer" checked' in again
-    assert "acme/small" in browser.get("/console/compare?task=moods&status=done").html
+    found = browser.get("/console/compare?task=moods&status=done&text=SMALL&sort=-cost").html
+    assert "acme/small" in found and 'aria-sort="descending"><a href="?text=SMALL&amp;task=moods' in found
+    table = browser.get("/console/compare/export?task=moods&sort=-cost").html.splitlines()
+    assert table[0].startswith("id,task,tenant") and run in "".join(table)
 
 
 def test_one_that_runs_is_watched_stopped_and_gone_on_with(house: Served, browser: Browser, key: str) -> None:

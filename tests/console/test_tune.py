@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -118,6 +119,30 @@ def test_a_form_that_cannot_be_kept_keeps_what_was_written(browser: Browser) -> 
     words = Reading(refused.html).text
     assert refused.status == 400 and "name either a task or a training file" in words
     assert 'value="lamp"' in refused.html and '<option value="large" selected>' in refused.html
+
+
+def test_the_table_of_jobs_is_sorted_by_its_heads_and_taken_along_as_it_is_shown(
+    house: Served, browser: Browser, key: str
+) -> None:
+    for suffix, count in (("zebra", 2), ("adder", 3)):
+        job = order(house, key, task="home", suffix=suffix, overrides={"steps": count}, start=True)
+        until(house, key, job, "succeeded")
+    page = browser.get("/console/tune?recipe=sft&text=e")
+    head = page.html.partition("<thead>")[2].partition("</thead>")[0]
+    assert 'aria-sort="descending"><a href="?recipe=sft&amp;text=e&amp;sort=created"' in head.replace(
+        "text=e&amp;recipe=sft", "recipe=sft&amp;text=e"
+    )
+    link = re.search(r'<a href="(\?[^"]*sort=name)">', head)
+    assert link is not None
+    sorted_so = browser.get("/console/tune" + link[1].replace("&amp;", "&")).html
+    rows = sorted_so.partition("<tbody>")[2]
+    assert rows.index("adder") < rows.index("zebra") and 'aria-sort="ascending"' in sorted_so
+    assert 'name="sort" value="name"' in sorted_so  # and a new filter keeps it
+    export = re.search(r'href="(/console/tune/export[^"]*)" download', sorted_so)
+    assert export is not None
+    table = browser.get(export[1].replace("&amp;", "&")).html.splitlines()
+    assert table[0].startswith("job,tenant,status") and "adder" in table[1]
+    assert browser.get("/console/tune?sort=nonsense&status=succeeded&base=nobody").status == 200
 
 
 def test_a_judgement_is_said_in_words_and_decides_whether_there_is_a_way_to_promote(

@@ -1,4 +1,4 @@
-"""Parts of pages that are drawn anew as soon as something has happened: events say that, the page's own address says what.
+"""Parts of pages that are drawn anew as soon as something has happened: events say that, the page itself says what.
 
 Prevents a page that misses what happened between its drawing and its first event: it says how things stood before it
 was drawn, and is told if they stand otherwise.

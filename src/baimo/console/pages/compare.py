@@ -14,7 +14,7 @@ from baimo.console.api import Refused, named
 from baimo.console.live import events_of
 from baimo.console.page import Page
 from baimo.console.pages.compare_form import asked, filled, form_fields, sent
-from baimo.console.visit import Visit
+from baimo.console.visit import Visit, words
 from baimo.core.verdict import Progress, Verdict
 from baimo.evals.report import differing, html
 from baimo.evals.report import figures as amounts
@@ -24,9 +24,9 @@ from baimo.evals.report.sentences import account
 from baimo.evals.report.terminal import marks
 
 STATUSES = ("queued", "running", "interrupted", "done", "stopped", "failed")
-ORDERS = ("newest", "oldest", "task")
+SORTS = ("started", "task", "status", "winner", "candidates", "calls", "cost")
 ACTIVE = ("queued", "running")
-FILTERS = ("task", "status", "tenant", "order")
+FILTERS = ("text", "task", "status", "tenant")
 LIMITS = ("max_cost", "max_calls", "max_minutes")
 ROWS = 20
 """Candidates that the table of a comparison under way shows."""
@@ -38,12 +38,29 @@ async def comparisons(visit: Visit) -> Response:
     """The list."""
     events = await events_of(visit, "comparisons")
     given = visit.request.query_params
-    question = {name: given[name] for name in FILTERS if given.get(name)}
+    question = _question(visit)
     found = await visit.api.get("/api/comparisons", **question, cursor=given.get("cursor"), limit=50)
     active = any(one["status"] in ACTIVE for one in found["data"])
-    tasks = [] if found["data"] or question else await _tasks(visit)
-    facts: dict[str, Any] = {"statuses": STATUSES, "orders": ORDERS, "tasks": tasks, "active": active}
+    tasks = await _tasks(visit)
+    facts: dict[str, Any] = {"tasks": tasks, "active": active}
+    facts["statuses"] = [(one, words(f"console_compare.status_{one}")) for one in STATUSES]
+    names = [one["name"] for one in tasks] + ([question["task"]] if "task" in question else [])
+    facts["task_names"] = [(one, one) for one in dict.fromkeys(names)]
     return visit.shown("compare.html", page="compare", found=found, asked=question, events=events, **facts)
+
+
+def _question(visit: Visit) -> dict[str, str]:
+    """Filters and order that the page's address names."""
+    given = visit.request.query_params
+    found = {name: given[name] for name in FILTERS if given.get(name)}
+    return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in SORTS else {})
+
+
+async def export_list(visit: Visit) -> Response:
+    """The comparisons of a question as a file."""
+    visit.must("comparisons_list_export")
+    form = visit.request.query_params.get("format", "csv")
+    return visit.api.forwarded("/api/comparisons/export", query={**_question(visit), "format": form})
 
 
 async def begin(visit: Visit) -> Response:
@@ -238,6 +255,7 @@ COMPARE = Page(
         ("GET", "/compare", comparisons),
         ("GET", "/compare/new", begin),
         ("POST", "/compare/new", begin),
+        ("GET", "/compare/export", export_list),
         ("GET", "/compare/{run}", comparison),
         ("GET", "/compare/{run}/export", export),
         ("POST", "/compare/{run}/stop", stop),

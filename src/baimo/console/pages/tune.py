@@ -24,6 +24,9 @@ PLOTS: Mapping[str, Sequence[str]] = {
 }
 """Picture → figures in it."""
 STATUSES = ("unended", "succeeded", "failed", "cancelled", "paused", "queued", "running")
+RECIPES = ("sft", "dpo", "grpo", "cpt", "distill", "prompt")
+FILTERS = ("text", "status", "recipe", "task", "base", "tenant")
+SORTS = ("created", "name", "status", "task", "base", "recipe", "done", "minutes")
 EFFORTS = ("small", "medium", "large")
 _SETTING = "set-"
 """Beginning of the names of fields that say a setting."""
@@ -33,18 +36,33 @@ async def jobs(visit: Visit) -> Response:
     """The list, with the queue."""
     events = await events_of(visit, "tuning")
     given = visit.request.query_params
-    asked = {name: given[name] for name in ("text", "status", "recipe", "cursor") if given.get(name)}
+    asked = question(visit)
     found, offer = await asyncio.gather(
-        visit.api.get("/api/tuning/jobs", **asked, limit=50), visit.api.get("/api/tuning/offer")
+        visit.api.get("/api/tuning/jobs", **asked, cursor=given.get("cursor"), limit=50),
+        visit.api.get("/api/tuning/offer"),
     )
-    facts: dict[str, Any] = {
-        "found": found,
-        "asked": asked,
-        "statuses": STATUSES,
-        "offer": offer,
-        "events": events,
-    }
+    facts: dict[str, Any] = {"found": found, "asked": asked, "offer": offer, "events": events}
+    facts["statuses"] = [(one, words(f"console_tune.status_{one}")) for one in STATUSES]
+    facts["known_recipes"] = RECIPES
+    facts["recipes"] = [(one, words(f"console_tune.recipe_{one}")) for one in RECIPES]
+    for name, known in (("task", offer["tasks"]), ("base", offer["models"])):
+        offered = dict.fromkeys([*known, *filter(None, [asked.get(name)])])
+        facts[f"{name}s"] = [(one, one) for one in offered]
     return visit.shown("tune.html", page="tune", **facts)
+
+
+def question(visit: Visit) -> dict[str, str]:
+    """Filters and order that the page's address names."""
+    given = visit.request.query_params
+    found = {name: given[name] for name in FILTERS if given.get(name)}
+    return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in SORTS else {})
+
+
+async def export(visit: Visit) -> Response:
+    """The jobs of a question as a file."""
+    visit.must("tuning_export")
+    form = visit.request.query_params.get("format", "csv")
+    return visit.api.forwarded("/api/tuning/jobs/export", query={**question(visit), "format": form})
 
 
 async def new(visit: Visit) -> Response:
@@ -167,6 +185,7 @@ TUNE = Page(
         ("GET", "/tune", jobs),
         ("GET", "/tune/new", new),
         ("POST", "/tune/new", new),
+        ("GET", "/tune/export", export),
         ("GET", "/tune/models", tuned),
         ("GET", "/tune/{job}", job),
         ("GET", "/tune/{job}/events", events),
