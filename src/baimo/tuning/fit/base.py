@@ -18,6 +18,9 @@ from baimo.providers.hf import hf_folder
 from baimo.tuning.bench import Bench
 from baimo.tuning.fit.encode import Dialect, dialect
 
+SHAPES = "64"
+"""Shapes of matrix products whose kernels oneDNN and PyTorch keep; one pass over a batch needs about 40."""
+
 
 @dataclass(slots=True, kw_only=True)
 class LoadedBase:
@@ -84,9 +87,19 @@ def loaded(bench: Bench, dtype: torch.dtype | None = None) -> LoadedBase:
     """
     place = device(bench.device)
     if place.type == "cpu":
+        keep_few_shapes()
         torch.set_num_threads(bench.threads or os.cpu_count() or 1)
     folder = hf_folder(bench.base, bench.cache)
     return opened(folder, place, dtype or best_dtype(place))
+
+
+def keep_few_shapes() -> None:
+    """Have oneDNN and PyTorch keep kernels for a few shapes only, unless the environment says how many.
+
+    Batches have all lengths: the thousand kernels that are kept otherwise are gigabytes, and hardly one comes again.
+    """
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, SHAPES)
 
 
 def opened(folder: Path, place: torch.device, dtype: torch.dtype) -> LoadedBase:
