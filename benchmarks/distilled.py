@@ -98,7 +98,7 @@ def measured(place: Path, effort: str, hourly: float) -> dict[str, Any]:
             file.write(
                 f"\n[[candidates]]\nname = '{name}'\nmodel = {json.dumps(model)}\nprompt = '{prompt}'\n"
             )
-    found = {name: scored(workspace, task, name, "--only", name) for name in ("base", "teacher", "student")}
+    found = {name: scored(workspace, task, name) for name in ("base", "teacher", "student")}
     tuning = {
         name: job["progress"]["elapsed_s"] / 60 for name, job in (("teacher", teacher), ("student", student))
     }

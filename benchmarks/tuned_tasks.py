@@ -143,10 +143,10 @@ def wilson(right: float, count: int) -> list[float]:
     return [round((middle + sign * half) / (1 + z * z / count), 4) for sign in (-1, 1)]
 
 
-def scored(workspace: Path, task: Path, wanted: str, *also: str) -> Mapping[str, Any]:
+def scored(workspace: Path, task: Path, candidate: str) -> Mapping[str, Any]:
     """Score of a candidate on the whole test split."""
-    verdict = told(workspace, "compare", str(task), *also, "--exhaustive")
-    standing = next(one for one in verdict["standings"] if one["candidate"].startswith(wanted))
+    verdict = told(workspace, "compare", str(task), "--only", candidate, "--exhaustive")
+    standing = verdict["standings"][0]
     by = {
         one["value"]: round(one["means"][standing["candidate"]]["score"], 4)
         for part in verdict["slices"]
@@ -167,22 +167,22 @@ def scored(workspace: Path, task: Path, wanted: str, *also: str) -> Mapping[str,
 def way_of(way: str, workspace: Path, task: Path, extra: Sequence[str]) -> dict[str, Any]:
     """One way of doing the task, from the command to the score."""
     if way == "zero-shot":
-        return {"minutes": 0.0, **scored(workspace, task, "zero-shot", "--only", "zero-shot")}
+        return {"minutes": 0.0, **scored(workspace, task, way)}
     asked = TUNE[way] if way == "prompt" else (*TUNE[way], "--prompt", "short", *extra)
     began = time.monotonic()
     job = told(workspace, "tune", str(task), *asked, "--yes")
     minutes = (time.monotonic() - began) / 60
     facts = {name: job.get(name) for name in ("forecast", "progress", "model")}
     progress, forecast = facts["progress"] or {}, facts["forecast"] or {}
+    model, prompt = job["model"], "short"
     if way == "prompt":
-        found = next(Path(workspace, "tuning", job["spec"]["id"]).rglob("prompt.toml"))
-        with (task / "task.toml").open("a", encoding="utf-8") as file:
-            file.write(
-                f"\n[[candidates]]\nname = 'found'\nmodel = '{MODEL}'\nprompt = {json.dumps(str(found))}\n"
-            )
-        wanted: tuple[str, ...] = ("found", "--only", "found")
-    else:
-        wanted = (job["model"], "--only", "zero-shot", "--also", f"{job['model']}@short")
+        model = MODEL
+        prompt = str(next(Path(workspace, "tuning", job["spec"]["id"]).rglob("prompt.toml")))
+    with (task / "task.toml").open("a", encoding="utf-8") as file:
+        words = {"name": way, "model": model, "prompt": prompt}
+        file.write(
+            "\n[[candidates]]\n" + "".join(f"{key} = {json.dumps(word)}\n" for key, word in words.items())
+        )
     return {
         "minutes": round(minutes, 2),
         "steps": progress.get("step"),
@@ -191,7 +191,7 @@ def way_of(way: str, workspace: Path, task: Path, extra: Sequence[str]) -> dict[
         "peak_mb": progress.get("memory_mb"),
         "forecast_minutes": forecast.get("minutes"),
         "forecast_mb": forecast.get("memory_mb"),
-        **scored(workspace, task, *wanted),
+        **scored(workspace, task, way),
     }
 
 
