@@ -14,6 +14,8 @@ from tests.server.admin import reviewed
 from tests.server.served import Served
 
 ROW = b'{"id": "9", "input": "x", "target": "y"}\n'
+MANIFEST = '[data]\nformat = "rows"\ntest = "test.jsonl"\ntarget = "target"\nid = "id"\n'
+"""What makes a task of the rows that `task` writes."""
 TWO = (Example(id="1", fields={"input": "a"}, target="b"), Example(id="2", fields={"input": "c"}, target="d"))
 
 

@@ -13,6 +13,8 @@ from baimo.console.pages.task_examples import change, example, export, task
 from baimo.console.pages.task_files import file, new
 from baimo.console.pages.task_history import history, version
 from baimo.console.pages.task_links import facts_of, gone, linked, task_path, whose
+from baimo.console.pages.task_recipe import recipe
+from baimo.console.pages.task_recipe import text as recipe_text
 from baimo.console.visit import Visit
 from baimo.text import text
 
@@ -112,6 +114,10 @@ TASKS = Page(
         ("POST", "/tasks/{task}/examples/{example:path}", example),
         ("GET", "/tasks/{task}/about", about),
         ("POST", "/tasks/{task}/about", about),
+        ("GET", "/tasks/{task}/recipe", recipe),
+        ("POST", "/tasks/{task}/recipe", recipe),
+        ("GET", "/tasks/{task}/recipe/text", recipe_text),
+        ("POST", "/tasks/{task}/recipe/text", recipe_text),
         ("GET", "/tasks/{task}/check", check),
         ("GET", "/tasks/{task}/history", history),
         ("GET", "/tasks/{task}/history/{version}", version),
