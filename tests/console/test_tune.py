@@ -203,6 +203,42 @@ def wait(what: Callable[[], object]) -> None:
     raise AssertionError("it never came to be so")
 
 
+def test_a_file_from_ones_own_machine_is_looked_at_uploaded_and_chosen(
+    house: Served, key: str, people: People
+) -> None:
+    page = people(house, key=key, expected=("400 (Bad Request)",))
+    page.goto("/console/tune/new")
+    page.locator("summary").get_by_text("Settings").click()
+    page.get_by_label("Name", exact=True).fill("lamps")
+    page.get_by_label("Effort").select_option("medium")
+    page.get_by_label("Task", exact=True).select_option("home")
+    mine = page.get_by_label("from this machine")
+    rows = "".join(f"question {number},answer {number}\n" for number in range(12))
+    sheet = {"name": "house, new.csv", "mimeType": "text/csv"}
+    mine.first.set_input_files({**sheet, "buffer": f"prompt,completion\nso?,\n{rows}".encode()})
+    page.get_by_role("button", name="Upload").first.click()
+    told = page.locator(".faults")
+    assert "Line 2:" in told.inner_text() and "empty" in told.inner_text()
+    assert page.get_by_label("Effort").input_value() == "medium"
+    assert page.get_by_label("Name", exact=True).input_value() == "lamps"
+    assert page.get_by_label("Task", exact=True).input_value() == "home"
+
+    # mended, with a second file to be measured, and on without another click
+    mine.first.set_input_files({**sheet, "buffer": f"prompt,completion\n{rows}".encode()})
+    mine.last.set_input_files({**sheet, "buffer": b"prompt,completion\nso?,yes\n", "name": "valid.csv"})
+    page.get_by_role("button", name="Upload").first.click()
+    page.get_by_text("house, new.csv is uploaded and chosen. Rows: 12.").wait_for()
+    page.get_by_text("valid.csv is uploaded and chosen. Rows: 1.").wait_for()
+    chosen = page.get_by_label("or a training file").input_value()
+    assert chosen.startswith("file-") and page.get_by_label("Task", exact=True).input_value() == ""
+    assert page.get_by_label("Validation file").input_value() not in ("", chosen)
+    page.get_by_role("button", name="Forecast").click()
+    page.wait_for_url("**/console/tune/ftjob-*")
+    job = page.url.rpartition("/")[2]
+    found = until(house, key, job, "asking", "succeeded")
+    assert (found["file"], found["suffix"], found["effort"]) == (chosen, "lamps", "medium")
+
+
 # in a real browser, with a model that really learns
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import http.client
 import io
@@ -17,7 +18,7 @@ import pytest
 
 from baimo.store import audit
 from tests.server.served import Said, Served
-from tests.server.tuned import BASE, client, lines, tuned, uploaded
+from tests.server.tuned import BASE, client, example, lines, tuned, uploaded
 
 TASK = """
 name = "home"
@@ -339,3 +340,52 @@ def test_jobs_are_a_table_that_is_sorted_filtered_and_taken_along(house: Served,
     assert all(line["progress.step"] == str(by_id[line["job"]]["progress"]["step"]) for line in table[-3:])
     lines = house.call("GET", f"{path}/export?format=jsonl", key).body.splitlines()
     assert [json.loads(line) for line in lines] == whole
+
+
+def looked(house: Served, key: str, name: str, text: str, **more: Any) -> Said:
+    body = {"name": name, "base64": base64.b64encode(text.encode()).decode(), **more}
+    return house.call("POST", "/api/tuning/rows", key, body)
+
+
+PAIRS = "".join(f"question {number},answer {number},calm\n" for number in range(12))
+
+
+def test_a_table_becomes_lines_that_the_files_api_takes_and_a_job_learns(house: Served, key: str) -> None:
+    found = looked(house, key, "home.csv", f"prompt,completion,tone\n{PAIRS}").data
+    assert (found["rows"], found["faults"]) == (12, [])
+    with client(house, key) as ours:
+        file = uploaded(ours, found["jsonl"].encode(), "home.csv.jsonl")
+    until(house, key, order(house, key, file=file, overrides={"steps": 1}, start=True), "succeeded")
+    pairs = "prompt,chosen,rejected\n" + "".join(f"q{n},good {n},bad {n}\n" for n in range(12))
+    assert looked(house, key, "votes.csv", pairs, recipe="dpo").data["faults"] == []
+    whole = looked(house, key, "train.jsonl", lines([example(n) for n in range(12)]).decode()).data
+    assert whole == {"rows": 12, "faults": [], "jsonl": None}  # it is taken as it is
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "said"),
+    [
+        ("a.csv", "prompt,completion\n" + "q,a\n" * 3 + "q,\n" + "q,a\n" * 9, 5, "empty"),
+        ("a.csv", "colour,shape\nred,round\n", 2, "a.csv, line 2"),
+        ("a.tsv", 'prompt\tcompletion\n"open', 2, "not a valid table"),
+        ("a.csv", "prompt,completion\nq,a\n", None, "at least 10"),
+        ("a.jsonl", '{"messages": []}\n' * 10, 1, "messages"),
+        ("a.jsonl", "{}\nnonsense\n", 2, "not a dictionary"),
+        ("a.json", "[1, 2]", 1, "a.json"),
+    ],
+)
+def test_what_a_job_would_refuse_is_told_with_its_line(
+    house: Served, key: str, name: str, text: str, line: int | None, said: str
+) -> None:
+    found = looked(house, key, name, text).data
+    assert found["jsonl"] is None and found["faults"][0]["line"] == line
+    assert said in found["faults"][0]["message"] and "/tmp" not in str(found)
+
+
+def test_what_is_no_training_file_is_not_looked_at(house: Served, key: str) -> None:
+    said = looked(house, key, "picture.png", "x")
+    assert (said.status, said.data["error"]["code"]) == (400, "tuning.no_container")
+    bad = house.call("POST", "/api/tuning/rows", key, {"name": "a.csv", "base64": "?"})
+    assert (bad.status, bad.data["error"]["field"]) == (400, "/base64")
+    long = looked(house, key, "a.csv", "x" * (8 * 2**20 + 64))
+    assert (long.status, long.data["error"]["code"]) == (413, "tuning.long_file")

@@ -83,6 +83,7 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "tuning_delete": ("engineer", False),
     "tuning_models": ("viewer", False),
     "tuning_export": ("viewer", False),
+    "tuning_rows": ("engineer", False),
     "comparisons_list_export": ("viewer", False),
     "live": ("viewer", False),
     "health": ("viewer", True),
@@ -101,7 +102,7 @@ LEAST: dict[str, tuple[Role, bool]] = {
     "tasks_upload_delete": ("engineer", False),
     **dict.fromkeys(("tasks_delete", "tasks_deleted", "tasks_bring_back"), ("engineer", False)),
     "tasks_erase": ("admin", False),
-    **dict.fromkeys(("tasks_recipe", "tasks_scorers"), ("viewer", False)),
+    **dict.fromkeys(("tasks_recipe", "tasks_scorers", "tasks_list_export"), ("viewer", False)),
     **dict.fromkeys(("tasks_recipe_change", "tasks_preview"), ("engineer", False)),
     **dict.fromkeys(("reviews_list", "reviews_queue", "reviews_get", "reviews_judge"), ("reviewer", False)),
     "reviews_retract": ("reviewer", False),
@@ -193,6 +194,8 @@ class Objects:
             bodies[name] = compared.body(self._house, asker)
         if name in ("tuning_plan", "tuning_order"):
             bodies[name] = {"file": trained_on(self._house, asker)}
+        if name == "tuning_rows":
+            bodies[name] = {"name": "train.jsonl", "base64": ""}
         return path, bodies.get(name, {}) if operation.method in ("POST", "PATCH") else None
 
 

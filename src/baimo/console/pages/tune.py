@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +13,10 @@ from baimo.console.api import Refused, named
 from baimo.console.curves import Curve, curves, spoken
 from baimo.console.live import events_of
 from baimo.console.page import Page
+from baimo.console.pages.tune_form import new
 from baimo.console.visit import Visit, words
 
 ACTS = ("pause", "resume", "cancel", "delete")
-FIELDS = ("task", "file", "model", "recipe", "effort", "prompt", "suffix", "seed")
 PLOTS: Mapping[str, Sequence[str]] = {
     "loss": ("loss", "valid_loss"),
     "score": ("accuracy", "valid_accuracy", "reward"),
@@ -27,9 +26,6 @@ STATUSES = ("unended", "succeeded", "failed", "cancelled", "paused", "queued", "
 RECIPES = ("sft", "dpo", "grpo", "cpt", "distill", "prompt")
 FILTERS = ("text", "status", "recipe", "task", "base", "tenant")
 SORTS = ("created", "name", "status", "task", "base", "recipe", "done", "minutes")
-EFFORTS = ("small", "medium", "large")
-_SETTING = "set-"
-"""Beginning of the names of fields that say a setting."""
 
 
 async def jobs(visit: Visit) -> Response:
@@ -63,47 +59,6 @@ async def export(visit: Visit) -> Response:
     visit.must("tuning_export")
     form = visit.request.query_params.get("format", "csv")
     return visit.api.forwarded("/api/tuning/jobs/export", query={**question(visit), "format": form})
-
-
-async def new(visit: Visit) -> Response:
-    """The form. Its first button shows what follows from the dial, its second orders a job that asks first."""
-    form, refused, plan = dict(visit.request.query_params), None, None
-    if visit.request.method == "POST":
-        form = await visit.form()
-        try:
-            if form.get("act") == "plan":
-                plan = await visit.api.post("/api/tuning/plan", ordered(form))
-            else:
-                made = await visit.api.post("/api/tuning/jobs", ordered(form))
-                return visit.gone_to(named("/tune/{job}", job=made["job"]))
-        except Refused as error:
-            refused = error
-    offer: Any = await visit.api.get("/api/tuning/offer")
-    choices = {
-        "task": [("", "–"), *((one, one) for one in offer["tasks"])],
-        "file": [("", "–"), *((one["file"], f"{one['name']} · {one['file']}") for one in offer["files"])],
-        "model": [(one, one) for one in offer["models"]],
-        "recipe": [(one, words(f"console_tune.recipe_{one}")) for one in offer["recipes"]],
-        "effort": [(one, words(f"console_tune.effort_{one}")) for one in EFFORTS],
-    }
-    said = {name.removeprefix(_SETTING): value for name, value in form.items() if name.startswith(_SETTING)}
-    facts: dict[str, Any] = {"form": form, "refused": refused, "plan": plan, "choices": choices, "said": said}
-    return visit.shown("tune_new.html", refused.status if refused else 200, page="tune", offer=offer, **facts)
-
-
-def ordered(form: Mapping[str, str]) -> dict[str, Any]:
-    """What a form orders: empty fields say nothing; a setting is JSON, or else text."""
-    found: dict[str, Any] = {name: form[name] for name in FIELDS if form.get(name)}
-    if "seed" in found and found["seed"].isdigit():
-        found["seed"] = int(found["seed"])
-    overrides: dict[str, Any] = {}
-    for name, value in form.items():
-        if name.startswith(_SETTING) and value:
-            try:
-                overrides[name.removeprefix(_SETTING)] = json.loads(value)
-            except ValueError:
-                overrides[name.removeprefix(_SETTING)] = value
-    return {**found, "overrides": overrides} if overrides else found
 
 
 async def job(visit: Visit, refused: Refused | None = None) -> Response:

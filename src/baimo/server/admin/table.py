@@ -17,6 +17,7 @@ from baimo.server.admin.standing import STANDING
 from baimo.server.admin.state import STATE
 from baimo.server.admin.task_deleted import TASK_DELETED
 from baimo.server.admin.task_examples import TASK_EXAMPLES
+from baimo.server.admin.task_list import TASK_LIST
 from baimo.server.admin.task_making import TASK_MAKING
 from baimo.server.admin.task_recipes import TASK_RECIPES
 from baimo.server.admin.task_uploads import TASK_UPLOADS
@@ -24,6 +25,7 @@ from baimo.server.admin.task_versions import TASK_VERSIONS
 from baimo.server.admin.tasks import TASKS
 from baimo.server.admin.trying import TRYING
 from baimo.server.admin.tuning import TUNING
+from baimo.server.admin.tuning_files import TUNING_FILES
 from baimo.server.admin.votes import VOTES
 from baimo.server.admin.worth import WORTH
 
@@ -35,6 +37,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *LEDGER,
     *COMPARISONS,
     *WORTH,
+    *TASK_LIST,
     *TASKS,
     *TASK_MAKING,
     *TASK_EXAMPLES,
@@ -46,6 +49,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *OFFER,
     *RELEASES,
     *TUNING,
+    *TUNING_FILES,
     *LIVE,
     *TRYING,
     *CONVERSATIONS,
