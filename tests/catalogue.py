@@ -47,6 +47,7 @@ FAMILIES = {
     "console_tasks.severity_*": ("evals/tasks/check.py",),
     "console_tasks.sort_*": ("console",),
     "console_tasks.split_*": ("console",),
+    "console_tasks.standing_*": ("console",),
     "console_tasks.*": ("console",),
     "console_recipe.about_*": ("evals/scorers/registry.py",),
     "console_recipe.option_*": ("evals/scorers",),

@@ -85,6 +85,7 @@ class Other:
             f"/compare?tenant={MARK}",
             f"/tasks?tenant={MARK}",
             f"/tasks/+deleted?tenant={MARK}",
+            f"/tasks/+export?tenant={MARK}",
             f"/tasks/{MARK}-task",
             f"/review/review_{MARK}",
             f"/review?tenant={MARK}",

@@ -86,6 +86,7 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
         Cell("engineer", form={"act": "copy", "name": "copy-"}, act="copy"),
         Cell("engineer", form={"act": "delete"}, act="delete the task"),
     ),
+    "GET /tasks/+export": (Cell("viewer"),),
     "GET /tasks/+deleted": (Cell("engineer"),),
     "POST /tasks/+deleted": (
         Cell("engineer", form={"name": "back-"}, act="bring back"),

@@ -135,7 +135,9 @@ def test_a_new_table_comes_at_its_place_and_one_prompt_becomes_several() -> None
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=12)
 VALUES = st.one_of(TEXTS, st.integers(-9, 9), st.booleans(), st.lists(TEXTS, max_size=3), st.floats(-1, 1))
-PLACES = st.sampled_from([(), ("data",), ("prompt",), ("sampling",), ("prompt", "few_shot"), ("scorers", 0), ("candidates", 0)])  # fmt: skip
+PLACES = st.sampled_from(
+    [(), ("data",), ("prompt",), ("sampling",), ("prompt", "few_shot"), ("scorers", 0), ("candidates", 0)]
+)
 
 
 @settings(max_examples=80, deadline=None)

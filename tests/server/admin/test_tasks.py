@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 from typing import Any
 from urllib.parse import quote
@@ -247,3 +249,36 @@ def test_a_task_can_begin_with_one_example_or_one_to_learn_from(house: Served, e
     assert house.call("GET", "/api/tasks/learned", engineer).data["rubric"] == "Be kind.\n"
     split = house.call("POST", "/api/tasks/learned/split", engineer, {"share": 0.5, "seed": 3}).data
     assert split["test"] and split["train"]
+
+
+def test_the_list_is_sorted_filtered_paged_and_taken_along(house: Served) -> None:
+    house.tenant("shelf")
+    key = house.key(tenant="shelf", role="engineer")
+    for name, rows in (("b", 3), ("A", 1), ("c", 2)):
+        content = "".join(json.dumps({"input": f"q{at}", "target": "x"}) + "\n" for at in range(rows))
+        upload = uploaded(house, key, content, name="r.jsonl")["upload"]
+        scorer = "contains" if name == "c" else "exact"
+        body = {"name": name, "upload": upload, "description": f"=of {rows}", "scorer": scorer}
+        assert house.call("POST", "/api/tasks", key, body).status == 201
+    (house.workspace.tasks.tasks.home("shelf") / "c" / "task.toml").write_text("oops")
+
+    def names(query: str) -> list[str]:
+        return [one["name"] for one in house.call("GET", f"/api/tasks?{query}", key).data["data"]]
+
+    assert names("sort=name") == ["A", "b", "c"] and names("sort=-test") == ["b", "A", "c"]
+    assert names("standing=broken") == ["c"] and names("standing=own&scorer=exact") == ["A", "b"]
+    assert names("standing=read_only") == [] and names("text=OF%203") == ["b"]
+    first = house.call("GET", "/api/tasks?sort=-name&limit=2", key).data
+    rest = house.call("GET", f"/api/tasks?sort=-name&limit=2&cursor={first['next']}", key).data
+    assert [one["name"] for one in [*first["data"], *rest["data"]]] == ["c", "b", "A"] and rest[
+        "next"
+    ] is None
+    table = house.call("GET", "/api/task-export?sort=name&standing=own", key)
+    rows = list(csv.DictReader(io.StringIO(table.body.decode())))
+    assert [(row["name"], row["test"], row["scorers"]) for row in rows] == [
+        ("A", "1", "exact"),
+        ("b", "3", "exact"),
+    ]
+    assert rows[0]["description"] == "'=of 1"  # no spreadsheet runs it
+    lines = house.call("GET", "/api/task-export?format=jsonl", key).body.splitlines()
+    assert {json.loads(line)["name"] for line in lines} == {"A", "b", "c"}

@@ -18,13 +18,36 @@ from baimo.console.pages.task_recipe import text as recipe_text
 from baimo.console.visit import Visit
 from baimo.text import text
 
+FILTERS = ("text", "standing", "scorer", "tenant")
+SORTS = ("name", "test", "train", "scorer", "changed")
+STANDINGS = ("own", "read_only", "broken")
+
+
+def _question(visit: Visit) -> dict[str, str]:
+    """Filters and order that the page's address names."""
+    given = visit.request.query_params
+    found = {name: given[name] for name in FILTERS if given.get(name)}
+    return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in SORTS else {})
+
 
 async def tasks(visit: Visit) -> Response:
     """The list."""
-    asked = visit.request.query_params
-    query = {name: asked.get(name) for name in ("text", "cursor")}
-    found = await visit.api.get("/api/tasks", **query, **whose(visit), limit=50)
-    return visit.shown("tasks.html", page="tasks", found=found, asked=asked, to=linked(visit))
+    asked, cursor = _question(visit), visit.request.query_params.get("cursor")
+    found, kinds = await asyncio.gather(
+        visit.api.get("/api/tasks", **asked, cursor=cursor, limit=50), visit.api.get("/api/scorers")
+    )
+    choices = {
+        "standings": [(one, text(f"console_tasks.standing_{one}")) for one in STANDINGS],
+        "scorers": [(one["name"], one["name"]) for one in kinds["data"]],
+    }
+    return visit.shown("tasks.html", page="tasks", found=found, asked=asked, to=linked(visit), **choices)
+
+
+async def export_list(visit: Visit) -> Response:
+    """The tasks of a question as a file."""
+    visit.must("tasks_list_export")
+    form = visit.request.query_params.get("format", "csv")
+    return visit.api.forwarded("/api/task-export", query={**_question(visit), "format": form})
 
 
 async def about(visit: Visit) -> Response:
@@ -104,6 +127,7 @@ TASKS = Page(
         ("POST", "/tasks/+new", new),
         ("GET", "/tasks/+files/{upload}", file),
         ("POST", "/tasks/+files/{upload}", file),
+        ("GET", "/tasks/+export", export_list),
         ("GET", "/tasks/+deleted", deleted),
         ("POST", "/tasks/+deleted", deleted),
         ("GET", "/tasks/{task}", task),

@@ -9,8 +9,8 @@ from baimo.core.rights import OWNER_NAME
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged, cut
 from baimo.server.admin.task_forms import TaskShown
+from baimo.server.admin.task_list import listed
 from baimo.server.admin.task_scope import TASK, TaskNamed, keeping, known, tenant_of
-from baimo.server.admin.tasks import listed
 from baimo.workspace.task_deleted import DeletedTask, DeletedTasks
 
 

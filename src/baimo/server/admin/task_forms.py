@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from baimo.server.admin.paging import Paged
 from baimo.server.admin.task_scope import TaskNamed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksAsked(Paged):
-    """Which tasks."""
-
-    tenant: str | None = None
-    text: str = ""
-    """Occurs in the name or the description."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +31,6 @@ class TaskShown:
     """When that was made; ISO 8601."""
     problem: str | None
     """Why it cannot be used."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksPage:
-    """Some tasks: one's own by name, then those elsewhere."""
-
-    data: list[TaskShown]
-    next: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

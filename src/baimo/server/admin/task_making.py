@@ -13,10 +13,10 @@ from baimo.evals.tasks.folder import load_task
 from baimo.evals.tasks.scaffold import new_task
 from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.task_forms import TaskShown
+from baimo.server.admin.task_list import listed
 from baimo.server.admin.task_scope import keeping, tenant_of
 from baimo.server.admin.task_upload_forms import LeftOutShown
 from baimo.server.admin.task_uploads import import_facts, imports_of, told
-from baimo.server.admin.tasks import listed
 from baimo.workspace.task_edits import Draft, added
 from baimo.workspace.task_imports import LeftOut, prompted
 

@@ -1,4 +1,4 @@
-"""Tasks: listed, shown with what is in them, checked, described, copied."""
+"""One task: shown with what is in it, checked, described, copied."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from baimo.core.ids import plain
-from baimo.core.moments import shown
 from baimo.core.task import Prompt
 from baimo.core.tenant import ROLES
-from baimo.errors import BaimoError
 from baimo.server.admin.operation import Asking, Operation
-from baimo.server.admin.paging import cut
 from baimo.server.admin.task_forms import (
     LabelCount,
     TaskChange,
     TaskCopy,
     TaskFinding,
     TaskFindings,
-    TasksAsked,
     TaskShown,
-    TasksPage,
     TaskWhole,
 )
+from baimo.server.admin.task_list import facts_of, listed
 from baimo.server.admin.task_scope import TASK, TaskNamed, keeping, kept, tenant_of
 from baimo.server.admin.task_versions import VersionShown, version_shown
 from baimo.workspace.task_keeping import Kept, Placed
@@ -33,51 +29,6 @@ _MOST_LABELS = 200
 _FEW = 20
 
 
-def _tasks(asking: Asking, asked: TasksAsked) -> TasksPage:
-    """GET /api/tasks."""
-    tenant, words = tenant_of(asking, asked.tenant), asked.text.casefold()
-    known = keeping(asking).tasks.listed(tenant)
-    if words:
-        found = [listed(asking, one.name, tenant) for one in known]
-        found = [one for one in found if words in f"{one.name} {one.description}".casefold()]
-        page, after = cut(found, asked, lambda one: one.name)
-        return TasksPage(data=list(page), next=after)
-    names, after = cut(known, asked, lambda one: one.name)
-    return TasksPage(data=[listed(asking, one.name, tenant) for one in names], next=after)
-
-
-def listed(asking: Asking, name: str, tenant: str) -> TaskShown:
-    known = keeping(asking).tasks.known(name, tenant)
-    try:
-        return TaskShown(**_facts(asking, keeping(asking).kept(name, tenant), tenant))
-    except BaimoError as error:
-        texts = dict.fromkeys(("description", "data_class", "license", "hash"), "")
-        counts = dict.fromkeys(("test", "train", "version"), 0)
-        empty: dict[str, Any] = {"scorers": [], "prompts": [], "changed": None, **texts, **counts}
-        problem = str(error).replace(f"{known.folder}/", "")
-        return TaskShown(name=name, own=known.own, problem=problem, **empty)
-
-
-def _facts(asking: Asking, one: Kept, tenant: str) -> dict[str, Any]:
-    versions, task = keeping(asking).versions(one.known.name, tenant), one.task
-    last = versions[-1] if versions else None
-    return {
-        "name": one.known.name,
-        "own": one.known.own,
-        "description": task.description,
-        "data_class": task.data_class,
-        "license": task.license,
-        "test": len(task.examples),
-        "train": len(task.train),
-        "scorers": [spec.name for spec in task.scorers],
-        "prompts": [prompt.name for prompt in task.prompts],
-        "hash": task.hash,
-        "version": last.version if last else 0,
-        "changed": shown(last.at_ms) if last else None,
-        "problem": None,
-    }
-
-
 def _task(asking: Asking, asked: TaskNamed) -> TaskWhole:
     """GET /api/tasks/{task}."""
     one, tenant = kept(asking, asked), tenant_of(asking, asked.tenant)
@@ -85,7 +36,7 @@ def _task(asking: Asking, asked: TaskNamed) -> TaskWhole:
     names = list(dict.fromkeys(name for each in one.examples for name in each.example.metadata))[:30]
     labels: dict[str, Callable[[Placed], str | None]] = {name: _label(name) for name in names}
     return TaskWhole(
-        **_facts(asking, one, tenant),
+        **facts_of(asking, one, tenant),
         folder=str(one.known.folder) if inside else None,
         asked=[_prompt(prompt) for prompt in one.task.prompts],
         judged=[{"name": spec.name, "args": plain(dict(spec.args))} for spec in one.task.scorers],
@@ -167,10 +118,6 @@ def _copy(asking: Asking, asked: TaskCopy) -> TaskShown:
 
 
 TASKS = (
-    Operation(
-        method="GET", path="/api/tasks", role="viewer", takes=TasksAsked, gives=TasksPage, does=_tasks,
-        tag="tasks", summary="task_api.tasks_list", errors=(404,),
-    ),
     Operation(
         method="GET", path=TASK, role="viewer", takes=TaskNamed, gives=TaskWhole, does=_task, tag="tasks",
         summary="task_api.tasks_get", errors=(404,),
