@@ -70,6 +70,26 @@ def whole_ledger(connection: Connection) -> Stretch:
     return int(first or 1), int(connection.execute(select(tables.ledger_head.c.seq)).scalar_one())
 
 
+def ends(connection: Connection, filters: Filters) -> Stretch:
+    """Between which lines those of a question's moments lie, and few others, where most are in the order of time."""
+    first, last = whole_ledger(connection)
+    if filters.since_ms is None and filters.until_ms is None:
+        return first, last
+    after, table = rollups.rolled(connection), tables.rollups
+    moments = Filters(since_ms=filters.since_ms, until_ms=filters.until_ms)
+    query = select(func.min(table.c.first_seq), func.max(table.c.last_seq)).where(table.c.last_seq >= first)
+    low, high = connection.execute(query.where(*of_rollups(connection, "offer", _days_of(moments)))).one()
+    # of lines that are not counted in the moments are not known
+    return max(first, int(low or after + 1)), last if last > after else int(high or 0)
+
+
+def _days_of(filters: Filters) -> Filters:
+    """The same, until the end of its last day: roll-ups know days only."""
+    if filters.until_ms is None:
+        return filters
+    return replace(filters, until_ms=-(-filters.until_ms // DAY_MS) * DAY_MS)
+
+
 def _between(connection: Connection, filters: Filters, stretch: Stretch, limit: int) -> list[RowMapping]:
     table = tables.records
     query = select(table).where(table.c.seq.between(*stretch), *conditions(connection.dialect.name, filters))
@@ -81,8 +101,7 @@ def _stretches(
 ) -> tuple[list[Stretch], int]:
     """Where the newest ones are, newest first; and the line up to which nothing is said yet."""
     table, (lower, upper) = tables.rollups, within
-    if filters.until_ms is not None:  # roll-ups know days only
-        filters = replace(filters, until_ms=-(-filters.until_ms // DAY_MS) * DAY_MS)
+    filters = _days_of(filters)
     where = (table.c.last_seq >= lower, table.c.first_seq <= upper)
     query = select(table.c.first_seq, table.c.last_seq).where(*of_rollups(connection, kind, filters), *where)
     rows = connection.execute(query.order_by(table.c.last_seq.desc()).limit(cells)).all()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, literal_column, select
 
 from baimo.core.money import MICROS
 from baimo.core.record import Record
@@ -92,50 +92,40 @@ class Ledger:
             cursor: `seq` of the last line of the page before; None = from the beginning.
             newest_first: downwards from the newest line, else upwards from the oldest.
         """
-        return self._page(filters, self._ends(filters), limit, cursor, newest_first)
+        with self._database.snapshot() as connection:
+            within = finding.ends(connection, filters)
+            return self._page(connection, filters, within, limit, cursor, newest_first)
 
     def lines(self, filters: Filters = Filters(), *, newest_first: bool = False) -> Iterator[Line]:
-        """All of them, page by page, in bounded memory; lines that are written meanwhile may be among them."""
-        cursor, ends = None, self._ends(filters)
+        """All that there are now, page by page, in bounded memory."""
+        with self._database.snapshot() as connection:
+            within = finding.ends(connection, filters)
+        cursor = None
         while True:
-            page = self._page(filters, ends, PAGE, cursor, newest_first)
+            with self._database.snapshot() as connection:
+                page = self._page(connection, filters, within, PAGE, cursor, newest_first)
             yield from page
             if len(page) < PAGE:
                 return
             cursor = page[-1].seq
 
-    def _ends(self, filters: Filters) -> finding.Stretch | None:
-        """First and last line of the moments that are asked for; None = all moments.
-
-        Moments are nearly in the ledger's order: without this, a month is sorted for the sake of one page.
-        """
-        if filters.since_ms is None and filters.until_ms is None:
-            return None
-        column = tables.records.c.seq
-        moments = Filters(since_ms=filters.since_ms, until_ms=filters.until_ms)
-        query = select(func.min(column), func.max(column)).where(*conditions(self._database.dialect, moments))
-        with self._database.reading() as connection:
-            first, last = connection.execute(query).one()
-        return (int(first), int(last)) if first is not None else (1, 0)
-
     def _page(
         self,
+        connection: Connection,
         filters: Filters,
-        ends: finding.Stretch | None,
+        within: finding.Stretch,
         limit: int,
         cursor: int | None,
         newest_first: bool,
     ) -> list[Line]:
-        table = tables.records
-        with self._database.snapshot() as connection:
-            first, last = ends or finding.whole_ledger(connection)
-            if newest_first:
-                last = last if cursor is None else min(last, cursor - 1)
-                return [_line(row) for row in finding.newest(connection, filters, (first, last), limit)]
-            first = first if cursor is None else max(first, cursor + 1)
-            query = select(table).where(*conditions(self._database.dialect, filters))
-            query = query.where(table.c.seq.between(first, last)).order_by(table.c.seq).limit(limit)
-            return [_line(row) for row in connection.execute(query).mappings()]
+        table, (first, last) = tables.records, within
+        if newest_first:
+            last = last if cursor is None else min(last, cursor - 1)
+            return [_line(row) for row in finding.newest(connection, filters, (first, last), limit)]
+        first = first if cursor is None else max(first, cursor + 1)
+        query = select(table).where(*conditions(self._database.dialect, filters))
+        query = query.where(table.c.seq.between(first, last)).order_by(table.c.seq).limit(limit)
+        return [_line(row) for row in connection.execute(query).mappings()]
 
     def count(self, filters: Filters = Filters()) -> int:
         """How many lines there are."""
@@ -169,10 +159,8 @@ class Ledger:
             return [_spend(row, len(by)) for row in connection.execute(self._from_lines(by, filters))]
 
     def _rolled_up(self, kind: str, by: Sequence[str], filters: Filters) -> list[Spend]:
-        if rollups.behind(self._database) > rollups.TAIL:
-            with suppress(StoreError):  # somebody else is writing: the lines are added below instead
-                while rollups.count_some(self._database, wait_ms=rollups.PATIENCE_MS) == rollups.TOGETHER:
-                    pass
+        with suppress(StoreError):  # somebody else is writing: the lines are added below instead
+            rollups.caught_up(self._database)
         with self._database.snapshot() as connection:
             kept = self._from_rollups(kind, by, filters, of_rollups(connection, kind, filters))
             lines = self._from_lines(by, filters).where(tables.records.c.seq > rollups.rolled(connection))

@@ -344,10 +344,34 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             ),
         ),
     ),
+    (
+        "0018_rollups_apart",
+        (
+            # in PostgreSQL the largest kind lies apart: who asks for a small one does not read past it
+            "ALTER TABLE rollups RENAME TO rollups_before",
+            """CREATE TABLE rollups (
+                kind TEXT NOT NULL, day TEXT NOT NULL, tenant TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '',
+                tags TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '', surface TEXT NOT NULL DEFAULT '',
+                status TEXT NOT NULL DEFAULT '', route TEXT NOT NULL DEFAULT '', currency TEXT NOT NULL,
+                calls BIGINT NOT NULL, failed BIGINT NOT NULL, unpriced BIGINT NOT NULL, uncounted BIGINT NOT NULL,
+                cost_micros BIGINT NOT NULL, cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL,
+                tokens_out BIGINT NOT NULL, tokens_cached BIGINT NOT NULL, tokens_cache_write BIGINT NOT NULL,
+                first_seq BIGINT NOT NULL DEFAULT 0, last_seq BIGINT NOT NULL DEFAULT 0,
+                PRIMARY KEY (kind, day, tenant, key, tags, model, surface, status, route, currency)) {apart}""",
+            "INSERT INTO rollups SELECT * FROM rollups_before",
+            "DROP TABLE rollups_before",
+        ),
+    ),
 )
 
-_SQLITE = {"blob": "BLOB", "order": "INTEGER", "packed": "WITHOUT ROWID"}
-_POSTGRES = {"blob": "BYTEA", "order": "BIGINT", "packed": ""}
+_SQLITE = {"blob": "BLOB", "order": "INTEGER", "packed": "WITHOUT ROWID", "apart": "WITHOUT ROWID"}
+_POSTGRES = {
+    "blob": "BYTEA",
+    "order": "BIGINT",
+    "packed": "",
+    "apart": "PARTITION BY LIST (kind); CREATE TABLE rollups_whole PARTITION OF rollups FOR VALUES IN ('whole'); "
+    "CREATE TABLE rollups_small PARTITION OF rollups DEFAULT",
+}
 _LOCK = 0x6261696D6F  # "baimo": PostgreSQL advisory lock that lets one process migrate at a time
 
 
