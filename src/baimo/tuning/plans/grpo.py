@@ -9,15 +9,15 @@ import msgspec
 
 from baimo.core.tuning import Effort
 from baimo.tuning.bench import Facts, overridden
-from baimo.tuning.plans.sft import Above, Count, Share
+from baimo.tuning.plans.learning import Above, Count, Learning, NotNegative, Part, Schedule, Share, Steps
 
 Divisor = Literal["longest", "answer", "token"]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Learning, frozen=True, kw_only=True):
     """Every value that the recipe uses."""
 
-    rewards: dict[str, float] = {}
+    rewards: dict[str, float] = msgspec.field(default_factory=dict[str, float])
     """Weights of rewards by name; empty = the job's grader, else the scorer that decides the task."""
     answers: Annotated[int, msgspec.Meta(ge=2)] = 8
     """To each prompt of a step."""
@@ -37,42 +37,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How far a token's probability ratio may fall."""
     high: Above = 0.28
     """How far it may rise; further than it may fall, so that rare tokens can become likelier (DAPO)."""
-    kl: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    kl: NotNegative = 0.0
     """Weight of the divergence from the model before training; 0 = not computed."""
-    n_epochs: Above = 1.0
-    """Passes over the prompts."""
-    batch_size: Count = 8
-    """Prompts of a step."""
-    learning_rate_multiplier: Above = 1.0
-    """Times `learning_rate`."""
-    learning_rate: Above = 2e-4
-    """Highest rate of AdamW."""
-    upper: Share = 1.0
-    """Share of the layers that learn, counted from the top."""
-    rank: Count = 16
-    """Of the adapter."""
-    alpha: Above = 32.0
-    """The adapter counts alpha / rank."""
-    warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
-    """Share of the steps in which the rate rises."""
-    schedule: Literal["cosine", "linear", "constant"] = "constant"
-    """How the rate falls."""
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Of AdamW."""
-    clip: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    """Longest gradient."""
+    warmup: Part = 0.1
+    schedule: Schedule = "constant"
     rows: Count = 128
     """Most answers decoded together; memory grows with it, the answers do not depend on it."""
-    micro_tokens: Count = 2048
-    """Most tokens learnt at once; memory grows with it, the result does not depend on it."""
-    eval_interval: Annotated[int, msgspec.Meta(ge=0)] = 0
+    eval_interval: Steps = 0
     """Steps between two measurements of the validation prompts; 0 = once an epoch."""
     eval_samples: Count = 1
     """Answers to each validation prompt; 1 = the likeliest, more = sampled."""
-    max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Stop earlier; 0 = when the epochs are over."""
-    precision: Literal["auto", "bf16", "f32"] = "auto"
-    """Of the computation; what is learnt is held in f32 either way."""
 
     @property
     def group(self) -> int:

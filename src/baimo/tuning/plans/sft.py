@@ -4,59 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-
-import msgspec
+from typing import Any, Literal
 
 from baimo.core.tuning import Effort
 from baimo.tuning.bench import Facts, overridden
-
-Above = Annotated[float, msgspec.Meta(gt=0)]
-Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+from baimo.tuning.plans.learning import Above, Adapting, Count, Steps
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Adapting, frozen=True, kw_only=True):
     """Every value that the recipe uses."""
 
     method: Literal["lora", "full"] = "lora"
     """What is learnt: an adapter, or the weights themselves."""
     n_epochs: Above = 3.0
-    """Passes over the rows."""
     batch_size: Count = 16
-    """Rows of a step."""
-    learning_rate_multiplier: Above = 1.0
-    """Times `learning_rate`."""
     learning_rate: Above = 1e-3
-    """Highest rate of AdamW."""
-    upper: Share = 1.0
-    """Share of the layers that learn, counted from the top."""
-    rank: Count = 16
-    """Of the adapter."""
-    alpha: Above = 32.0
-    """The adapter counts alpha / rank."""
-    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
-    """Of the adapter's inputs."""
-    warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
-    """Share of the steps in which the rate rises."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the rate falls."""
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Of AdamW."""
-    clip: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    """Longest gradient."""
-    longest: Annotated[int, msgspec.Meta(ge=0)] = 0
+    longest: Steps = 0
     """Most tokens of a row; longer ones are left out and told. 0 = the base's window."""
-    micro_tokens: Count = 2048
-    """Most tokens computed at once; memory grows with it, the result does not depend on it."""
-    valid_every: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Steps between two measurements of the validation rows; 0 = once an epoch."""
-    max_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Stop earlier; 0 = when the epochs are over."""
-    remember_mb: Annotated[float, msgspec.Meta(ge=0)] = 1024.0
-    """Memory in which the layers that do not learn are computed once only; 0 = in every epoch again."""
-    precision: Literal["auto", "bf16", "f32"] = "auto"
-    """Of the computation; what is learnt is held in f32 either way."""
 
 
 def planned(effort: Effort, facts: Facts, overrides: Mapping[str, Any]) -> Settings:

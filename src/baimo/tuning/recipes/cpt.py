@@ -55,7 +55,7 @@ def run(bench: Bench, settings: Settings) -> None:
         tokens=len,
         save=save,
     )
-    loop = Loop(bench, base, weights, course, pace(settings, spec.seed))
+    loop = Loop(bench, base, weights, course, pace(settings, spec.seed, settings.valid_every))
     if valid and not bench.folder.checkpoints():
         _tell_perplexity(bench, "before", loop)
     if walk(bench, loop, save) and valid:

@@ -79,7 +79,7 @@ def run(bench: Bench, settings: Settings) -> None:
         tokens=lambda pair: len(pair.chosen) + len(pair.rejected),
         save=save,
     )
-    walk(bench, Loop(bench, base, weights, course, pace(settings, spec.seed)), save)
+    walk(bench, Loop(bench, base, weights, course, pace(settings, spec.seed, settings.valid_every)), save)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

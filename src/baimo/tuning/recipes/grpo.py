@@ -33,12 +33,12 @@ from baimo.tuning.fit import lora, policy
 from baimo.tuning.fit.base import LoadedBase
 from baimo.tuning.fit.encode import Dialect, Encoded
 from baimo.tuning.fit.families import together
-from baimo.tuning.fit.loop import Course, Loop, Pace
+from baimo.tuning.fit.loop import Course, Loop
 from baimo.tuning.fit.loss import Measured, logprobs
 from baimo.tuning.fit.rollout import Engine, Rollout, Sampling, rollouts
 from baimo.tuning.plans.grpo import Settings as Settings
 from baimo.tuning.plans.grpo import planned as planned
-from baimo.tuning.recipes.sft import walk
+from baimo.tuning.recipes.sft import pace, walk
 
 VERSION = "1"
 """Of this recipe: a change that makes other weights out of the same spec raises it."""
@@ -75,20 +75,7 @@ def run(bench: Bench, settings: Settings, engine: Engine | None = None) -> None:
         tokens=lambda item: len(item.row) if isinstance(item, Answer) else len(item.ids),
         save=save,
     )
-    pace = Pace(
-        epochs=settings.n_epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate * settings.learning_rate_multiplier,
-        warmup=settings.warmup,
-        schedule=settings.schedule,
-        weight_decay=settings.weight_decay,
-        clip=settings.clip,
-        micro_tokens=settings.micro_tokens,
-        valid_every=settings.eval_interval,
-        seed=spec.seed,
-        max_steps=settings.max_steps,
-    )
-    walk(bench, Loop(bench, base, weights, course, pace), save)
+    walk(bench, Loop(bench, base, weights, course, pace(settings, spec.seed, settings.eval_interval)), save)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

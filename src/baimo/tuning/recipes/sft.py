@@ -25,6 +25,7 @@ from baimo.tuning.fit import forward, lora, precision
 from baimo.tuning.fit.encode import Encoded, Told, encoded_rows
 from baimo.tuning.fit.loop import Course, Loop, Pace
 from baimo.tuning.fit.loss import supervised
+from baimo.tuning.plans.learning import Learning
 from baimo.tuning.plans.sft import Settings as Settings
 from baimo.tuning.plans.sft import planned as planned
 
@@ -54,7 +55,7 @@ def run(bench: Bench, settings: Settings) -> None:
         tokens=len,
         save=save,
     )
-    walk(bench, Loop(bench, base, weights, course, pace(settings, spec.seed)), save)
+    walk(bench, Loop(bench, base, weights, course, pace(settings, spec.seed, settings.valid_every)), save)
 
 
 def learning(
@@ -98,7 +99,7 @@ def _problem(told: Told, limit: int) -> str:
     return text("fit.too_long", tokens=told.tokens, limit=limit) if told.tokens else told.problem
 
 
-def pace(settings: Any, seed: int) -> Pace:
+def pace(settings: Learning, seed: int, valid_every: int) -> Pace:
     """The loop's part of a recipe's settings."""
     return Pace(
         epochs=settings.n_epochs,
@@ -109,7 +110,7 @@ def pace(settings: Any, seed: int) -> Pace:
         weight_decay=settings.weight_decay,
         clip=settings.clip,
         micro_tokens=settings.micro_tokens,
-        valid_every=settings.valid_every,
+        valid_every=valid_every,
         seed=seed,
         max_steps=settings.max_steps,
     )
