@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
+from baimo.core.tuned_name import brief
 from baimo.text import language
 
 _SIGNS = {"USD": "$", "EUR": "€", "CNY": "¥", "GBP": "£", "JPY": "JP¥"}
@@ -75,6 +76,14 @@ def query(asked: Mapping[str, Any], /, **changes: Any) -> str:
     return urlencode({name: value for name, value in said.items() if value not in (None, "")})
 
 
+def model_name(name: str | None) -> str:
+    """A model's name as it is read; of a tuned one what people chose, with the whole name behind it. Markup."""
+    if not name:
+        return "–"
+    short = brief(name)
+    return Markup('<span title="{}">{}</span>').format(name, short) if short != name else name
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "short": short,
@@ -83,5 +92,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "span_ms": span_ms,
     "share": share,
     "query": query,
+    "model_name": model_name,
 }
 """For templates."""

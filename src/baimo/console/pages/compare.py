@@ -15,6 +15,7 @@ from baimo.console.live import events_of
 from baimo.console.page import Page
 from baimo.console.pages.compare_form import asked, filled, form_fields, sent
 from baimo.console.visit import Visit, words
+from baimo.core.tuned_name import briefs
 from baimo.core.verdict import Progress, Verdict
 from baimo.evals.report import differing, html
 from baimo.evals.report import figures as amounts
@@ -114,6 +115,7 @@ async def comparison(visit: Visit) -> Response:
     events = await events_of(visit, "comparisons", str(visit.request.path_params["run"]))
     detail = await visit.api.get(path)
     shown, verdict = detail["comparison"], detail["verdict"]
+    read_as = briefs(shown["candidates"])
     facts: dict[str, Any] = {
         "shown": shown,
         "detail": detail,
@@ -122,17 +124,32 @@ async def comparison(visit: Visit) -> Response:
         "events": events,
     }
     facts |= {"told": None, "standing": None, "progress": None, "rows": ROWS}
+    facts["whole"] = {short: name for name, short in read_as.items() if short != name}
     if verdict is not None:
-        facts |= await _read(visit, path, msgspec.convert(_whole(verdict), Verdict))
+        facts |= await _read(
+            visit, path, msgspec.convert(_whole(_read_as(verdict, read_as)), Verdict), read_as
+        )
     elif detail["progress"] is not None:
-        progress = msgspec.convert(_whole(detail["progress"]), Progress)
+        progress = msgspec.convert(_whole(_read_as(detail["progress"], read_as)), Progress)
         leader = next((one.candidate for one in progress.standings if one.judged), None)
         facts |= {"progress": progress, "leader": leader}
         facts["standing"] = _drawn(standing(progress.standings, leader, Pareto((), (), ())))
     return visit.shown("compare_run.html", page="compare", **facts)
 
 
-async def _read(visit: Visit, path: str, verdict: Verdict) -> dict[str, Any]:
+def _read_as(value: Any, names: Mapping[str, str]) -> Any:
+    """Candidates under the names that people read, wherever they are named."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [_read_as(one, names) for one in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        facts = cast("dict[str, Any]", value)
+        return {names.get(name, name): _read_as(one, names) for name, one in facts.items()}
+    return value
+
+
+async def _read(visit: Visit, path: str, verdict: Verdict, names: Mapping[str, str]) -> dict[str, Any]:
     """What the page of a verdict shows."""
     cursor = visit.request.query_params.get("from")
     report, found = await asyncio.gather(
@@ -148,11 +165,11 @@ async def _read(visit: Visit, path: str, verdict: Verdict) -> dict[str, Any]:
         "standing": _drawn(standing(verdict.standings, verdict.winner, front)),
         "pareto": front,
         "unpriced": html.unpriced(front),
-        "heat": heat([_slicing(one) for one in report["slices"]]),
+        "heat": heat([_slicing(one) for one in _read_as(report["slices"], names)]),
         "small": SMALL,
         "flagged": flagged(verdict),
         "marks": marks,
-        "pairs": [_pair(one) for one in found["data"]],
+        "pairs": [_pair(one) for one in _named_pairs(found["data"], names)],
         "found": found,
         "command": report["run"]["command"],
     }
@@ -218,6 +235,19 @@ def _slicing(one: Mapping[str, Any]) -> Slicing:
         for row in one["values"]
     )
     return Slicing(one["name"], rows, one["hidden"])
+
+
+def _named_pairs(pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Only who answered is named anew: what models said stays as it is."""
+    return [
+        {
+            **pair,
+            "answers": [
+                {**one, "candidate": names.get(one["candidate"], one["candidate"])} for one in pair["answers"]
+            ],
+        }
+        for pair in pairs
+    ]
 
 
 def _pair(one: Mapping[str, Any]) -> Pair:
