@@ -56,6 +56,10 @@ FAMILIES = {
     "console_review.none_*": ("store/judgements.py",),
     "console_review.of_*": ("server/admin",),
     "console_review.outcome_*": ("core/run.py",),
+    **{
+        f"console_review.{name}_*": ("console/pages/review.py", "console/templates/review.html")
+        for name in ("read", "reading")
+    },
     "console_review.reason_*": ("workspace/reviewing.py",),
     "console_review.said_*": ("store/judgements.py",),
     "console_review.state_*": ("store/judgements.py",),

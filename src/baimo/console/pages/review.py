@@ -14,6 +14,7 @@ from baimo.console.pages.task_links import gone, linked, whose
 from baimo.console.visit import Visit
 
 STATES = ("open", "mine", "done", "all")
+SUBSTANTIAL = 0.6
 
 
 async def review(visit: Visit) -> Response:
@@ -34,7 +35,22 @@ async def review(visit: Visit) -> Response:
     told = {"figures": figures, "found": found, "asked": {**asked, **whose(visit)}, "states": STATES}
     new = visit.request.query_params.get("new")
     facts: dict[str, Any] = {**told, "to": linked(visit), "refused": refused, "judges": judges, "new": new}
+    facts["reading_of"] = reading_of
     return visit.shown("review.html", refused.status if refused else 200, page="review", **facts)
+
+
+def reading_of(agreement: Mapping[str, Any]) -> str:
+    """What an agreement tells, by the interval of its kappa; the end of its message's key.
+
+    From 0.6 on two judges are usually taken as one (Landis & Koch 1977, "The measurement of observer agreement for
+    categorical data", Biometrics 33:159: substantial); it is the lower end that has to be there.
+    """
+    if agreement["kappa_interval"] is None:
+        return "none"
+    low, high = agreement["kappa_interval"]
+    if low >= SUBSTANTIAL:
+        return "good"
+    return "some" if low > 0 else "against" if high < 0 else "open"
 
 
 async def _nothing() -> dict[str, Any]:
