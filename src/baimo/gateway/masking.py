@@ -6,15 +6,13 @@ user) although the prompt itself was masked, and one that is not recognised beca
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from baimo.core.call import Completion, Request
-from baimo.core.message import Message, Part, ToolCall
-
-Change = Callable[[str], str]
+from baimo.core.message import Message, ToolCall
+from baimo.core.texts import Change, in_message, in_value
 
 
 class Unmasking(Protocol):
@@ -75,45 +73,16 @@ def _rebuilt(request: Request, change: Change) -> Request:
         messages=tuple(_message(message, change) for message in request.messages),
         sampling=replace(request.sampling, stop=tuple(map(change, request.sampling.stop))),
         tools=tuple(
-            replace(tool, description=change(tool.description), parameters=_inside(tool.parameters, change))
+            replace(tool, description=change(tool.description), parameters=in_value(tool.parameters, change))
             for tool in request.tools
         ),
-        response_format=None if form is None else replace(form, schema=_inside(form.schema, change)),
-        extra=_inside(request.extra, change),
+        response_format=None if form is None else replace(form, schema=in_value(form.schema, change)),
+        extra=in_value(request.extra, change),
     )
 
 
 def _message(message: Message, change: Change) -> Message:
-    content: str | tuple[Part, ...]
-    if isinstance(message.content, str):
-        content = change(message.content)
-    else:
-        content = tuple(
-            replace(part, data=change(part.data)) if part.kind == "text" else part for part in message.content
-        )
-    calls = tuple(
-        replace(called, arguments=_arguments(called.arguments, change)) for called in message.tool_calls
-    )
+    changed = in_message(message, change)
     name = None if message.name is None else change(message.name)
     # servers take no placeholder for a name: what would have to be replaced is left out
-    return replace(message, content=content, tool_calls=calls, name=name if name == message.name else None)
-
-
-def _arguments(written: str, change: Change) -> str:
-    try:
-        data = json.loads(written)
-    except ValueError:
-        return change(written)
-    changed = _inside(data, change)
-    return written if changed == data else json.dumps(changed, ensure_ascii=False)
-
-
-def _inside(value: Any, change: Change) -> Any:
-    """The value with every text in it changed; the names of members stay."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {name: _inside(one, change) for name, one in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_inside(one, change) for one in cast("Sequence[Any]", value)]
-    return value
+    return replace(changed, name=name if name == message.name else None)

@@ -72,7 +72,7 @@ class Queue:
     def __post_init__(self) -> None:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._cares: dict[str, Care] = {}
-        self._lock, self._closed = threading.Lock(), False
+        self._lock = threading.Lock()
 
     # what people ask for
 
@@ -185,8 +185,6 @@ class Queue:
             StoreError: the database does not answer; nothing is lost.
         """
         with self._lock:
-            if self._closed:
-                return False
             for job in self.jobs.unended():
                 if self._mine(job) and job.spec.id not in self._cares:
                     self._take(job)
@@ -199,7 +197,7 @@ class Queue:
     def find_stragglers(self) -> None:
         """Take jobs that have ended while their child works on: whoever was to end it is gone."""
         with self._lock:
-            for path in () if self._closed else self.folder.glob("ftjob-*"):
+            for path in self.folder.glob("ftjob-*"):
                 folder = JobFolder(path)
                 if folder.path.name not in self._cares and folder.alive:
                     job = self.jobs.find(folder.path.name)
@@ -207,9 +205,8 @@ class Queue:
                         self._take(job)
 
     def close(self) -> None:
-        """Look after nothing any more; children work on."""
-        with self._lock:  # a step may be under way in another thread, or yet to come there
-            self._closed = True
+        """Look after nothing until the next step; children work on."""
+        with self._lock:  # a step may be under way in another thread
             for care in self._cares.values():
                 care.close()
             self._cares.clear()

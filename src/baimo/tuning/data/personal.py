@@ -7,20 +7,18 @@ masking once.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
 
-from baimo.core.message import Message, Part, ToolCall
+from baimo.core.message import Message
+from baimo.core.texts import Change, in_message, in_value
 from baimo.core.tuning import Row
 from baimo.pii.find import found, found_in_all
 from baimo.pii.finding import Finding
 from baimo.pii.mask import LABELS
 
-Change = Callable[[str], str]
 ROUNDS = 4
 """How often a row is looked through at most: what was masked may uncover what stood beside it."""
 _PLACEHOLDER = re.compile(rf"<(?:{'|'.join(dict.fromkeys(LABELS.values()))})_[0-9]+>")
@@ -47,7 +45,7 @@ class PersonalData:
                 own += _texts(message)
         own += [text for message in row.rejected for text in _texts(message)]
         own += [row.text] if row.text else []
-        _inside(row.item, lambda text: own.append(text) or text)
+        in_value(row.item, lambda text: own.append(text) or text)
         counts += self._counted("\n\n".join(own))  # in one: what a turn introduces is known in the others
         return counts
 
@@ -109,10 +107,10 @@ def rebuilt(row: Row, change: Change) -> Row:
     """The row with every text that is learnt, shown or compared with changed, always in the same order."""
     return replace(
         row,
-        messages=tuple(_message(one, change) for one in row.messages),
-        rejected=tuple(_message(one, change) for one in row.rejected),
+        messages=tuple(in_message(one, change) for one in row.messages),
+        rejected=tuple(in_message(one, change) for one in row.rejected),
         text=change(row.text),
-        item=_inside(row.item, change),
+        item=in_value(row.item, change),
     )
 
 
@@ -154,35 +152,3 @@ def _texts(message: Message) -> Iterator[str]:
     else:
         yield from (part.data for part in message.content if part.kind == "text")
     yield from (call.arguments for call in message.tool_calls)
-
-
-def _message(message: Message, change: Change) -> Message:
-    content: str | tuple[Part, ...]
-    if isinstance(message.content, str):
-        content = change(message.content)
-    else:
-        content = tuple(
-            replace(one, data=change(one.data)) if one.kind == "text" else one for one in message.content
-        )
-    calls = tuple(_call(call, change) for call in message.tool_calls)
-    return replace(message, content=content, tool_calls=calls)
-
-
-def _call(call: ToolCall, change: Change) -> ToolCall:
-    """Arguments are changed value by value, so that they stay JSON; broken ones as the text that they are."""
-    try:
-        data = json.loads(call.arguments)
-    except (ValueError, RecursionError):
-        return replace(call, arguments=change(call.arguments))
-    changed = _inside(data, change)
-    return call if changed == data else replace(call, arguments=json.dumps(changed, ensure_ascii=False))
-
-
-def _inside(value: Any, change: Change) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {name: _inside(one, change) for name, one in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_inside(one, change) for one in cast("Sequence[Any]", value)]
-    return value
