@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--base", default="local/smollm2-135m-instruct")
     parser.add_argument("--no-record", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="baimo-forecast-") as folder:
         found = {"base": given.base, **summary(measured(given.jobs, given.base, Path(folder)))}
     print(json.dumps({name: found[name] for name in ("minutes", "memory_mb")}, indent=2))
     if not given.no_record:
