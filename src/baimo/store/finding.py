@@ -16,7 +16,7 @@ from baimo.store import rollups, tables
 from baimo.store.chain import DAY_MS
 from baimo.store.filters import Filters, conditions, of_rollups, told_by
 
-NEAR = 20_000
+NEAR = 5_000
 """Lines that are read as they come, before roll-ups are asked: whoever is not rare is among them."""
 CELLS = 5_000
 """Roll-ups in one question."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -13,8 +13,10 @@ from baimo.store.filters import Filters, conditions
 
 NEWEST = 10_000
 """Calls that percentiles are taken of, from the newest backwards."""
-WITHIN = 200_000
+WITHIN = 50_000
 """Lines among which they are looked for, so that a rare key does not cost a walk through the whole ledger."""
+TOGETHER = 10_000
+"""Lines that are read at once: forwards, for files are read ahead that way only."""
 GROUPS = ("model", "key", "tenant", "surface", "route", "model_used")
 
 
@@ -58,10 +60,16 @@ def latencies(
     table, head = tables.records, tables.ledger_head
     columns = (table.c[by], table.c.latency_ms, table.c.first_byte_ms)
     with database.reading() as connection:
-        floor = max(0, int(connection.execute(select(head.c.seq)).scalar_one()) - within)
+        last = int(connection.execute(select(head.c.seq)).scalar_one())
+        floor = max(0, last - within)
         before = connection.execute(select(table.c.at_ms).where(table.c.seq == floor)).scalar()
-        query = select(*columns).where(table.c.seq > floor, *conditions(database.dialect, filters))
-        rows = connection.execute(query.order_by(table.c.seq.desc()).limit(newest)).all()
+        query = select(*columns).where(*conditions(database.dialect, filters)).order_by(table.c.seq)
+        rows: list[Any] = []
+        while last > floor and len(rows) < newest:
+            first = max(floor, last - TOGETHER)
+            rows[:0] = connection.execute(query.where(table.c.seq > first, table.c.seq <= last)).all()
+            last = first
+        rows = rows[-newest:]
     every = before is None or (filters.since_ms is not None and before < filters.since_ms)
     whole: dict[str, list[float]] = defaultdict(list)
     first: dict[str, list[float]] = defaultdict(list)
