@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from baimo.core.terminal import Telling
 from baimo.text import has, text
 
 if TYPE_CHECKING:
     from baimo.core.tuning import TuneJob, TuneProgress
     from baimo.store.jobs import JobEvent
 
-PLAIN_EVERY_S = 10.0
-"""Seconds between two plain lines."""
 SILENT = frozenset({"progress", "record", "plan"})
 """Events that are shown otherwise, or not at all."""
 
 
-class Walk:
-    """Shows a job's events and its newest figures.
+class Walk(Telling):
+    """Shows a job's events and its newest figures."""
 
-    Args:
-        stream: where to; stderr.
-        clock: seconds, monotonic.
-        environment: variables that decide on colour: TERM, NO_COLOR.
-    """
-
-    def __init__(
-        self,
-        stream: TextIO | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        dumb = environment.get("TERM", "") in ("dumb", "unknown") or bool(environment.get("NO_COLOR"))
-        self.plain = dumb or not self._stream.isatty()
-        self._bar: Any = None
-        self._task: Any = None
-        self._shown_at = -PLAIN_EVERY_S
+    _bar: Any = None
+    _task: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,16 +43,14 @@ class Walk:
 
     def _show(self, progress: TuneProgress) -> None:
         if self.plain:
-            last = progress.step == progress.steps
-            if last or self._clock() - self._shown_at >= PLAIN_EVERY_S:
-                self._shown_at = self._clock()
+            if self.due(last=progress.step == progress.steps):
                 self._say(progress_line(progress))
             return
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
+            console = Console(file=self.stream, highlight=False, markup=False, emoji=False)
             # stdout stays as it is: it may be a pipe that waits for data
             self._bar = Progress(
                 BarColumn(bar_width=24),
@@ -94,7 +69,7 @@ class Walk:
         if self._bar is not None:
             self._bar.console.print(line)
         else:
-            click.echo(line, file=self._stream)
+            click.echo(line, file=self.stream)
 
 
 def progress_line(progress: TuneProgress) -> str:

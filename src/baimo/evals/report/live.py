@@ -5,13 +5,11 @@ there is one plain line every ten seconds. Everything goes to stderr; stdout is 
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
+from baimo.core.terminal import Telling
 from baimo.core.verdict import Progress, Standing
 from baimo.evals.report.figures import (
     about,
@@ -33,42 +31,22 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.text import Text
 
-PLAIN_EVERY_S = 10.0
-"""Seconds between two plain lines."""
 _REDRAW_S = 0.1
 
 
-class Live:
-    """Shows Progress on a terminal while a comparison runs, or says it in a line now and then.
+class Live(Telling):
+    """Shows Progress on a terminal while a comparison runs, or says it in a line now and then."""
 
-    Args:
-        stream: where to; stderr.
-        clock: seconds, monotonic.
-        environment: variables that decide on colour: TERM, NO_COLOR.
-    """
-
-    def __init__(
-        self,
-        stream: TextIO | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        dumb = environment.get("TERM", "") in ("dumb", "unknown") or bool(environment.get("NO_COLOR"))
-        self.plain = dumb or not self._stream.isatty()
-        self._screen: Any = None
-        self._last: Progress | None = None
-        self._shown_at = -PLAIN_EVERY_S
-        self._said: Progress | None = None
+    _screen: Any = None
+    _last: Progress | None = None
+    _said: Progress | None = None
 
     def __enter__(self) -> Self:
         if not self.plain:
             from rich.console import Console
             from rich.live import Live as Screen
 
-            console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
+            console = Console(file=self.stream, highlight=False, markup=False, emoji=False)
             # stdout stays as it is: it may be a pipe that waits for data
             self._screen = Screen(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
             self._screen.start()
@@ -84,21 +62,19 @@ class Live:
 
     def update(self, progress: Progress) -> None:
         """Show where it stands; cheap enough to call after every batch."""
-        now, self._last = self._clock(), progress
+        self._last = progress
         if self.plain:
-            if now - self._shown_at >= PLAIN_EVERY_S:
-                self._shown_at = now
+            if self.due():
                 self._say(progress)
-        elif self._screen is not None and now - self._shown_at >= _REDRAW_S:
-            self._shown_at = now
+        elif self._screen is not None and self.due(_REDRAW_S):
             self._screen.update(ProgressView(progress), refresh=True)
 
     def _say(self, progress: Progress) -> None:
         self._said = progress
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
         shown = line(progress).encode(encoding, "replace").decode(encoding)
-        self._stream.write(shown + "\n")
-        self._stream.flush()
+        self.stream.write(shown + "\n")
+        self.stream.flush()
 
 
 def line(progress: Progress) -> str:
