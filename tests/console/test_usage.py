@@ -96,6 +96,10 @@ def test_percentiles_are_those_of_the_calls_that_were_asked_for(house: Served, b
     assert (found.looked_at, found.all) == (100, True)
     some = latencies(house.workspace.store.database, "model", Filters(model="acme/past"), newest=10)
     assert (some.groups[0].p50, some.looked_at, some.all) == (95.0, 10, False)
+    database, past = house.workspace.store.database, Filters(model="acme/past")
+    for together in (1, 7, 1000):  # however many lines are read at once
+        assert latencies(database, "model", past, newest=10, together=together) == some
+        assert latencies(database, "model", past, together=together) == found
     near = latencies(house.workspace.store.database, "model", Filters(model="acme/past"), within=30)
     assert (near.looked_at, near.all) == (30, False)
     since = latencies(

@@ -46,7 +46,13 @@ class Latencies(NamedTuple):
 
 
 def latencies(
-    database: Database, by: str, filters: Filters, *, newest: int = NEWEST, within: int = WITHIN
+    database: Database,
+    by: str,
+    filters: Filters,
+    *,
+    newest: int = NEWEST,
+    within: int = WITHIN,
+    together: int = TOGETHER,
 ) -> Latencies:
     """Percentiles of the newest calls.
 
@@ -56,6 +62,7 @@ def latencies(
         filters: which calls.
         newest: most calls that are looked at.
         within: lines, from the newest backwards, among which they are looked for.
+        together: lines that are read at once.
     """
     table, head = tables.records, tables.ledger_head
     columns = (table.c[by], table.c.latency_ms, table.c.first_byte_ms)
@@ -66,9 +73,9 @@ def latencies(
         query = select(*columns).where(*conditions(database.dialect, filters)).order_by(table.c.seq)
         rows: list[Any] = []
         while last > floor and len(rows) < newest:
-            first = max(floor, last - TOGETHER)
-            rows[:0] = connection.execute(query.where(table.c.seq > first, table.c.seq <= last)).all()
-            last = first
+            begin = max(floor, last - together)
+            rows[:0] = connection.execute(query.where(table.c.seq > begin, table.c.seq <= last)).all()
+            last = begin
         rows = rows[-newest:]
     every = before is None or (filters.since_ms is not None and before < filters.since_ms)
     whole: dict[str, list[float]] = defaultdict(list)
