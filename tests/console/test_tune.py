@@ -13,15 +13,17 @@ from typing import Any
 import openai
 import pytest
 
+from baimo.core.verdict import Interval
 from baimo.store.adapters import Adapters
 from baimo.store.audit import Actor
 from baimo.workspace.releasing import Promotion
 from tests.console.browser import Browser, Shown
 from tests.console.conftest import People
 from tests.console.reading import Reading
+from tests.server.admin import compared
 from tests.server.served import Served
 from tests.server.test_tuning_api import TASK, ask, order, until
-from tests.server.tuned import lines, tuned
+from tests.server.tuned import BASE, lines, tuned
 from tests.serving import Endpoint, serving
 
 PASSED = {
@@ -164,6 +166,53 @@ def test_a_judgement_is_said_in_words_and_decides_whether_there_is_a_way_to_prom
     assert done.path == "/console/models/releases" and "it knows the house" in words and "holds" in words
     assert "answers to lamps" in " ".join(shown(browser, f"/console/tune/{job}").split())
     assert model in shown(browser, "/console/tune/models")
+
+
+def compared_with_its_base(house: Served, model: str, base: str) -> str:
+    """A comparison in which a tuned model was better than what it was made from."""
+    store = house.workspace.store
+    run, verdict = (lambda id: (store.run(id), store.verdict(id)))(compared.compared(house, ""))
+    assert verdict is not None
+    figures = ((model, 0.9, (0.8, 0.95), 1), (base, 0.4, (0.3, 0.5), 2))
+    standings = tuple(
+        replace(verdict.standings[0], candidate=name, score=score, interval=Interval(*ends), tier=tier)
+        for name, score, ends, tier in figures
+    )
+    names = tuple({**run.candidates[0], "name": name, "model": name} for name, *_ in figures)
+    again = replace(run, id=f"{run.id[:-4]}base", candidates=names, status="running")
+    store.begin(again)
+    found = replace(verdict, run=again.id, standings=standings, winner=model)
+    store.finish(replace(again, status="done"), found)
+    return again.id
+
+
+def test_what_came_of_a_job_is_seen_at_one_look(house: Served, browser: Browser, key: str) -> None:
+    job = order(house, key, task="home", suffix="lamps", overrides={"steps": 40})
+    until(house, key, job, "asking")
+    ask(house, key, "POST", f"/api/tuning/jobs/{job}/resume", {})
+    model = until(house, key, job, "succeeded")["model"]
+    page = shown(browser, f"/console/tune/{job}")
+    assert "Not compared with its base yet." in page and "Not judged yet." in page
+    judged(house, model, "ready", PASSED)
+    offered = browser.get(f"/console/tune/{job}").html
+    compare = re.search(r'href="(/console/compare/new[^"]*)">Compare with its base', offered)
+    assert compare is not None
+    form = browser.get(compare[1].replace("&amp;", "&")).html
+    assert model in form and f'value="{BASE}" checked' in form  # both are chosen
+    run = compared_with_its_base(house, model, BASE)
+    found = ask(house, key, "GET", f"/api/tuning/jobs/{job}")["beaten"][0]
+    assert (found["before"], found["score"], found["gained"]) == (0.4, 0.9, True)
+    words = " ".join(shown(browser, f"/console/tune/{job}").split())
+    assert "40.0 % → 90.0 %" in words and "+50.0 points" in words
+    assert "passed" in words and "forecast" in words and "Promote" in words
+    assert f'href="/console/compare/{run}"' in browser.get(f"/console/tune/{job}").html
+
+    # its name is read from what people chose, and is there in full for those who want to call it
+    verdict = browser.get(f"/console/compare/{run}").html
+    short = f"ft:lamps·{model[-6:]}"
+    assert f'<p class="headline" dir="auto">{short}' in verdict and f'title="{model}"' in verdict
+    assert f"<code>{model}</code>" in verdict and verdict.count(short) > 4
+    assert short in browser.get("/console/compare").html
 
 
 def test_a_release_is_rolled_back_once_however_often_its_button_is_pressed(

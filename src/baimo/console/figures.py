@@ -93,5 +93,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "share": share,
     "query": query,
     "model_name": model_name,
+    "brief": brief,
 }
 """For templates."""

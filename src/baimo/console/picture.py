@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from baimo.console.visit import words
+from baimo.core.tuned_name import brief
 from baimo.evals.report.svg import drawing, extent, fitted, label, tag, title
 
 WIDTH, ROW, BOX = 620.0, 34.0, 26.0
@@ -43,7 +44,7 @@ def _box(x: float, y: float, width: float, shown: str, kind: str) -> str:
     inside = [
         title(shown),
         tag("rect", x=x, y=y, width=width, height=BOX, rx=6, class_=kind),
-        label(x + 10, y + BOX / 2 + 4, fitted(shown, width - 40), "label"),
+        label(x + 10, y + BOX / 2 + 4, fitted(brief(shown), width - 40), "label"),
     ]
     return tag("g", *inside)
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from baimo.core.run import Run
 from baimo.core.tuning import JobStatus, TuneJob
+from baimo.core.verdict import Standing, Verdict
 from baimo.store.jobs import Jobs
 from baimo.store.store import Store
 from baimo.tuning.folder import JobFolder
@@ -55,6 +57,11 @@ class Beaten(NamedTuple):
     other_interval: tuple[float, float]
     certain: bool
     """The two are in different tiers."""
+    before: float | None
+    """Score of the base that it was made from, in the same comparison; None = it took no part."""
+    before_interval: tuple[float, float] | None
+    gained: bool | None
+    """It and its base are in different tiers."""
 
 
 def phase(job: TuneJob, *, working: bool) -> str:
@@ -145,8 +152,15 @@ def log_end(folder: JobFolder, lines: int = 40) -> tuple[list[str], int]:
     return found[-lines:], behind
 
 
-def beaten(store: Store, tenant: str, model: str) -> list[Beaten]:
-    """Comparisons of a tenant with a verdict in which a model took part, the newest first."""
+def beaten(store: Store, tenant: str, model: str, base: str = "") -> list[Beaten]:
+    """Comparisons of a tenant with a verdict in which a model took part, the newest first.
+
+    Args:
+        store: where they are kept.
+        tenant: whose.
+        model: the tuned model.
+        base: what it was made from.
+    """
     found: list[Beaten] = []
     if not model:
         return found
@@ -159,6 +173,7 @@ def beaten(store: Store, tenant: str, model: str) -> list[Beaten]:
         other = next((one for one in verdict.standings if one.candidate not in names), None)
         if mine is None or other is None:
             continue
+        before = _before(run, verdict, mine.candidate, base)
         found.append(
             Beaten(
                 run.id,
@@ -171,9 +186,22 @@ def beaten(store: Store, tenant: str, model: str) -> list[Beaten]:
                 other.score,
                 (other.interval[0], other.interval[1]),
                 mine.tier != other.tier,
+                None if before is None else before.score,
+                None if before is None else (before.interval[0], before.interval[1]),
+                None if before is None else before.tier != mine.tier,
             )
         )
     return found
+
+
+def _before(run: Run, verdict: Verdict, candidate: str, base: str) -> Standing | None:
+    """Where the base stands, asked as the tuned model was if it was asked in several ways."""
+    asked = {str(one.get("name")): one for one in run.candidates}
+    like = asked[candidate].get("prompt")
+    bases = [one for one in verdict.standings if base and asked.get(one.candidate, {}).get("model") == base]
+    return next(
+        (one for one in bases if asked[one.candidate].get("prompt") == like), bases[0] if bases else None
+    )
 
 
 def _has(points: Iterable[Point], name: str) -> bool:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from baimo.console.api import Refused, named
 from baimo.console.live import events_of
 from baimo.console.page import Page
-from baimo.console.pages.compare_form import asked, filled, form_fields, sent
+from baimo.console.pages.compare_form import PATTERNS, asked, filled, form_fields, sent
 from baimo.console.visit import Visit, words
 from baimo.core.tuned_name import briefs
 from baimo.core.verdict import Progress, Verdict
@@ -91,7 +91,9 @@ async def _prefilled(visit: Visit, listed: Sequence[str]) -> Mapping[str, Sequen
     given = visit.request.query_params
     again = given.get("again")
     if not again:
-        return {name: given.getlist(name) for name in ("task", "model")}
+        models = given.getlist("model")
+        further = "\n".join(name for name in models if name not in listed)  # as tuned ones
+        return {"task": given.getlist("task"), "model": models, PATTERNS: [further]}
     before = await visit.api.get(named("/api/comparisons/{run}", run=again))
     return filled(before["options"], listed)
 

@@ -15,6 +15,7 @@ from baimo.console.api import Refused, named
 from baimo.console.live import events_of, live
 from baimo.console.page import Page
 from baimo.console.visit import Visit, words
+from baimo.core.tuned_name import brief
 
 COMMANDS = {
     "call": """curl ADDRESS/v1/chat/completions \\
@@ -231,8 +232,9 @@ async def _work(visit: Visit) -> list[Work]:
 def _job(job: Mapping[str, Any]) -> Work:
     progress = job["progress"]
     learnt = job["task"] or job["file"] or "–"
+    title = words("console_home.tuning", base=brief(job["base"]), task=learnt)
     return Work(
-        words("console_home.tuning", base=job["base"], task=learnt),
+        f"{job['suffix']} · {title}" if job["suffix"] else title,
         named("/tune/{job}", job=job["job"]),
         words(f"console_tune.phase_{job['phase']}"),
         job["started"] or job["created"],

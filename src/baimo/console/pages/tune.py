@@ -70,8 +70,20 @@ async def job(visit: Visit, refused: Refused | None = None) -> Response:
     if shown["model"] and visit.may("releases_promote", "routes_list"):
         routes = await visit.api.get("/api/routes", limit=200)
     facts: dict[str, Any] = {"job": shown, "plots": plots(shown), "refused": refused, "events": told}
+    facts["loss"] = change(shown["points"])
     facts["aliases"] = [one["name"] for one in routes["data"]]
     return visit.shown("tune_job.html", refused.status if refused else 200, page="tune", **facts)
+
+
+def change(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Where the loss began and ended: of what is only measured where that is known."""
+    for name in PLOTS["loss"][::-1]:
+        known = [one for one in points if name in one["figures"]]
+        if len(known) > 1:
+            first, last = known[0], known[-1]
+            ends = {"first": first["figures"][name], "last": last["figures"][name]}
+            return {"name": name, "begin": first["step"], "end": last["step"], **ends}
+    return None
 
 
 def plots(job: Mapping[str, Any]) -> list[tuple[str, Markup, list[str]]]:

@@ -160,7 +160,7 @@ def _shown(asking: Asking, asked: JobNamed) -> JobDetails:
     points, kept = views.history(service.tuning.jobs, job.spec.id)
     by_step = {one.step: one.name for one in made if one.status == "ready"}
     last = next((one for one in made if one.step is None), None)
-    beaten = views.beaten(store, job.spec.tenant, job.model) if job.model else []
+    beaten = views.beaten(store, job.spec.tenant, job.model, job.spec.base) if job.model else []
     holding = service.workspace.releasing.releases.holding(job.spec.tenant)
     return JobDetails(
         **row(asking, job),
@@ -204,6 +204,10 @@ def _beaten(one: views.Beaten) -> BeatenShown:
         other_low=one.other_interval[0],
         other_high=one.other_interval[1],
         certain=one.certain,
+        before=one.before,
+        before_low=one.before_interval[0] if one.before_interval else None,
+        before_high=one.before_interval[1] if one.before_interval else None,
+        gained=one.gained,
     )
 
 

@@ -159,6 +159,12 @@ class BeatenShown:
     other_high: float
     certain: bool
     """The two are told apart."""
+    before: float | None
+    """Score of its base in the same comparison; null = it took no part."""
+    before_low: float | None
+    before_high: float | None
+    gained: bool | None
+    """It and its base are told apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
