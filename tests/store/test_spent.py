@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from baimo.core.rights import limit
 from baimo.store import tables
 from baimo.store.engine import Database
-from baimo.store.spent import spent
+from baimo.store.spent import spent, spent_by_all
 
 NOW = 1_793_923_200_000 + 3_600_000
 """2026-11-06T01:00:00Z."""
@@ -29,6 +29,9 @@ def test_only_the_present_window_of_each_limit_counts(database_url: str) -> None
                 connection.execute(insert(tables.leases).values(row))
         found = spent(database, "key", "k", limits, NOW)
         assert spent(database, "key", "k", [], NOW) == []
+        whose = [("key", "other", limits[3:]), ("key", "k", limits), ("key", "x", [])]
+        several = spent_by_all(database, whose, NOW)
+        assert [one.used for one in several[0]] == [1000] and several[1:] == [found, []]
     assert [(one.limit, one.used, one.held) for one in found] == [
         (limits[0], 5, 0),
         (limits[1], 0, 0),

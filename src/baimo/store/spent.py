@@ -38,16 +38,34 @@ def spent(database: Database, scope: str, name: str, limits: Sequence[Limit], no
         limits: its limits.
         now_ms: wall clock.
     """
-    buckets = [bucket_of(scope, name, limit, now_ms) for limit in limits]
+    return spent_by_all(database, [(scope, name, limits)], now_ms)[0]
+
+
+def spent_by_all(
+    database: Database, whose: Sequence[tuple[str, str, Sequence[Limit]]], now_ms: int
+) -> list[list[Spent]]:
+    """The same of many: scope, name and limits of each; all as they are at one moment."""
+    buckets = [[bucket_of(scope, name, limit, now_ms) for limit in limits] for scope, name, limits in whose]
+    every = [bucket for some in buckets for bucket in some]
     meters, leases = tables.meters, tables.leases
-    held_by = select(leases.c.bucket, func.sum(leases.c.amount)).where(leases.c.bucket.in_(buckets))
-    with database.reading() as connection:
-        found = connection.execute(select(meters.c.bucket, meters.c.used).where(meters.c.bucket.in_(buckets)))
-        used = {str(row[0]): int(row[1]) for row in found}
-        held = {str(row[0]): int(row[1]) for row in connection.execute(held_by.group_by(leases.c.bucket))}
+    used: dict[str, int] = {}
+    held: dict[str, int] = {}
+    with database.snapshot() as connection:
+        for start in range(0, len(every), _TOGETHER):
+            some = every[start : start + _TOGETHER]
+            found = connection.execute(
+                select(meters.c.bucket, meters.c.used).where(meters.c.bucket.in_(some))
+            )
+            used.update((str(row[0]), int(row[1])) for row in found)
+            query = select(leases.c.bucket, func.sum(leases.c.amount)).where(leases.c.bucket.in_(some))
+            found = connection.execute(query.group_by(leases.c.bucket))
+            held.update((str(row[0]), int(row[1])) for row in found)
     return [
-        Spent(limit, used.get(bucket, 0), held.get(bucket, 0), window_end_ms(limit.window, now_ms))
-        for limit, bucket in zip(limits, buckets, strict=True)
+        [
+            Spent(limit, used.get(bucket, 0), held.get(bucket, 0), window_end_ms(limit.window, now_ms))
+            for limit, bucket in zip(limits, some, strict=True)
+        ]
+        for (_, _, limits), some in zip(whose, buckets, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ from baimo.gateway.limits import limit_of
 from baimo.server.admin.accounts import KeyShown, TenantShown, shown_key, shown_tenant
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged, cut
-from baimo.store.spent import spent
+from baimo.store.spent import Spent, spent_by_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,38 +81,38 @@ class Limited(NamedTuple):
     limits: Sequence[Limit]
 
 
-def shown_limits(asking: Asking, limited: Limited) -> list[LimitShown]:
-    """Its limits and how much of them is used."""
+def shown_limits(asking: Asking, whose: Sequence[Limited]) -> list[LimitShown]:
+    """Their limits and how much of them is used."""
     now_ms = time.time_ns() // 1_000_000
-    database = asking.service.workspace.store.database
-    found: list[LimitShown] = []
-    for one in spent(database, limited.scope, limited.meter, limited.limits, now_ms):
-        limit = one.limit
-        written = {
-            "amount": limit.amount,
-            "used": one.used,
-            "held": one.held,
-            "remaining": max(0, limit.amount - one.used),
-        }
-        found.append(
-            LimitShown(
-                scope=limited.scope,
-                name=limited.name,
-                limit=rights.shown(limit),
-                counts=limit.counts,
-                window=limit.window,
-                until=None if limit.window == "total" else shown(one.ends_ms),
-                **{name: rights.amount(limit.counts, number) for name, number in written.items()},
-            )
-        )
-    return found
+    asked = [(one.scope, one.meter, one.limits) for one in whose]
+    found = spent_by_all(asking.service.workspace.store.database, asked, now_ms)
+    return [_shown(one, use) for one, uses in zip(whose, found, strict=True) for use in uses]
+
+
+def _shown(limited: Limited, use: Spent) -> LimitShown:
+    limit = use.limit
+    written = {
+        "amount": limit.amount,
+        "used": use.used,
+        "held": use.held,
+        "remaining": max(0, limit.amount - use.used),
+    }
+    return LimitShown(
+        scope=limited.scope,
+        name=limited.name,
+        limit=rights.shown(limit),
+        counts=limit.counts,
+        window=limit.window,
+        until=None if limit.window == "total" else shown(use.ends_ms),
+        **{name: rights.amount(limit.counts, number) for name, number in written.items()},
+    )
 
 
 def _limits(asking: Asking, asked: LimitsAsked) -> LimitsPage:
     asking.within(asked.tenant)
     every = [one for one in _limited(asking, asked.tenant) if one.limits and asked.scope in (None, one.scope)]
     page, after = cut(every, asked, lambda one: f"{one.scope}:{one.name}")
-    return LimitsPage(data=[limit for one in page for limit in shown_limits(asking, one)], next=after)
+    return LimitsPage(data=shown_limits(asking, page), next=after)
 
 
 def _limited(asking: Asking, tenant: str | None) -> Iterator[Limited]:
@@ -140,7 +140,7 @@ def _me(asking: Asking, _: Nothing) -> Me:
         key=shown_key(key),
         tenant=shown_tenant(tenant),
         may=[operation.id for operation in OPERATIONS if asking.may(operation)],
-        limits=[*shown_limits(asking, mine), *shown_limits(asking, ours)],
+        limits=shown_limits(asking, [mine, ours]),
     )
 
 
