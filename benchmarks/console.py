@@ -1,17 +1,20 @@
 """The console over a ledger of a million Records: how long its first page and every view take, what the gateway loses.
 
-    python benchmarks/console.py [--rows 1000000] [--only sqlite|postgresql] [--times 7] [--folder DIR]
+    python benchmarks/console.py [--rows 1000000] [--only sqlite|postgresql] [--times 7] [--folder DIR] [--views PART]
     python benchmarks/console.py gateway [--rounds 5] [--seconds 5]
 
-Views: the ledger is filled as benchmarks/gateway/ledger.py fills it (90 days that end today, 40 tenants, 200 keys, 25
-models, 12 teams; PostgreSQL: a server of its own), then a real `baimo serve` answers as a browser would ask: `cold` is
-a view's first time in this process, after the operating system was told to forget the database's files (as far as it
-lets itself be told), `warm_p50` the median of `--times` further times, both milliseconds until the last byte;
-`cpu` is what the server and the database spent on one of those, which a busy machine changes least.
+Views: the ledger holds 90 days of 40 tenants, 200 keys, 25 models, 4 surfaces, 4 routes and 5 statuses by chance (which
+is the worst for sums: hardly two calls fall together), its roll-ups are up to date as they are soon after a server's
+start (PostgreSQL: a server of its own). Then a real `baimo serve` answers as a browser would ask: `cold` is a view's
+first time in this process, after the operating system was told to forget the database's files (as far as it lets itself
+be told), `warm_p50` the median of `--times` further times, both milliseconds until the last byte; `cpu` is what the
+server and the database spent on one of those, which a busy machine changes least. With `--folder` the filled ledgers
+stay there for the next run.
 
-`gateway`: requests per second of a closed loop of 32 clients through `baimo serve` while nobody looks at the console,
-and while a person does: Home, Usage and its Records one after the other without a pause, over a ledger of 100,000
-Records. Rounds alternate; the ratio is the median of the ratios within each round.
+`gateway`: requests per second of a closed loop of 32 clients through `baimo serve` while nobody looks at the console
+(closed), while a person looks at a page a second (open), and while one goes on without a pause (busy): Home, Usage by
+model and by status, Records, over a ledger of 100,000 Records. Rounds alternate; a ratio is the median of the ratios
+within each round.
 
 Appends to results/console.jsonl.
 """
@@ -21,13 +24,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
+import json
+import operator
 import os
+import random
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -43,11 +50,14 @@ from tests.serving import children, serving  # noqa: E402
 
 from baimo.core.rights import limit  # noqa: E402
 from baimo.core.tenant import Key, Tenant  # noqa: E402
-from baimo.store import chain, tables  # noqa: E402
+from baimo.store import chain, rollups, tables  # noqa: E402
 from baimo.store.engine import Database  # noqa: E402
+from baimo.store.ledger import Ledger  # noqa: E402
+from baimo.store.lines import PLACE, Row  # noqa: E402
 from baimo.workspace.workspace import Workspace  # noqa: E402
 
 DAYS = 90
+FAILURES = ("gateway.upstream_error", "gateway.upstream_timeout", "gateway.rate_limit", "gateway.too_long")
 MODEL, KEY, TENANT = "vendor3/model-3", "k00000000042", "tenant-7"
 VIEWS: Mapping[str, str] = {
     "home": "/",
@@ -58,16 +68,25 @@ VIEWS: Mapping[str, str] = {
     "usage, 90 days by surface": "/usage?span=90d&by=surface",
     "usage, 90 days by status": "/usage?span=90d&by=status",
     "usage, 90 days by route": "/usage?span=90d&by=route",
-    "usage, 90 days by scenario": "/usage?span=90d&by=tag:team",
+    "usage, 90 days by scenario": "/usage?span=90d&by=tag:scenario",
     "usage of one tenant by key": f"/usage?span=90d&by=key&tenant={TENANT}",
+    "usage of one key by model": f"/usage?span=90d&by=model&key={KEY}",
     "usage of one model by status": f"/usage?span=90d&by=status&model={quote(MODEL, safe='')}",
+    "usage of one model by key": f"/usage?span=90d&by=key&model={quote(MODEL, safe='')}",
+    "usage of one surface by tenant": "/usage?span=90d&by=tenant&surface=chat",
+    "usage of one route by key": "/usage?span=90d&by=key&route=direct",
+    "usage of one label by model": "/usage?span=90d&by=model&tag=team%3Dteam-3",
     "usage of what failed by model": "/usage?span=90d&by=model&status=failed",
+    "latency, 90 days by model": "/usage/latency?span=90d",
+    "latency of one label by key": "/usage/latency?span=90d&by=key&tag=team%3Dteam-3",
     "records": "/usage/records",
     "records of one model": f"/usage/records?model={quote(MODEL, safe='')}",
     "records of one tenant": f"/usage/records?tenant={TENANT}",
     "records of one key": f"/usage/records?key={KEY}",
-    "records of a rare status": "/usage/records?status=gateway.upstream_error",
+    "records of one label": "/usage/records?tag=team%3Dteam-3",
+    "records of a rare status": f"/usage/records?status={FAILURES[-1]}",
     "records that failed, of one key": f"/usage/records?key={KEY}&status=failed",
+    "records of a model never called": "/usage/records?model=acme%2Fsmall",
     "records of one month": "/usage/records?since=60d&until=30d",
     "one record": "/usage/records/RECORD",
     "one key": f"/keys/{KEY}",
@@ -84,12 +103,36 @@ def start_ms() -> int:
     return (time.time_ns() // 1_000_000 // ledger.DAY_MS - DAYS + 1) * ledger.DAY_MS
 
 
-def filled(database: Database, count: int) -> None:
-    """Append the Records, ten thousand to a transaction."""
-    source = ledger.rows(count, start_ms=start_ms(), teams=12)
+def filled(database: Database, count: int, first_ms: int) -> None:
+    """Append the Records of 90 days from a moment on, ten thousand to a transaction."""
+    source = uneven(ledger.rows(count, start_ms=first_ms))
     for begin in range(0, count, 10_000):
         with database.writing() as connection:
             chain.append(connection, [line for _, line in zip(range(min(10_000, count - begin)), source)])  # noqa: B905
+
+
+def uneven(lines: Iterable[Row], seed: int = 11) -> Iterator[Row]:
+    """The same lines with everything that is told apart by chance of its own: hardly any two fall together.
+
+    Some keys call a hundred times as often as others, failures are of four sorts of which one is rare, and a key's
+    labels are its own.
+    """
+    chance = random.Random(seed)
+    key, tenant, surface, route, status, tags = (
+        PLACE[name] for name in ("key", "tenant", "surface", "route", "status", "tags")
+    )
+    for line in lines:
+        values = list(line)
+        number = int(200 * chance.random() ** 2)
+        values[key], values[tenant] = f"k{number:011d}", f"tenant-{number % 40}"
+        values[tags] = f'{{"team":"team-{number % 12}","scenario":"scenario-{number % 5}"}}'
+        values[surface] = chance.choice(("chat", "chat", "messages", "responses", "embeddings"))
+        values[route] = chance.choice(
+            ("direct", "direct", "direct", "alias", "fallback:first", "fallback:error")
+        )
+        if values[status] != "ok":
+            values[status] = chance.choices(FAILURES, (600, 300, 99, 1))[0]
+        yield tuple(values)
 
 
 def peopled(workspace: Workspace) -> None:
@@ -157,16 +200,16 @@ def forgotten(folder: Path) -> None:
 
 
 def cpu_ms(pid: int) -> float:
-    """Milliseconds of processor time that a process and its children spent so far."""
+    """Milliseconds of processor time that a process and its children, those that ended among them, spent so far."""
     spent = 0
     for one in (pid, *children(pid)):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            spent += int(fields[11]) + int(fields[12])
+            spent += sum(map(int, fields[11:15]))  # PostgreSQL's helpers end with their query
     return spent * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-def viewed(work: Path, data: Path, config: str, times: int) -> dict[str, dict[str, float]]:
+def viewed(work: Path, data: Path, config: str, given: argparse.Namespace) -> dict[str, dict[str, float]]:
     """View → its times."""
     found: dict[str, dict[str, float]] = {}
     with serving(work, config) as endpoint:
@@ -176,139 +219,167 @@ def viewed(work: Path, data: Path, config: str, times: int) -> dict[str, dict[st
         page = reader.get("/usage/records")
         record = next(part for part in page.split('"') if "/records/rec_" in part).removeprefix("/console")
         for name, path in VIEWS.items():
+            if given.views not in name:
+                continue
             path = record if "RECORD" in path else path
             forgotten(data)
             cold = timed(reader, path)
             before = sum(map(cpu_ms, pids))
-            warm = sorted(timed(reader, path) for _ in range(times))
+            warm = sorted(timed(reader, path) for _ in range(given.times))
             found[name] = {
                 "cold": round(cold, 1),
                 "warm_p50": round(statistics.median(warm), 1),
                 "warm_worst": round(warm[-1], 1),
-                "cpu": round((sum(map(cpu_ms, pids)) - before) / times, 1),
+                "cpu": round((sum(map(cpu_ms, pids)) - before) / given.times, 1),
             }
             print(f"  {name:34} {found[name]}", flush=True)
     return found
 
 
 @contextlib.contextmanager
-def sqlite(folder: Path) -> Iterator[tuple[Path, str]]:
+def sqlite(place: Path) -> Iterator[tuple[Path, str]]:
     """Folder of the database's files, and the lines of baimo.toml that name it."""
-    yield folder / ".baimo", ""
+    yield place / "work" / ".baimo", ""
 
 
 @contextlib.contextmanager
-def postgresql(folder: Path) -> Iterator[tuple[Path, str]]:
+def postgresql(place: Path) -> Iterator[tuple[Path, str]]:
     """The same, of a server of its own."""
     if postgres.binaries() is None:
         raise SystemExit("no PostgreSQL on this machine")
-    tempfile.tempdir = str(folder)
-    folder.chmod(0o755)
-    with postgres.server(fsync=True) as url:
-        yield next(folder.glob("bm-pg-*")) / "data", f'[workspace]\ndatabase = "{url}"\n'
+    with postgres.server(fsync=True, folder=place) as url:
+        yield place / "data", f'[workspace]\ndatabase = "{url}"\n'
 
 
 KINDS = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 def views(given: argparse.Namespace) -> None:
-    """Fill, look, record."""
-    for name, kind in KINDS.items():
-        if given.only not in (None, name):
-            continue
-        with tempfile.TemporaryDirectory(prefix="console-", dir=given.folder) as place:
-            work = Path(place) / "work"
-            work.mkdir()
-            begun = machine.where()
-            with kind(Path(place)) as (data, store):
-                if name == "sqlite":
-                    data = work / ".baimo"
+    """Fill where nothing is filled yet, look, record."""
+    with contextlib.ExitStack() as stack:
+        folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="console-")))
+        for name, kind in KINDS.items():
+            if given.only not in (None, name):
+                continue
+            place = folder.resolve() / name
+            (place / "work").mkdir(parents=True, exist_ok=True)
+            with kind(place) as (data, store):
                 config = f'{store}[providers.acme]\nprotocol = "fake"\n[models."acme/small"]\n'
-                (work / "baimo.toml").write_text(config, encoding="utf-8")
-                print(f"{name}: filling", flush=True)
-                with contextlib.closing(Workspace(work)) as workspace:
-                    peopled(workspace)
-                    filled(workspace.store.database, given.rows)
-                found = viewed(work, data, config, given.times)
-            slowest = max(figures["warm_p50"] for figures in found.values())
-            row = {"mode": "views", "database": name, "rows": given.rows, "times": given.times}
-            print(f"  slowest view, warm: {slowest} ms", flush=True)
+                (place / "work" / "baimo.toml").write_text(config, encoding="utf-8")
+                first_day = lived_in(place, given.rows)
+                if given.views == "none":
+                    continue
+                begun = machine.where()
+                print(f"{name}: load {begun['load_average_before']}", flush=True)
+                found = viewed(place / "work", data, config, given)
+            row = {"mode": "views", "database": name, "rows": given.rows, "first_day": first_day}
+            row |= {"times": given.times, "load_average_after": round(os.getloadavg()[0], 2)}
+            slowest = max(found, key=lambda view: found[view]["warm_p50"])
+            print(f"  slowest, warm: {slowest}, {found[slowest]['warm_p50']} ms", flush=True)
             if not given.no_record:
                 save("console", {**begun, **row, "note": given.note, "views_ms": found})
 
 
+def lived_in(place: Path, count: int) -> str:
+    """Fill the workspace unless it is; returns the day of its first Record.
+
+    Raises:
+        SystemExit: it holds something else.
+    """
+    marker = place / "filled.json"
+    if not marker.exists():
+        print(f"{place.name}: filling", flush=True)
+        first = start_ms()
+        with contextlib.closing(Workspace(place / "work")) as workspace:
+            if Ledger(workspace.store.database).head().seq:
+                raise SystemExit(f"{place} is half full: delete it")
+            peopled(workspace)
+            filled(workspace.store.database, count, first)
+        day = chain.day_name(first // ledger.DAY_MS)
+        marker.write_text(json.dumps({"rows": count, "first_day": day}), encoding="utf-8")
+    with contextlib.closing(Workspace(place / "work")) as workspace:
+        rollups.count_in(workspace.store.database)
+        if workspace.store.database.dialect == "postgresql":
+            with workspace.store.database.writing() as connection:  # as autovacuum does within minutes
+                connection.exec_driver_sql("ANALYZE")
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    if found["rows"] != count:
+        raise SystemExit(f"{place} holds {found['rows']} Records, not {count}")
+    return found["first_day"]
+
+
+STATES = {"closed": None, "open": 1.0, "busy": 0.0}
+"""State of the console → seconds that a person looks at a page before the next one; None = nobody looks."""
+
+
 @contextlib.contextmanager
-def looking(port: int, key: str) -> Iterator[list[int]]:
-    """Somebody goes from page to page without a pause; gives how many pages it were."""
+def looking(port: int, key: str, pause_s: float | None) -> Iterator[list[int]]:
+    """Somebody goes from page to page; gives how many pages it were."""
     seen, stop = [0], threading.Event()
-    reader = Reader(port, key)
 
-    def look() -> None:
-        while not stop.is_set():
-            for path in ("/", "/usage", "/usage?span=90d&by=status", "/usage/records"):
-                reader.get(path)
-                seen[0] += 1
+    def look(reader: Reader) -> None:
+        for path in itertools.cycle(("/", "/usage", "/usage?span=90d&by=status", "/usage/records")):
+            if stop.wait(pause_s):
+                return
+            reader.get(path)
+            seen[0] += 1
 
-    thread = threading.Thread(target=look)
-    thread.start()
+    threads = (
+        [] if pause_s is None else [threading.Thread(target=look, args=(Reader(port, key),), daemon=True)]
+    )
+    for thread in threads:
+        thread.start()
     try:
         yield seen
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def gateway(given: argparse.Namespace) -> None:
-    """Throughput while nobody looks, and while somebody does."""
+    """Throughput while nobody looks, while somebody does, and while somebody does not stop to."""
     import ours
 
-    with (
-        tempfile.TemporaryDirectory(prefix="console-", dir=given.folder) as place,
-        contextlib.ExitStack() as stack,
-    ):
-        folder = Path(place)
+    rates: dict[str, list[float]] = {state: [] for state in STATES}
+    pages = dict.fromkeys(STATES, 0)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="console-")))
         machine.build_tools(folder / "tools")
         bench = machine.Bench(
             tools=folder / "tools", peers=folder, work=folder, gateway_cores="0", load_cores="1"
         )
+        begun = machine.where()
         upstream = stack.enter_context(machine.mock(bench))
         target = ours.start(bench, upstream)
-        rounds: dict[str, list[float]] = {"closed": [], "open": []}
-        ratios: list[float] = []
-        work = bench.work / "baimo"
-        with contextlib.closing(Workspace(work)) as workspace:
-            filled(workspace.store.database, 100_000)
+        stack.callback(target.process.stop)
+        with contextlib.closing(Workspace(bench.work / "baimo")) as workspace:
+            filled(workspace.store.database, 100_000, start_ms())
+            rollups.count_in(workspace.store.database)
             admin = workspace.accounts.create_key(Key(role="admin")).credential.written()
-        looked = 0
-        try:
-            machine.check_answers(target, upstream)
-            for number in range(given.rounds):
-                for state in sorted(rounds, reverse=bool(number % 2)):
-                    with (
-                        looking(target.port, admin)
-                        if state == "open"
-                        else contextlib.nullcontext([0]) as seen
-                    ):
-                        figures = machine.loaded(bench, target, concurrency=32, seconds=given.seconds)
-                    rounds[state].append(figures["requests_per_s"])
-                    looked += seen[0]
-                ratios.append(rounds["open"][-1] / rounds["closed"][-1])
-                print(
-                    f"  {number + 1}: {rounds['closed'][-1]:,.0f} closed, {rounds['open'][-1]:,.0f} open",
-                    flush=True,
-                )
-        finally:
-            if target.process is not None:
-                target.process.stop()
+        machine.check_answers(target, upstream)
+        machine.loaded(bench, target, concurrency=32, seconds=given.seconds)  # nobody counts the first
+        for number in range(given.rounds):
+            for state in sorted(STATES, reverse=bool(number % 2)):
+                with looking(target.port, admin, STATES[state]) as seen:
+                    figures = machine.loaded(bench, target, concurrency=32, seconds=given.seconds)
+                rates[state].append(figures["requests_per_s"])
+                pages[state] += seen[0]
+            told = ", ".join(f"{rates[state][-1]:,.0f} {state}" for state in STATES)
+            print(f"  {number + 1}: {told}", flush=True)
     row = {
         "mode": "gateway", "rounds": given.rounds, "seconds": given.seconds, "note": given.note,
-        "requests_per_s": {state: round(statistics.median(rates)) for state, rates in rounds.items()},
-        "ratio": round(statistics.median(ratios), 3), "pages_looked_at": looked,
+        "load_average_after": round(os.getloadavg()[0], 2), "pages_looked_at": pages,
+        "requests_per_s": {state: round(statistics.median(some)) for state, some in rates.items()},
+        "ratio": {
+            state: round(statistics.median(map(operator.truediv, rates[state], rates["closed"])), 3)
+            for state in ("open", "busy")
+        },
     }  # fmt: skip
     if given.no_record:
         print(row)
     else:
-        save("console", {**machine.where(), **row})
+        save("console", {**begun, **row})
 
 
 def main() -> None:
@@ -322,7 +393,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=7)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--views", default="", help="only those whose name has this in it; none = only fill")
+    parser.add_argument("--folder", type=Path, help="where filled ledgers lie and stay")
     parser.add_argument("--note", default="", help="goes into the record")
     parser.add_argument("--no-record", action="store_true")
     given = parser.parse_args()

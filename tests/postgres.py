@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 
@@ -35,14 +35,19 @@ def unprivileged() -> int | None:
 
 
 @contextmanager
-def server(*, fsync: bool = False) -> Iterator[str]:
-    """A running server; yields the URL of its `postgres` database. Tests need no data to outlive a power cut."""
-    folder = binaries()
-    assert folder is not None
+def server(*, fsync: bool = False, folder: Path | None = None) -> Iterator[str]:
+    """A running server; yields the URL of its `postgres` database. Tests need no data to outlive a power cut.
+
+    Args:
+        fsync: data outlive one.
+        folder: where they lie and stay, one before's among them; None = nowhere for long.
+    """
+    programs = binaries()
+    assert programs is not None
     user = unprivileged()
-    with tempfile.TemporaryDirectory(prefix="bm-pg-") as place:
+    with tempfile.TemporaryDirectory(prefix="bm-pg-") if folder is None else nullcontext(folder) as place:
         data = Path(place) / "data"
-        data.mkdir(mode=0o700)
+        data.mkdir(mode=0o700, exist_ok=True)
         if user is not None:
             os.chown(place, user, -1)
             os.chown(data, user, -1)
@@ -50,14 +55,28 @@ def server(*, fsync: bool = False) -> Iterator[str]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         common = {"user": user, "cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-        initdb = [folder / "initdb", "-D", data, "-U", "baimo", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(initdb, check=True, **common)
+        if not (data / "PG_VERSION").exists():
+            initdb = [
+                programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "baimo",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ]
+            subprocess.run(initdb, check=True, **common)
         options = (
             f"-p {port} -k {place} -h 127.0.0.1 -c fsync={'on' if fsync else 'off'} -c max_connections=60"
         )
-        control = [folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
+        control = [programs / "pg_ctl", "-D", data, "-w", "-t", "60"]
         subprocess.run([*control, "-o", options, "start"], check=True, **common)
         try:
             yield f"postgresql://baimo@127.0.0.1:{port}/postgres"
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, **common)
+            subprocess.run(
+                [*control, "-m", "immediate" if folder is None else "fast", "stop"], check=True, **common
+            )
