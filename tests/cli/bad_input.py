@@ -86,6 +86,7 @@ def _key_file(folder: Path) -> list[str]:
 
 
 GOOD = json.dumps(ROWS[0])
+JUDGE = '\n[[scorers]]\nname = "judge"\nmodel = "openai/gpt-4o"\n'
 
 TASKS = {
     "a task folder that does not exist": Bad(arrange=of("compare", "gone"), code=2, names=("gone",)),
@@ -237,6 +238,12 @@ MODELS = {
     ),
     "confidential work for a model outside": Bad(
         arrange=of_task("--model", "openai/gpt-4o", manifest='data_class = "confidential"\n' + TASK),
+        code=2,
+        names=("sums", "openai/gpt-4o"),
+        hints=("data_class",),
+    ),
+    "confidential answers for a judge outside": Bad(
+        arrange=of_task("--model", "fake/m", manifest='data_class = "confidential"\n' + TASK + JUDGE),
         code=2,
         names=("sums", "openai/gpt-4o"),
         hints=("data_class",),

@@ -160,6 +160,7 @@ class Comparing:
             async def ask(request: Request) -> Completion:
                 model = self.catalogue.model(request.model)
                 allowed.check(model)
+                self._check_class(task, model)
                 route = route_to(model, providers.provider(model.vendor))
                 answer = await answers.get(route, replace(request, model=model.upstream), surface=JUDGE)
                 return answer.completion
@@ -263,6 +264,14 @@ class Comparing:
     ) -> tuple[Candidate, ...]:
         return lineup_of(run) or lineup(task, options, self.catalogue, watcher.notice)
 
+    def _check_class(self, task: Task, model: Model) -> None:
+        """
+        Raises:
+            UsageError: confidential work for a model outside, whether it answers or judges.
+        """
+        if task.data_class == "confidential" and not self.catalogue.vendor(model.vendor).inside:
+            raise UsageError("compare.confidential", task=task.name, model=model.name)
+
     def _absent(self, model: Model) -> bool:
         return bool(model.weights) and located(model, self.workspace.models) is None
 
@@ -283,8 +292,7 @@ class Comparing:
             model = self.catalogue.model(candidate.model)
             allowed.check(model)
             vendor = self.catalogue.vendor(model.vendor)
-            if task.data_class == "confidential" and not vendor.inside:
-                raise UsageError("compare.confidential", task=task.name, model=model.name)
+            self._check_class(task, model)
             if self._absent(model):
                 notice(text("compare.pulling", model=model.name, source=model.weights))
                 pull(model, self.workspace.models)
