@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import secrets
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -28,7 +27,7 @@ from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import Conflict, NotFound, UsageError
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
-from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 REVISION = "accounts"
 """Row of the table revisions that every act raises."""
@@ -56,17 +55,8 @@ class Everybody(NamedTuple):
     """By public part."""
 
 
-class Accounts:
+class Accounts(Shelf):
     """Reads and changes tenants and keys. Every method is one transaction."""
-
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     # everybody
 
@@ -113,7 +103,7 @@ class Accounts:
             UsageError: a field cannot hold its value.
             Conflict: there is one with this id.
         """
-        made = replace(checked_tenant(tenant), created_ms=self._now_ms())
+        made = replace(checked_tenant(tenant), created_ms=self.now_ms())
         with self._acting(by, "tenant.create", made.id, _facts(made)) as connection:
             table = tables.tenants
             if made.id == OWNER or connection.execute(select(table).where(table.c.id == made.id)).first():
@@ -230,7 +220,7 @@ class Accounts:
         if key.revoked_ms is not None:
             return key
         with self._acting(by, "key.revoke", key.public, {"label": key.label}) as connection:
-            key = replace(_key(connection, key.public), revoked_ms=self._now_ms())
+            key = replace(_key(connection, key.public), revoked_ms=self.now_ms())
             self._put(connection, tables.keys, _key_row(key))
         return key
 
@@ -249,7 +239,7 @@ class Accounts:
             NotFound: there is none.
             Conflict: it is revoked, expired, or replaced already.
         """
-        public, facts, now_ms = self.key(name).public, dict[str, Any](), self._now_ms()
+        public, facts, now_ms = self.key(name).public, dict[str, Any](), self.now_ms()
         with self._acting(by, "key.rotate", public, facts) as connection:
             old = self._usable(connection, public)
             if old.rotated_to:
@@ -266,11 +256,11 @@ class Accounts:
     def _minted(self, rights: Key) -> Minted:
         credential = minted(secrets.token_bytes(ENTROPY_BYTES))
         digest = digest_of(credential.secret)
-        key = replace(rights, public=credential.public, digest=digest, created_ms=self._now_ms())
+        key = replace(rights, public=credential.public, digest=digest, created_ms=self.now_ms())
         return Minted(replace(key, revoked_ms=None, rotated_to=""), credential)
 
     def _checked(self, connection: Connection, key: Key, *, new_expiry: bool = True) -> Key:
-        if new_expiry and key.expires_ms is not None and key.expires_ms <= self._now_ms():
+        if new_expiry and key.expires_ms is not None and key.expires_ms <= self.now_ms():
             raise UsageError("accounts.in_the_past", value=shown(key.expires_ms))
         return checked_key(key, _tenant(connection, key.tenant))
 
@@ -279,7 +269,7 @@ class Accounts:
         key = _key(connection, public)
         if key.revoked_ms is not None:
             raise Conflict("accounts.key_revoked", name=public, when=shown(key.revoked_ms))
-        if not expired and key.expires_ms is not None and key.expires_ms <= self._now_ms():
+        if not expired and key.expires_ms is not None and key.expires_ms <= self.now_ms():
             raise Conflict("accounts.key_expired", name=public, when=shown(key.expires_ms))
         return key
 
@@ -293,7 +283,7 @@ class Accounts:
             raised = {"revision": tables.revisions.c.revision + 1}
             connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
             yield connection
-            audit.enter(connection, by, act, subject, facts, self._now_ms())
+            audit.enter(connection, by, act, subject, facts, self.now_ms())
 
     def _put(self, connection: Connection, table: Any, row: dict[str, Any]) -> None:
         new = self._insert(table).values(row)

@@ -7,8 +7,6 @@ processes look at).
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,31 +14,21 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from baimo.core.ids import plain, sortable_id
+from baimo.core.ids import plain
 from baimo.core.tuning import Adapter
 from baimo.errors import Conflict
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 REVISION = "adapters"
 """Row of the table revisions that every change raises: of adapters, and of the aliases that lead to them."""
 
 
-class Adapters:
+class Adapters(Shelf):
     """Reads and changes adapters. Every method is one transaction; all block."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
-
-    def new_id(self) -> str:
-        """An id that nobody has."""
-        return sortable_id("ad", self.now_ms(), os.urandom(7))
+    prefix = "ad"
 
     def revision(self) -> int:
         """Rises with every change; cheap to ask for."""

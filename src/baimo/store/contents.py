@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -20,7 +19,7 @@ from sqlalchemy.sql import ColumnElement
 from baimo.core.moments import DAY_MS
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
-from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 SALT_BYTES = 16
 KEPT = frozenset({"records", "totals", "totals_pruned", "tenants", "keys", "audit"})
@@ -68,12 +67,8 @@ def put(connection: Connection, contents: Iterable[Kept]) -> None:
         connection.execute(insert(tables.contents), rows)
 
 
-class Contents:
+class Contents(Shelf):
     """Reads and deletes what is kept."""
-
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     def content(self, record: str, *, tenant: str | None = None) -> bytes | None:
         """The prompt and answer of a Record; None when none was kept or it has been deleted.
@@ -122,7 +117,7 @@ class Contents:
             gone = int(connection.execute(delete(table).where(*which)).rowcount)
             facts = {"deleted": gone, "before_ms": before_ms, "record": record}
             said = {name: value for name, value in facts.items() if value is not None}
-            audit.enter(connection, by, "contents.forget", tenant or "", said, self._now_ms())
+            audit.enter(connection, by, "contents.forget", tenant or "", said, self.now_ms())
         self._emptied_log()
         return gone
 
@@ -157,7 +152,7 @@ class Contents:
                 for name, statement in statements.items()
             }
             facts = {"deleted": gone}
-            audit.enter(connection, by, "tenant.forget", tenant, facts, self._now_ms())
+            audit.enter(connection, by, "tenant.forget", tenant, facts, self.now_ms())
         self._emptied_log()
         return gone
 
@@ -171,7 +166,7 @@ class Contents:
         Returns:
             How many were deleted.
         """
-        table, now_ms, gone = tables.contents, self._now_ms(), 0
+        table, now_ms, gone = tables.contents, self.now_ms(), 0
         others = table.c.tenant.not_in(list(days_of))
         ages = [(others, days), *((table.c.tenant == tenant, own) for tenant, own in days_of.items())]
         with self._database.writing() as connection:

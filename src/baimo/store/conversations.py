@@ -8,8 +8,7 @@ share, not of the conversation), and a conversation that outlives the time for w
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +20,8 @@ from baimo.errors import NotFound
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
 from baimo.store.contents import opened, sealed
-from baimo.store.engine import Database
 from baimo.store.erasing import overwriting
+from baimo.store.shelf import Shelf
 
 SHARE_BYTES = 20
 """What the name of a share is made of: nobody guesses it."""
@@ -51,17 +50,8 @@ class Conversation:
     """Name under which others of the tenant may read it; None = nobody else may."""
 
 
-class Conversations:
+class Conversations(Shelf):
     """Keeps, finds and forgets conversations. Every method blocks; those that change something are one transaction."""
-
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     def keep(self, tenant: str, key: str, title: str, content: bytes, by: Actor = Actor()) -> Conversation:
         """Keep a new conversation.
@@ -73,7 +63,7 @@ class Conversations:
             content: JSON.
             by: who acts.
         """
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         made = Conversation(
             id=sortable_id("conv", now_ms, secrets.token_bytes(7)),
             tenant=tenant,
@@ -98,7 +88,7 @@ class Conversations:
         Raises:
             NotFound: this key keeps no such conversation.
         """
-        known, now_ms = self.get(tenant, key, id), self._now_ms()
+        known, now_ms = self.get(tenant, key, id), self.now_ms()
         changed = replace(
             known,
             title=known.title if title is None else title,
@@ -128,7 +118,7 @@ class Conversations:
             statement = update(tables.conversations).where(*_own(tenant, key, id)).values(share=name)
             connection.execute(statement)
             act = "conversation.share" if shared else "conversation.unshare"
-            audit.enter(connection, by, act, id, {}, self._now_ms())
+            audit.enter(connection, by, act, id, {}, self.now_ms())
         return replace(known, share=name)
 
     def get(self, tenant: str, key: str, id: str) -> Conversation:
@@ -183,7 +173,7 @@ class Conversations:
             overwriting(connection)
             if not connection.execute(delete(tables.conversations).where(*_own(tenant, key, id))).rowcount:
                 raise NotFound("conversations.unknown", field="/conversation")
-            audit.enter(connection, by, "conversation.delete", id, {}, self._now_ms())
+            audit.enter(connection, by, "conversation.delete", id, {}, self.now_ms())
 
     def expire(self, days: int, days_of: Mapping[str, int]) -> int:
         """Delete what nobody has added to for longer than its tenant keeps what is said; how many there were.
@@ -192,7 +182,7 @@ class Conversations:
             days: for tenants that say nothing.
             days_of: tenant → days.
         """
-        table, now_ms, gone = tables.conversations, self._now_ms(), 0
+        table, now_ms, gone = tables.conversations, self.now_ms(), 0
         others = table.c.tenant.not_in(list(days_of))
         ages = [(others, days), *((table.c.tenant == tenant, own) for tenant, own in days_of.items())]
         with self._database.writing() as connection:

@@ -5,8 +5,6 @@ Prevents the failure where one tenant reads what another asks of its models: eve
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,10 +12,10 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import delete, insert, select, update
 
-from baimo.core.ids import plain, sortable_id
+from baimo.core.ids import plain
 from baimo.store import tables
-from baimo.store.engine import Database
 from baimo.store.evaluation_runs import overwriting
+from baimo.store.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +42,10 @@ class Evaluation:
     """When name or labels changed."""
 
 
-class Evaluations:
+class Evaluations(Shelf):
     """Reads and changes evaluations. Every method is one transaction; all block."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
-
-    def new_id(self) -> str:
-        """An id that nobody has."""
-        return sortable_id("eval", self.now_ms(), os.urandom(7))
+    prefix = "eval"
 
     def add(self, evaluation: Evaluation) -> None:
         """Enter a new one."""

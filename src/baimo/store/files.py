@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from baimo.core.moments import DAY_MS
 from baimo.errors import StoreError, TooLarge
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 UNFINISHED = ".part"
 """Suffix of contents that are being written."""
@@ -121,7 +121,7 @@ class Incoming:
             self.path.with_name(self.path.name + UNFINISHED).unlink(missing_ok=True)
 
 
-class Files:
+class Files(Shelf):
     """Keeps, reads and deletes files. Every method is one transaction; all block."""
 
     def __init__(
@@ -141,12 +141,11 @@ class Files:
         """
         self.folder = folder
         self.most_bytes = most_bytes
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        super().__init__(database, now_ms)
 
     def new_id(self) -> str:
         """An id that nobody has."""
-        return sortable_id("file", self._now_ms(), os.urandom(7)).replace("_", "-", 1)
+        return sortable_id("file", self.now_ms(), os.urandom(7)).replace("_", "-", 1)
 
     def path(self, tenant: str, id: str) -> Path:
         """Where contents lie."""
@@ -228,7 +227,7 @@ class Files:
         Raises:
             TooLarge: they would take more.
         """
-        now_ms, table = self._now_ms(), tables.files
+        now_ms, table = self.now_ms(), tables.files
         made = StoredFile(
             id=id,
             tenant=tenant,
@@ -316,7 +315,7 @@ class Files:
 
     def expire(self) -> int:
         """Delete what has expired and what was never finished; how many files that were."""
-        table, now_ms = tables.files, self._now_ms()
+        table, now_ms = tables.files, self.now_ms()
         with self._database.writing() as connection:
             query = select(table.c.tenant, table.c.id).where(table.c.expires_ms <= now_ms)
             old = [(str(tenant), str(id)) for tenant, id in connection.execute(query)]
@@ -333,7 +332,7 @@ class Files:
 
     def _alive(self) -> Any:
         expires = tables.files.c.expires_ms
-        return or_(expires.is_(None), expires > self._now_ms())
+        return or_(expires.is_(None), expires > self.now_ms())
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

@@ -10,7 +10,6 @@ folder decides, because the kernel lets go of it when a process dies).
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +22,7 @@ from baimo.core.ids import base32, plain, sortable_id
 from baimo.core.tuning import JobStatus, TuneJob
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 UNENDED = tuple(status for status in JobStatus if not status.ended)
 """Statuses of jobs that something may still happen to."""
@@ -53,7 +53,7 @@ class JobEvent:
         return f"ftevent-{self.job.partition('-')[2]}-{base32(self.place, _DIGITS)}"
 
 
-class Jobs:
+class Jobs(Shelf):
     """Reads and changes tuning jobs. Every method is one transaction; all block."""
 
     def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
@@ -62,8 +62,7 @@ class Jobs:
             database: where they are kept.
             now_ms: wall clock, milliseconds since 1970.
         """
-        self._database = database
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        super().__init__(database, now_ms)
         dialect: Any = postgresql if database.dialect == "postgresql" else sqlite
         self._event: Any = dialect.insert(tables.job_events).on_conflict_do_nothing()
 

@@ -7,9 +7,7 @@ outlive what their tenant decided (an entry names where question and answer are 
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -17,10 +15,10 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from baimo.core.ids import plain, sortable_id
+from baimo.core.ids import plain
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
-from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 Said = Literal["agree", "fix", "reject"]
 """It is right; it is wrong, and this would be right; it is wrong."""
@@ -101,21 +99,10 @@ class Tally(NamedTuple):
     all: int
 
 
-class Judgements:
+class Judgements(Shelf):
     """Reads and changes reviews and judgements. Every method is one transaction; all block."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
-
-    def new_id(self) -> str:
-        """An id that nobody has."""
-        return sortable_id("review", self.now_ms(), os.urandom(7))
+    prefix = "review"
 
     def add(self, reviews: Iterable[Review], by: Actor, facts: dict[str, Any]) -> int:
         """Put answers on the queue, but for those that are on it; how many were new.

@@ -8,8 +8,6 @@ a process that goes on answering with the old model (every change raises the rev
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,20 +19,11 @@ from baimo.errors import Conflict, NotFound
 from baimo.store import audit, tables
 from baimo.store.adapters import raise_revision
 from baimo.store.audit import Actor
-from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 
-class Releases:
+class Releases(Shelf):
     """Reads and makes releases. Every method is one transaction; all block."""
-
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     def promote(
         self, alias: str, model: str, by: Actor, *, why: str = "", job: str = "", run: str = ""

@@ -7,7 +7,6 @@ kept until 30 days after its latest).
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from baimo.core.moments import DAY_MS
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 DAYS = 30
 """As long as OpenAI keeps responses (`store` of developers.openai.com/api/reference/resources/responses)."""
@@ -47,7 +47,7 @@ class KeptResponse:
     """Wall clock, milliseconds since 1970; set when it is kept."""
 
 
-class Responses:
+class Responses(Shelf):
     """Keeps, reads and deletes responses. Every method is one transaction."""
 
     def __init__(
@@ -59,13 +59,12 @@ class Responses:
             now_ms: wall clock, milliseconds since 1970.
             days: how long a conversation is kept after its latest turn.
         """
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        super().__init__(database, now_ms)
         self._age_ms = days * DAY_MS
 
     def put(self, kept: KeptResponse) -> None:
         """Keep a turn, and the turns before it for as long."""
-        table, now_ms = tables.responses, self._now_ms()
+        table, now_ms = tables.responses, self.now_ms()
         conversation = kept.conversation or kept.id
         row = {
             "id": kept.id,
@@ -166,10 +165,10 @@ class Responses:
 
     def expire(self) -> int:
         """Delete what is too old; how many turns that were."""
-        return self._delete(tables.responses.c.expires_ms <= self._now_ms())
+        return self._delete(tables.responses.c.expires_ms <= self.now_ms())
 
     def _alive(self) -> Any:
-        return tables.responses.c.expires_ms > self._now_ms()
+        return tables.responses.c.expires_ms > self.now_ms()
 
     def _delete(self, *which: Any) -> int:
         with self._database.writing() as connection:

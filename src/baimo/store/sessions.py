@@ -7,8 +7,6 @@ session has no rights of its own; it ends with its key).
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ from baimo.errors import NotFound
 from baimo.store import audit, tables
 from baimo.store.accounts import REVISION
 from baimo.store.audit import Actor
-from baimo.store.engine import Database
+from baimo.store.shelf import Shelf
 
 DAY_MS = 86_400_000
 LONGEST_MS = DAY_MS // 2
@@ -34,17 +32,8 @@ class Begun(NamedTuple):
     credential: Credential
 
 
-class Sessions:
+class Sessions(Shelf):
     """Begins and ends sessions. Every method is one transaction."""
-
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     def begin(self, key: str, lives_ms: int, by: Actor = Actor()) -> Begun:
         """A session of a key.
@@ -54,7 +43,7 @@ class Sessions:
             lives_ms: until it ends, unless it is renewed.
             by: who acts.
         """
-        credential, now_ms = minted(secrets.token_bytes(ENTROPY_BYTES)), self._now_ms()
+        credential, now_ms = minted(secrets.token_bytes(ENTROPY_BYTES)), self.now_ms()
         session = Session(
             public=credential.public,
             digest=digest_of(credential.secret),
@@ -76,7 +65,7 @@ class Sessions:
         Raises:
             NotFound: the key has no such session, or not any more.
         """
-        table, now_ms = tables.sessions, self._now_ms()
+        table, now_ms = tables.sessions, self.now_ms()
         with self._database.writing() as connection:
             row = connection.execute(select(table).where(table.c.public == public)).mappings().first()
             if row is None or row["key"] != key or row["expires_ms"] <= now_ms:
@@ -92,7 +81,7 @@ class Sessions:
         Raises:
             NotFound: the key has no such session, or not any more: of two who end it at once, one is told so.
         """
-        table, now_ms = tables.sessions, self._now_ms()
+        table, now_ms = tables.sessions, self.now_ms()
         ours = (table.c.public == public) & (table.c.key == key) & (table.c.expires_ms > now_ms)
         with self._database.writing() as connection:
             if not connection.execute(delete(table).where(ours)).rowcount:
@@ -104,7 +93,7 @@ class Sessions:
         """Every session that has not ended."""
         table = tables.sessions
         with self._database.reading() as connection:
-            rows = connection.execute(select(table).where(table.c.expires_ms > self._now_ms())).mappings()
+            rows = connection.execute(select(table).where(table.c.expires_ms > self.now_ms())).mappings()
             return [Session(**row) for row in rows]
 
 

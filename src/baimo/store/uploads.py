@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from baimo.errors import CallRefused, Conflict, NotFound, TooLarge
 from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.files import Files, Incoming, StoredFile, unwritable
+from baimo.store.shelf import Shelf
 
 LIVES_MS = 3_600_000
 """An upload that is not completed within an hour of its beginning expires."""
@@ -78,7 +78,7 @@ class Upload:
     """StoredFile.id, once it is complete."""
 
 
-class Uploads:
+class Uploads(Shelf):
     """Keeps uploads. Every method is one transaction around what happens on the disk; all block."""
 
     def __init__(self, database: Database, files: Files, now_ms: Callable[[], int] | None = None) -> None:
@@ -88,9 +88,8 @@ class Uploads:
             files: what uploads become; parts lie in its folder.
             now_ms: wall clock, milliseconds since 1970.
         """
-        self._database = database
+        super().__init__(database, now_ms)
         self._files = files
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     def begin(
         self, *, tenant: str, key: str, name: str, purpose: str, size: int, lives_s: int | None
@@ -108,7 +107,7 @@ class Uploads:
         Raises:
             TooLarge: the tenant has no room for it beside its files and what it has announced before.
         """
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         made = Upload(
             id=sortable_id("upload", now_ms, os.urandom(7)),
             tenant=tenant,
@@ -150,7 +149,7 @@ class Uploads:
         if len(upload.parts) >= MOST_PARTS:
             raise TooLarge("uploads.too_many_parts", limit=MOST_PARTS)
         left = upload.bytes - sum(part.bytes for part in upload.parts)
-        part = sortable_id("part", self._now_ms(), os.urandom(7))
+        part = sortable_id("part", self.now_ms(), os.urandom(7))
         return Incoming(self._folder(upload) / part, min(left, LONGEST_PART))
 
     def add(self, upload: Upload, incoming: Incoming) -> UploadPart:
@@ -162,7 +161,7 @@ class Uploads:
             StoreError: it cannot be kept.
         """
         incoming.finish()
-        part = UploadPart(id=incoming.path.name, bytes=incoming.size, created_ms=self._now_ms())
+        part = UploadPart(id=incoming.path.name, bytes=incoming.size, created_ms=self.now_ms())
 
         def longer(one: Upload) -> Upload:
             if sum(known.bytes for known in one.parts) + part.bytes > one.bytes:
@@ -223,7 +222,7 @@ class Uploads:
 
     def expire(self) -> int:
         """Forget the parts of what was never completed; how many uploads that were."""
-        table, now_ms = tables.uploads, self._now_ms()
+        table, now_ms = tables.uploads, self.now_ms()
         late = (table.c.status == "pending", table.c.expires_ms <= now_ms)
         with self._database.writing() as connection:
             rows = connection.execute(select(table.c.upload).where(*late)).all()
@@ -278,12 +277,12 @@ class Uploads:
 
     def _pending(self, connection: Connection, tenant: str) -> Iterator[Upload]:
         table = tables.uploads
-        open_ = (table.c.status == "pending", table.c.expires_ms > self._now_ms())
+        open_ = (table.c.status == "pending", table.c.expires_ms > self.now_ms())
         for row in connection.execute(select(table.c.upload).where(table.c.tenant == tenant, *open_)):
             yield _decoded(row[0])
 
     def _aged(self, upload: Upload) -> Upload:
-        late = upload.status == "pending" and upload.expires_ms <= self._now_ms()
+        late = upload.status == "pending" and upload.expires_ms <= self.now_ms()
         return replace(upload, status="expired") if late else upload
 
     def _folder(self, upload: Upload) -> Path:

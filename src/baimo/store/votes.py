@@ -9,8 +9,7 @@ who won stays, since that says nothing of anybody).
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,8 +21,8 @@ from baimo.errors import Conflict, NotFound
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
 from baimo.store.contents import opened, sealed
-from baimo.store.engine import Database
 from baimo.store.erasing import overwriting
+from baimo.store.shelf import Shelf
 
 PLACES = "ABCD"
 TIE, BAD = "tie", "bad"
@@ -66,17 +65,8 @@ class Vote:
     """By place."""
 
 
-class Votes:
+class Votes(Shelf):
     """Keeps votes. Every method blocks; those that change something are one transaction."""
-
-    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
-        """
-        Args:
-            database: where they are kept.
-            now_ms: wall clock, milliseconds since 1970.
-        """
-        self._database = database
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
 
     def begin(self, tenant: str, key: str, models: Sequence[str], by: Actor = Actor()) -> Vote:
         """Draw which model stands at which place.
@@ -87,7 +77,7 @@ class Votes:
             models: two to four names.
             by: who acts.
         """
-        drawn, now_ms = list(models), self._now_ms()
+        drawn, now_ms = list(models), self.now_ms()
         secrets.SystemRandom().shuffle(drawn)
         id = sortable_id("vote", now_ms, secrets.token_bytes(7))
         answers = tuple(Answered(place, model, "", None) for place, model in zip(PLACES, drawn, strict=False))
@@ -146,7 +136,7 @@ class Votes:
             NotFound: this key has begun no such vote, or nobody stands at that place.
             Conflict: it is cast already, or some model has not been asked.
         """
-        table, now_ms = tables.votes, self._now_ms()
+        table, now_ms = tables.votes, self.now_ms()
         with self._database.writing() as connection:
             which = (table.c.tenant == tenant, table.c.id == id, table.c.key == key)
             row = connection.execute(select(table).where(*which)).mappings().first()
@@ -243,7 +233,7 @@ class Votes:
         with self._database.writing() as connection:
             overwriting(connection)
             _delete(connection, tables.votes.c.id == vote.id, tables.vote_answers.c.vote == vote.id)
-            audit.enter(connection, by, "vote.delete", id, {}, self._now_ms())
+            audit.enter(connection, by, "vote.delete", id, {}, self.now_ms())
 
     def expire(self, days: int, days_of: Mapping[str, int]) -> int:
         """Forget the words of votes that are older than their tenant keeps what is said, and what nobody voted on
@@ -253,7 +243,7 @@ class Votes:
             days: for tenants that say nothing.
             days_of: tenant → days.
         """
-        table, answers, now_ms, gone = tables.votes, tables.vote_answers, self._now_ms(), 0
+        table, answers, now_ms, gone = tables.votes, tables.vote_answers, self.now_ms(), 0
         others = table.c.tenant.not_in(list(days_of))
         ages = [(others, days), *((table.c.tenant == tenant, own) for tenant, own in days_of.items())]
         with self._database.writing() as connection:

@@ -1,0 +1,36 @@
+"""What the classes have in common that keep things of one kind in the database."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from baimo.core.ids import sortable_id
+from baimo.store.engine import Database
+
+
+def wall_ms() -> int:
+    """Wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Shelf:
+    """Things of one kind in a database.
+
+    Args:
+        database: where they are kept.
+        now_ms: wall clock, milliseconds since 1970.
+    """
+
+    prefix: ClassVar[str] = ""
+    """Of their ids."""
+
+    def __init__(self, database: Database, now_ms: Callable[[], int] | None = None) -> None:
+        self._database = database
+        self.now_ms = now_ms or wall_ms
+
+    def new_id(self) -> str:
+        """An id that nobody has; later ones sort later."""
+        return sortable_id(self.prefix, self.now_ms(), os.urandom(7))
