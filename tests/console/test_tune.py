@@ -366,7 +366,7 @@ def test_a_model_is_tuned_from_the_form_judged_promoted_called_and_rolled_back(
         with page.expect_navigation():
             page.get_by_role("button", name="Start").click()
         page.reload()
-        page.get_by_text("succeeded", exact=True).wait_for()
+        page.get_by_text("succeeded", exact=True).wait_for(timeout=300_000)
         assert page.locator("polyline").count() >= 1
         made = page.get_by_role("region", name="The tuned model")
         assert "Template: 8 conversations are rendered to the same text and tokens." in made.inner_text()
