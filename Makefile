@@ -48,7 +48,7 @@ lock: $(DEV)  ## Pin every dependency with its hashes, for all platforms
 	$(PIP) uv
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra tune --group build \
 		--override requirements/without-torch.txt -o requirements/demo.txt $(LOCK)
-	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --extra text --group dev \
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --extra ray --extra text --group dev \
 		-c requirements/demo.txt -o requirements/dev.txt $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra otel --extra parquet --extra postgres --group build \
 		-c requirements/demo.txt -o requirements/serve.txt $(LOCK)
