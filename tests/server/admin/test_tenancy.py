@@ -68,7 +68,15 @@ PLACED = {"keys_create"}
 """They put something into a tenant that is named in the body."""
 MADE = {
     *("reviews_queue", "tasks_create", "tasks_upload", "comparisons_forecast", "comparisons_start"),
-    *("releases_promote", "tuning_order", "tuning_plan", "tuning_rows", "models_try", "conversations_keep", "votes_begin"),
+    *(
+        "releases_promote",
+        "tuning_order",
+        "tuning_plan",
+        "tuning_rows",
+        "models_try",
+        "conversations_keep",
+        "votes_begin",
+    ),
 }
 """They make something of one's own out of what the body names; tests beside them show that it is one's own."""
 SHARED = {"models_list", "models_get", "routes_list", "openapi", "docs", "tasks_scorers"}
