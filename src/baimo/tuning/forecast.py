@@ -28,8 +28,8 @@ ENOUGH = 19
 """Past jobs with which the assumed ratios are forgotten: from here on the bounds are within what was seen."""
 MINUTES_BEFORE = (0.75, 0.85, 0.92, 0.97, 1.0, 1.04, 1.1, 1.2, 1.4)
 """Ratios fact / forecast of minutes that are assumed."""
-MEMORY_BEFORE = (0.97, 1.0, 1.0, 1.0, 1.02, 1.04, 1.08, 1.15, 1.3)
-"""Likewise of memory: the longest rows may still be to come."""
+MEMORY_BEFORE = (0.85, 0.92, 0.96, 0.98, 1.0, 1.03, 1.08, 1.15, 1.3)
+"""Likewise of memory: what the first steps needed more may not rise on, and the longest rows may still be to come."""
 LONG_S = 20.0
 """Work that is long enough for a calibration."""
 LEAST_SHARE = 0.05
