@@ -27,6 +27,7 @@ HEAVY = {
     "rich",
     "sacrebleu",
     "sqlalchemy",
+    "tomlkit",
     "torch",
     "transformers",
     "xllamacpp",

@@ -133,6 +133,39 @@ def test_a_new_table_comes_at_its_place_and_one_prompt_becomes_several() -> None
     assert made.index("[[prompts]]") < made.index('name = "short"') < made.index("[sampling]")
 
 
+@pytest.mark.parametrize(
+    ("source", "place", "value", "written"),
+    [
+        ("# a\n[b]\nc = 1\n# d\n", "b", {"c": 1, "e": 2}, "# a\n[b]\nc = 1\ne = 2\n# d\n"),
+        ("[b]\nc = 1  # d\n", "b", {}, "[b]\n"),
+        ("[b.c]\nd = 1  # e\n", "b", {"c": {"d": 1}, "f": 2}, "[b]\nf = 2\n\n[b.c]\nd = 1  # e\n"),
+        ("b.c = 1  # d\nb.e = 2", "b", {"c": 1, "e": 3, "f": 4}, "b.c = 1  # d\nb.f = 4\nb.e = 3\n"),
+        ("[b]\nc = 1\n[d]\n# e\n[b.f]\ng = 1", "b", {"f": {"g": 2}}, "[d]\n# e\n[b.f]\ng = 2\n"),
+        ("b = { c = 1 }  # d\n", "b", {"c": 2, "e f": 3}, 'b = { c = 2, "e f" = 3 }  # d\n'),
+        ("b = [{ c = 1 }]  # d\n", "b", [{"c": 2}, {"c": 3}], "b = [{ c = 2 }, { c = 3 }]  # d\n"),
+        ("[[b]]\nname = 1\n# c\n[[b]]\nname = 2\n", "b", [{"name": 2}], "# c\n[[b]]\nname = 2\n"),
+        ("[[b]]\n# c\n[[b.d]]\ne = 1\n", "b", [{"d": [{"e": 2}]}], "[[b]]\n# c\n[[b.d]]\ne = 2\n"),
+        (
+            "[[b]]\nname = 1\n\n# d\n[e]\n\n# f\n[[b]]\nname = 2\n\n# g\n[h]\n",
+            "b",
+            [{"name": 2}, {"name": 1, "i": '"""\n'}],
+            '# f\n[[b]]\nname = 2\n\n[[b]]\nname = 1\ni = """\n""\\"\n"""\n\n# d\n[e]\n\n# g\n[h]\n',
+        ),
+        ("a = [\n[1],\n# b\n[2]]\n# c\n[d]\n", "d", {"e": 1}, "a = [\n[1],\n# b\n[2]]\n# c\n[d]\ne = 1\n"),
+    ],
+)
+def test_tables_of_every_form_keep_their_form_and_their_comments(
+    source: str, place: str, value: Any, written: str
+) -> None:
+    assert edited(source, tomllib.loads(source)) == source
+    assert edited(source, {**tomllib.loads(source), place: value}) == written
+
+
+def test_null_is_nothing_that_can_be_written() -> None:
+    with pytest.raises(ValueError, match="no form in TOML"):
+        edited("a = 1", {"a": None})
+
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=12)
 VALUES = st.one_of(TEXTS, st.integers(-9, 9), st.booleans(), st.lists(TEXTS, max_size=3), st.floats(-1, 1))
 PLACES = st.sampled_from(

@@ -1,30 +1,32 @@
 """A TOML text with other values: comments, order and whatever is not touched stay as somebody wrote them.
 
-Prevents the failure where a form that changes one value rewrites a file that a person wrote: only the lines of values
-that differ are replaced, and the result is read again and held against what was wanted.
+Prevents the failure where a form that changes one value rewrites a file that a person wrote: only values that differ
+are replaced, and the result is read again and held against what was wanted.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from itertools import product
 from typing import Any, cast
 
-from baimo.evals.tasks.toml import assignment, written
+import tomlkit
+from tomlkit.container import Container, OutOfOrderTableProxy
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT, Item, Key, Table
 
-_TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
-    r"|#[^\n]*|\n|[\[\]{}]|[^\"'#\n\[\]{}]+|.",
-    re.DOTALL,
-)
-_KEY = re.compile(r"\s*((?:\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[\w.-]|[ \t])+?)[ \t]*=[ \t]*")
-_HEADER = re.compile(r"\s*(\[\[?)[ \t]*(.+?)[ \t]*\]\]?[ \t]*(?:#[^\n]*)?\n?\Z")
-_Tables = Sequence[Mapping[str, Any]]
+from baimo.evals.tasks.toml import written
+
+_Body = list[tuple[Key | None, Item]]
+_Tree = Mapping[str, Any]
+_MARK = "#\ue000"
+"""Begins a line that belongs above the header that it is below."""
 
 
-def edited(source: str, wanted: Mapping[str, Any], order: Sequence[str] = ()) -> str | None:
+def edited(source: str, wanted: _Tree, order: Sequence[str] = ()) -> str | None:
     """The text with other values; None where that cannot be done without losing something.
 
     Args:
@@ -34,266 +36,151 @@ def edited(source: str, wanted: Mapping[str, Any], order: Sequence[str] = ()) ->
 
     Raises:
         tomllib.TOMLDecodeError: `source` is no TOML.
+        ValueError: null is wanted, which TOML does not know.
     """
     before = tomllib.loads(source)
-    text = _Text(source)
-    for key in dict.fromkeys([*before, *wanted]):
-        old, new = before.get(key), wanted.get(key)
-        if old == new:
-            continue
-        if _is_tables(new) and (old is None or _is_tables(old)):
-            text.merge_list(key, cast("_Tables", old or ()), cast("_Tables", new), order)
-        elif new is None:
-            text.drop(key)
-        elif isinstance(new, Mapping):
-            text.merge_table(key, cast("Any", old), cast("Mapping[str, Any]", new), order)
-        else:
-            text.top.put(key, new)
-    made = text.whole()
+    if before == wanted:
+        return source
     try:
+        document = tomlkit.parse(_marked(source if source.endswith("\n") else source + "\n"))
+        new = {key: one for key, one in wanted.items() if _shape(one) not in (None, _shape(before.get(key)))}
+        _merge(document, before, {key: one for key, one in wanted.items() if key not in new})
+        for key, value in new.items():
+            later = order[order.index(key) + 1 :] if key in order else ()
+            block = _table(value) if _shape(value) is dict else AoT([_table(one) for one in value])
+            document.body.insert(_header(document.body, later), (tomlkit.key(key), block))
+        made = _unmarked(document)
         return made if tomllib.loads(made) == wanted else None
-    except tomllib.TOMLDecodeError:
+    except (TOMLKitError, IndexError, tomllib.TOMLDecodeError):  # IndexError: most of a scattered table goes
         return None
 
 
 def listed(source: str, key: str, name: str) -> str:
     """The text with its table [key] as the only one of a [[list]] that is called `name`."""
-    text = _Text(source)
-    for one in text.tables:
-        if one.path == (key,) and not one.is_list:
-            one.header = re.sub(rf"\[[ \t]*{re.escape(key)}[ \t]*\]", f"[[{name}]]", one.header, count=1)
-        elif one.path[:1] == (key,):
-            one.header = re.sub(rf"\[[ \t]*{re.escape(key)}[ \t]*\.", f"[{name}.", one.header, count=1)
-    return text.whole()
+    try:
+        document = tomlkit.parse(_marked(source))
+    except TOMLKitError:
+        return source
+    places = [at for at, (one, _) in enumerate(document.body) if one is not None and one.key == key]
+    table = document.body[places[0]][1] if len(places) == 1 else None
+    if not isinstance(table, Table) or table.is_super_table():
+        return source
+    table.invalidate_display_name()
+    document.body[places[0]] = (tomlkit.key(name), AoT([table]))
+    return _unmarked(document)
 
 
-@dataclass
-class _Table:
-    """A header with the lines below it; the first one of a text has none."""
-
-    path: tuple[str, ...] = ()
-    header: str = ""
-    is_list: bool = False
-    lead: list[str] = field(default_factory=list[str])
-    """Comments directly above the header."""
-    body: list[str] = field(default_factory=list[str])
-    """Assignments, each with all its lines; comments and empty lines between them."""
-
-    def whole(self) -> str:
-        return "".join([*self.lead, self.header, *self.body])
-
-    def places(self, key: str) -> list[int]:
-        """Where the body says something of a key, also as `key.part = …`."""
-        return [at for at, one in enumerate(self.body) if _path(one)[:1] == (key,)]
-
-    def put(self, key: str, value: Any) -> None:
-        places = self.places(key)
-        if len(places) == 1 and _path(self.body[places[0]]) == (key,):
-            self.body[places[0]] = _replaced(self.body[places[0]], value)
-            return
-        self.drop(key)
-        last = max((at for at, one in enumerate(self.body) if _path(one)), default=-1)
-        if last < 0 and not self.header:
-            last = len(self.body) - 1
-        if last >= 0 and not self.body[last].endswith("\n"):
-            self.body[last] += "\n"
-        if self.header and not self.header.endswith("\n"):
-            self.header += "\n"
-        self.body.insert(last + 1, f"{_key(key)} = {_value(value)}\n")
-
-    def drop(self, key: str) -> None:
-        gone = self.places(key)
-        self.body = [one for at, one in enumerate(self.body) if at not in gone]
-
-    def merge(self, old: Mapping[str, Any], new: Mapping[str, Any], below: list[_Table]) -> list[_Table]:
-        """Take over what differs; `below` are the tables of its own, and those that stay are returned."""
-        for key in dict.fromkeys([*old, *new]):
-            if old.get(key) == new.get(key):
-                continue
-            mine = [one for one in below if one.path[len(self.path)] == key]
-            plain = len(mine) == 1 and not mine[0].is_list and len(mine[0].path) == len(self.path) + 1
-            if plain and isinstance(new.get(key), Mapping) and not self.places(key):
-                mine[0].merge(old.get(key) or {}, new[key], [])
-                continue
-            below = [one for one in below if one not in mine]
-            if key in new:
-                self.put(key, new[key])
-            else:
-                self.drop(key)
-        return below
+def _marked(source: str) -> str:
+    """Comments and empty lines above headers moved below them, where tomlkit counts them to the table."""
+    made: list[str] = []
+    above: list[str] = []
+    for line in StringIO(source):
+        if not line.lstrip().startswith("[") or not _whole("".join(above)):
+            above.append(line)
+            continue
+        start = len(above)
+        for sign in ("#", ""):
+            # what a file begins with is about all of it
+            while start > (not made) and above[start - 1].strip()[:1] == sign:
+                start -= 1
+        lead = above[start:] if made or above else ["\n"]
+        made += [*above[:start], line, *(_MARK + one for one in lead)]
+        above = []
+    return "".join(made + above)
 
 
-class _Text:
-    """A TOML text in pieces."""
-
-    def __init__(self, source: str) -> None:
-        self.tables = list(_tables(source))
-
-    @property
-    def top(self) -> _Table:
-        return self.tables[0]
-
-    def whole(self) -> str:
-        return "".join(one.whole() for one in self.tables)
-
-    def drop(self, key: str) -> None:
-        self.top.drop(key)
-        self.tables = [one for one in self.tables if one.path[:1] != (key,)]
-
-    def merge_table(
-        self, key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], order: Sequence[str]
-    ) -> None:
-        mine = [one for one in self.tables if one.path[:1] == (key,)]
-        if old is not None and mine and mine[0].path == (key,) and not mine[0].is_list:
-            stays = mine[0].merge(old, new, mine[1:])
-            gone = [id(one) for one in mine[1:] if one not in stays]
-            self.tables = [one for one in self.tables if id(one) not in gone]
-            return
-        self.drop(key)
-        self._add(key, [[_made(key, new, is_list=False)]], order)
-
-    def merge_list(self, key: str, old: _Tables, new: _Tables, order: Sequence[str]) -> None:
-        blocks: list[list[_Table]] = []
-        for one in self.tables:
-            if one.path == (key,) and one.is_list:
-                blocks.append([one])
-            elif one.path[:1] == (key,) and blocks:
-                blocks[-1].append(one)
-        if len(blocks) != len(old):  # written as `key = [{…}]`
-            blocks, old = [], ()
-        made: list[list[_Table]] = []
-        for at, one in zip(_matched(old, new), new, strict=True):
-            if at is None:
-                made.append([_made(key, one, is_list=True)])
-            else:
-                head, *below = blocks[at]
-                made.append([head, *head.merge(old[at], one, below)])
-        place = next((at for at, one in enumerate(self.tables) if one.path[:1] == (key,)), None)
-        self.drop(key)
-        self._add(key, made, order, place)
-
-    def _add(
-        self, key: str, blocks: Iterable[list[_Table]], order: Sequence[str], place: int | None = None
-    ) -> None:
-        if place is None:
-            later = set(order[order.index(key) + 1 :]) if key in order else set[str]()
-            behind = (at for at, one in enumerate(self.tables) if one.path and one.path[0] in later)
-            place = next(behind, len(self.tables))
-        for block in blocks:
-            before = self.tables[place - 1]
-            text = before.whole()
-            if text and not text.endswith("\n\n"):
-                before.body.append("\n" if text.endswith("\n") else "\n\n")
-            self.tables[place:place] = block
-            place += len(block)
-        if place < len(self.tables) and not self.tables[place - 1].whole().endswith("\n\n"):
-            self.tables[place - 1].body.append("\n")
+def _whole(text: str) -> bool:
+    """Whether no text and no list is still open at its end."""
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
-def _matched(old: _Tables, new: _Tables) -> list[int | None]:
-    """For each new table the old one that it comes from: the same, else of the same name, else at the same place."""
+def _unmarked(document: tomlkit.TOMLDocument) -> str:
+    def turned(found: re.Match[str]) -> str:
+        return found[2].replace(_MARK, "") + found[1]
+
+    return re.sub(rf"(.*\n)((?:{_MARK}.*\n)+)", turned, document.as_string()).lstrip("\n")
+
+
+def _merge(into: Any, old: _Tree, new: _Tree) -> None:
+    """Take over what differs; `into` is what tomlkit keeps of a table that says `old`."""
+    gone, added = old.keys() - new.keys(), cast("_Body", [])
+    scattered = isinstance(into, OutOfOrderTableProxy)
+    for key, value in new.items():
+        now: Any = into.get(key)
+        below: Any = now.value if isinstance(now, Table) else now
+        inside = isinstance(below, (Container, OutOfOrderTableProxy))
+        headed = isinstance(now, Table) and not now.is_super_table()
+        if now is not None and old[key] == value:
+            continue
+        if isinstance(now, AoT) and _shape(value) is list:
+            now.body[:] = _merged(now.body, old[key], value)
+        elif inside and _shape(value) is dict and (value or headed):
+            _merge(below, old[key], value)
+        elif not scattered and (now is None or isinstance(now, (AoT, Table, OutOfOrderTableProxy))):
+            gone |= {key} & old.keys()
+            added.append((tomlkit.key(key), _item(value)))
+        else:
+            into[key] = _item(value)
+    for key in gone:
+        del into[key]
+    if added:  # behind the last value: tomlkit would put them behind the comments that follow it
+        end = _header(into.body)
+        at = next((at + 1 for at in reversed(range(end)) if into.body[at][0] is not None), end)
+        into.body[at:at] = added
+
+
+def _merged(tables: Sequence[Table], old: Sequence[_Tree], new: Sequence[_Tree]) -> list[Table]:
+    """Tables of a [[list]]: each is the one that was the same, else had its name, else was at its place."""
     alike: list[Callable[[int, int], bool]] = [
         lambda at, other: old[other] == new[at],
         lambda at, other: _called(old[other]) == _called(new[at]),
         lambda at, other: at == other and (len(old) == len(new) or _called(old[other]) is None),
     ]
-    found: list[int | None] = [None] * len(new)
-    for same in alike:
-        for at in range(len(new)):
-            free = (other for other in range(len(old)) if other not in found and same(at, other))
-            if found[at] is None:
-                found[at] = next(free, None)
-    return found
+    found: dict[int, int] = {}
+    for same, at in product(alike, range(len(new))):
+        free = [other for other in range(len(old)) if other not in found.values() and same(at, other)]
+        if at not in found and free:
+            found[at] = free[0]
+    for at, other in found.items():
+        _merge(tables[other].value, old[other], new[at])
+    return [tables[found[at]] if at in found else _table(one) for at, one in enumerate(new)]
 
 
-def _called(table: Mapping[str, Any]) -> Any:
+def _called(table: _Tree) -> Any:
     return table.get("name") or table.get("model")
 
 
-def _tables(source: str) -> Iterator[_Table]:
-    table = _Table()
-    for piece in _pieces(source):
-        header = _HEADER.match(piece) if piece.lstrip().startswith("[") else None
-        if header is None:
-            table.body.append(piece)
-            continue
-        lead: list[str] = []
-        while (
-            table.body and table.body[-1].lstrip().startswith("#") and (table.header or len(table.body) > 1)
-        ):
-            lead.insert(0, table.body.pop())
-        yield table
-        table = _Table(_steps(header[2]), piece, header[1] == "[[", lead)
-    yield table
+def _header(body: _Body, names: Sequence[str] | None = None) -> int:
+    """Where the first table (of these names) begins that is written below a header; else the end."""
+    for at, (key, one) in enumerate(body):
+        headed = isinstance(one, (Table, AoT))
+        if headed and key and not key.is_dotted() and (names is None or key.key in names):
+            return at
+    return len(body)
 
 
-def _pieces(source: str) -> Iterator[str]:
-    """Statements, comments and empty lines, each with its line break."""
-    start = depth = 0
-    for token in _TOKEN.finditer(source):
-        if token[0] in "[{":
-            depth += 1
-        elif token[0] in "]}":
-            depth -= 1
-        elif token[0] == "\n" and depth <= 0:
-            yield source[start : token.end()]
-            start, depth = token.end(), 0
-    if start < len(source):
-        yield source[start:]
+def _table(values: _Tree) -> Table:
+    table = tomlkit.table()
+    table.trivia.indent = "\n"
+    table.update({key: _item(value) for key, value in values.items()})
+    return table
 
 
-def _path(piece: str) -> tuple[str, ...]:
-    """What an assignment assigns to; () = it is none."""
-    found = None if piece.lstrip().startswith(("#", "[")) else _KEY.match(piece)
-    return _steps(found[1]) if found else ()
-
-
-def _steps(dotted: str) -> tuple[str, ...]:
-    steps: list[str] = []
-    try:
-        tree: Any = tomllib.loads(f"{dotted} = 0")
-    except tomllib.TOMLDecodeError:
-        return (dotted,)
-    while isinstance(tree, dict):
-        step, tree = next(iter(cast("dict[str, Any]", tree).items()))
-        steps.append(step)
-    return tuple(steps)
-
-
-def _replaced(piece: str, value: Any) -> str:
-    """An assignment of another value; the comment behind it stays."""
-    head = _KEY.match(piece)
-    assert head is not None
-    comment, depth = "", 0
-    for token in _TOKEN.finditer(piece, head.end()):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-        if token[0].startswith("#") and depth == 0:
-            before = piece[: token.start()]
-            comment = before[len(before.rstrip(" \t")) :] + token[0]
-    end = "\n" if piece.endswith("\n") else ""
-    return f"{head[0]}{_value(value)}{comment}{end}"
-
-
-def _made(key: str, table: Mapping[str, Any], *, is_list: bool) -> _Table:
-    header = f"[[{_key(key)}]]\n" if is_list else f"[{_key(key)}]\n"
-    return _Table(
-        (key,), header, is_list, [], [f"{_key(name)} = {_value(one)}\n" for name, one in table.items()]
-    )
-
-
-def _key(name: str) -> str:
-    return assignment(name, 0).removesuffix(" = 0")
-
-
-def _value(value: Any) -> str:
+def _item(value: Any) -> Item:
     """As `written`; a text of several lines keeps them."""
-    if isinstance(value, str) and "\n" in value and not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
-        body = value.replace("\\", "\\\\").replace('"""', '""\\"')
-        body = re.sub(r'"\Z', r"\\" + '"', body)
-        return f'"""\n{body}"""'
-    return written(value)
+    if isinstance(value, str) and "\n" in value and "\r" not in value:
+        # behind the x a line break is a character, not the one that may follow the quotes
+        return tomlkit.value('"""\n' + tomlkit.string(f"x{value}", multiline=True).as_string()[4:])
+    return tomlkit.value(written(value))
 
 
-def _is_tables(value: Any) -> bool:
+def _shape(value: Any) -> type | None:
+    """How a value may be written: dict = as a table, list = as several, None = neither."""
+    if isinstance(value, Mapping):
+        return dict
     tables = cast("list[Any]", value) if isinstance(value, list) else []
-    return bool(tables) and all(isinstance(one, dict) for one in tables)
+    return list if tables and all(isinstance(one, dict) for one in tables) else None
