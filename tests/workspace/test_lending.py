@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from baimo.core.call import Request
+from baimo.core.message import Message
 from baimo.core.registry import Spec
 from baimo.core.tuning import TuneSpec
 from baimo.errors import UsageError
@@ -63,6 +66,14 @@ def test_a_teacher_comes_with_its_terms_its_walls_and_the_policy(lent: Lent) -> 
     )
     with pytest.raises(UsageError):
         permitted(outside, accept_terms=True)
+
+
+def test_what_was_let_go_is_opened_again_by_the_next_call(lent: Lent) -> None:
+    asked = Request(model="echo/echo", messages=(Message(role="user", content="hello"),))
+    for _ in range(2):
+        assert asyncio.run(lent.ask(asked)).text
+        lent.rest()
+        lent.rest()
 
 
 def test_a_search_begins_with_the_prompt_that_was_named(lent: Lent, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class Bench:
     """Scorers by name, for recipes that want them."""
     ask: Ask | None = None
     """Calls to other models, for recipes that want them."""
+    rest: Callable[[], None] = lambda: None
+    """Lets go of what was asked, and its memory, until the next call."""
     work: Work | None = None
     """The task as the recipe `prompt` sees it."""
     teachers: Teachers | None = None

@@ -49,12 +49,17 @@ class Lent:
         self._thread.start()
 
     def close(self) -> None:
-        """Give back connections and models."""
-        if self._providers is not None:
-            self._waited(self._providers.__aexit__(None, None, None))
+        """Give back connections and models, for good."""
+        self.rest()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def rest(self) -> None:
+        """Give back connections and models until the next call: what learns then wants the memory."""
+        if self._providers is not None:
+            self._waited(self._providers.__aexit__(None, None, None))
+            self._providers = None
 
     async def ask(self, request: Request) -> Completion:
         """One call; `Request.model` is the full `vendor/model`.

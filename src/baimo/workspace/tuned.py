@@ -164,6 +164,7 @@ def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]
         base=Path(given.base),
         rewards=rewards,
         ask=ask,
+        rest=(lambda: None) if lent is None else lent.rest,
         work=searched,
         teachers=teachers,
         device=_device(given),

@@ -117,6 +117,18 @@ def test_the_student_learns_the_right_answers_and_nothing_else(tmp_path: Path) -
     assert (made.folder.adapter / "weights").exists()
 
 
+def test_the_teacher_is_let_go_before_the_student_learns(tmp_path: Path) -> None:
+    order: list[str] = []
+    scripted = Scripted(lambda question, sample: order.append("asked") or right(question, sample))
+    made = replace(bench(tmp_path, scripted, questions(2)), rest=lambda: order.append("let go"))
+
+    def student(bench: Bench, given: Mapping[str, Any]) -> None:
+        order.append("learns")
+
+    run(made, RIGHT, student)
+    assert order == ["asked", "asked", "let go", "learns"]
+
+
 def test_without_a_scorer_enough_answers_must_agree(tmp_path: Path) -> None:
     replies = {"0+1": ["1", " 1 ", "one"], "1+1": ["2", "3", "4"], "2+1": ["3", "3", "3"]}
     scripted = Scripted(lambda question, sample: replies[question][sample])

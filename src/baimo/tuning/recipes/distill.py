@@ -121,6 +121,7 @@ def run(bench: Bench, settings: Settings, learn: Learn | None = None) -> None:
             bench.folder.tell("paused" if wish == "pause" else "cancelled")
             return
         asking.write()
+        bench.rest()
     taught = replace(bench, folder=_Taught(bench.folder.path))
     (learn or _student)(taught, settings.student)
 
