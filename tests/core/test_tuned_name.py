@@ -14,6 +14,7 @@ WHOLE = "ft:smollm2-135m-instruct:acme:lamps:01m817zw39vt1t4bc2mf"
         ("ft:smollm2-135m-instruct:acme::01m817zw39vt1t4bc2mf", "ft:smollm2-135m-instruct·4bc2mf"),
         (f"{WHOLE}:ckpt-step-40", "ft:lamps·4bc2mf (40)"),
         (f"{WHOLE}@few-shot, JSON", "ft:lamps·4bc2mf@few-shot, JSON"),
+        (f"{WHOLE} short", "ft:lamps·4bc2mf short"),
         ("ft:tiny:acme:灯:01m817zw39vt1t4bc2mf", "ft:灯·4bc2mf"),
         ("local/smollm2-135m-instruct", "local/smollm2-135m-instruct"),
         ("ft:gpt-4o-mini-2024-07-18:acme", "ft:gpt-4o-mini-2024-07-18:acme"),

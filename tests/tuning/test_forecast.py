@@ -95,7 +95,7 @@ def test_past_jobs_correct_the_middle_and_set_the_width() -> None:
         middle=made.raw_minutes * 2, low=made.raw_minutes * 2, high=made.raw_minutes * 2
     )
     # a rise of 1 MiB was seen from the first step to the second, of the 50 of the first epoch
-    more = (math.sqrt(50) - math.sqrt(2)) / (math.sqrt(2) - 1)
+    more = (math.log(50) - math.log(2)) / math.log(2)
     assert made.memory_mb.middle == pytest.approx((102 + more) * 1.1) and made.based_on == "both"
 
 

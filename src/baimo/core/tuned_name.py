@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-_TUNED = re.compile(r"ft:([^:]+):([^:]*):([^:@]*):([^:@]{6,})(?::ckpt-step-(\d+))?(@.*)?")
+_TUNED = re.compile(r"ft:([^:]+):([^:]*):([^:@]*):([^:@ ]{6,})(?::ckpt-step-(\d+))?([@ ].*)?")
 _LEAST = 6
 """Characters at the end of an id that tell models of one name apart."""
 

@@ -5,7 +5,7 @@ Prevents the surprise after a night: a job that takes three days, or one that th
 The job's own first steps are the calibration: at most 20 seconds or a twentieth of it, at the planned sizes, on this
 data; the job then goes on from there, so nothing is lost but a second start. Minutes = starts + steps × mean step +
 measurements and checkpoints. Memory = the peak so far, and what the rest of the first epoch adds if it rises with the
-root of the steps: it rises as long as rows are met for the first time, ever more slowly.
+logarithm of the steps: it rises as long as longer batches are met for the first time, ever more seldom.
 
 Past jobs with the same base and recipe on this machine correct the middle by the median of their ratios fact / raw
 forecast, and their ratios set the width: the bound that nine of ten stay below is the ⌈0.9 (n + 1)⌉-th smallest of n
@@ -60,7 +60,7 @@ class Calibration(NamedTuple):
     memory_mb: float
     """Peak."""
     rise_mb: float
-    """By how much the peak rose, for each one that the root of the steps did."""
+    """By how much the peak rose, for each one that the logarithm of the steps did."""
     worked_s: float
     """Wall time of the calibration itself."""
 
@@ -111,7 +111,7 @@ def calibration(events: Iterable[Mapping[str, Any]]) -> Calibration | None:
         epochs=epochs,
         tokens=round(rows * epochs or seen),
         memory_mb=max(memory),
-        rise_mb=(memory[-1] - memory[0]) / (math.sqrt(done) - math.sqrt(done - between)) if between else 0.0,
+        rise_mb=(memory[-1] - memory[0]) / (math.log(done) - math.log(done - between)) if between else 0.0,
         worked_s=(last - started) / 1000,
     )
 
@@ -139,7 +139,7 @@ def forecast(
     working_s = seen.worked_s + again_s + left * seen.step_s + measuring_s + seen.epochs * seen.checkpoint_s
     told = [job for job in past if job.forecast is not None and job.forecast.raw_minutes > 0]
     minutes = corrected(working_s / 60, ratios(told, "minutes"), MINUTES_BEFORE)
-    unseen = max(0.0, math.sqrt(seen.steps / max(seen.epochs, 1.0)) - math.sqrt(seen.done))
+    unseen = max(0.0, math.log(seen.steps / max(seen.epochs, 1.0)) - math.log(seen.done))
     most_mb = seen.memory_mb + unseen * seen.rise_mb
     memory = corrected(most_mb, ratios(told, "memory_mb"), MEMORY_BEFORE)
     hourly = settings.hourly_rate + settings.watts / 1000 * settings.kwh_price
