@@ -82,7 +82,7 @@ def test_what_wants_looking_after_is_named_with_a_link(house: Served) -> None:
     house.recorded(before + 3)
     shown = visited(house)
     for told, link in (
-        ("acme/free: 1 calls today without a known price", "/usage/records?model=acme/free"),
+        ("acme/free: calls without a known price today: 1", "/usage/records?model=acme/free"),
         (f"acme/old will be switched off on {SOON}", "/models/acme/old"),
         ("down/x: its server failed again and again", "/models/down/x"),
     ):
