@@ -42,6 +42,7 @@ def test_what_nobody_may_meet_is_noticed(house: Served, people: People) -> None:
             pytest.fail(f"{act} was not noticed")
         assert not any("status of 401" in complaint for complaint in people.complaints)
     people.complaints.clear()
+    page.wait_for_url("chrome-error://**")  # where what was asked elsewhere has led
     page.goto("/console/models")
     page.evaluate("document.querySelector('main').innerHTML = '<img src=\"/console/static/baimo.svg\">'")
     assert "image-alt" in barriers(page)[0]

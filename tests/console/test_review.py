@@ -46,6 +46,7 @@ def test_an_expert_fills_the_queue_and_judges_it_by_keyboard_alone(house: Served
     main.get_by_text("this decides the verdict").wait_for()
     assert main.get_by_text("I want my money back").is_visible()
     assert "Given by" not in main.inner_text()  # nobody tells which model it was
+    page.wait_for_load_state("load")  # keys are heard from then on
     page.keyboard.press("?")
     page.get_by_role("dialog").wait_for()
     page.keyboard.press("Escape")

@@ -36,7 +36,7 @@ def walked(browser: Browser, *, each: int = 2) -> dict[str, Shown]:
     waiting = ["/console/"]
     while waiting:
         address = waiting.pop(0)
-        path = address.removeprefix("/console").partition("?")[0].partition("#")[0]
+        path = address.removeprefix("/console").partition("?")[0]
         reached = kind(path)
         assert reached is not None, f"{address} leads nowhere"
         if address in found or count.get(reached, 0) >= each:
@@ -44,7 +44,7 @@ def walked(browser: Browser, *, each: int = 2) -> dict[str, Shown]:
         count[reached] = count.get(reached, 0) + 1
         shown = found[address] = browser.get(address)
         if "html" in shown.headers["content-type"]:
-            links = Reading(shown.html).links
+            links = [link.partition("#")[0] for link in Reading(shown.html).links]
             here = address.partition("?")[0]
             waiting += [
                 one if one.startswith("/") else here + one

@@ -128,18 +128,19 @@ class Pulling:
             self._write(msgspec.structs.replace(now, ended_ms=self._now_ms(), problem=problem))
 
     def _read(self, path: Path) -> Pull | None:
-        try:
-            pull = msgspec.json.decode(path.read_bytes(), type=Pull)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        if pull.ended_ms is None:
-            with lock(path.with_suffix(".lock")) as mine:
-                if mine:  # whoever fetched it is gone; what is there already is not fetched again
-                    from baimo.text import text
+        pull = _told(path)
+        if pull is None or pull.ended_ms is not None:
+            return pull
+        with lock(path.with_suffix(".lock")) as mine:
+            if not mine:
+                return pull
+            pull = _told(path)  # it may have ended since
+        if pull is None or pull.ended_ms is not None:
+            return pull
+        from baimo.text import text
 
-                    gone = text("pulls.broke_off")
-                    return msgspec.structs.replace(pull, ended_ms=pull.began_ms, problem=gone)
-        return pull
+        # whoever fetched it is gone; what is there already is not fetched again
+        return msgspec.structs.replace(pull, ended_ms=pull.began_ms, problem=text("pulls.broke_off"))
 
     def _write(self, pull: Pull) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -150,3 +151,11 @@ class Pulling:
 
     def _path(self, model: str) -> Path:
         return self._folder / f"{hashlib.sha256(model.encode()).hexdigest()[:32]}.json"
+
+
+def _told(path: Path) -> Pull | None:
+    """What a fetch has last said."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Pull)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -289,8 +289,11 @@ def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
         assert [hit(admin), hit(other)] == [False, False]
 
 
-NO_NEWS = {"ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer", "tuning_plan", "models_try"}
-"""A proof, a comparison and a plan change nothing, a renewed session is no news, and an answer has its Record."""
+NO_NEWS = {
+    *("ledger_verify", "ledger_reconcile", "sessions_renew", "votes_answer"),
+    *("tuning_plan", "tuning_rows", "models_try"),
+}
+"""A proof, a comparison, a plan and a check change nothing, a renewed session is no news, an answer has its Record."""
 ELSEWHERE = ("compare", "tasks", "reviews")
 """Tags of operations whose acts are looked at where a task, a run and a queue are at hand."""
 CHANGING = [
