@@ -82,12 +82,13 @@ class DeletedTasks:
         gone = DeletedTask(id=id, name=name, at_ms=now, tenant=by.tenant, key=by.key, test=test, train=train)
         place = self._home(tenant) / gone.id
         try:
-            place.mkdir(parents=True)
-            (place / _FACTS).write_bytes(msgspec.json.encode(plain(gone)))
             with locked(known.folder):  # whoever is changing it finishes first
+                place.mkdir(parents=True)
+                (place / _FACTS).write_bytes(msgspec.json.encode(plain(gone)))
                 known.folder.rename(place / "task")
         except OSError as error:
-            shutil.rmtree(place, ignore_errors=True)
+            if not (place / "task").exists():
+                shutil.rmtree(place, ignore_errors=True)
             raise TaskError("tasks.unwritable", path=name, problem=error.strerror) from error
         self._audited(by, "task.discard", gone, tenant)
         return gone
