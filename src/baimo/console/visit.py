@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -74,6 +74,12 @@ class Visit:
     def owner(self) -> bool:
         """Whether the visitor sees every tenant."""
         return bool(self.me) and self.me["tenant"]["id"] == OWNER_NAME
+
+    def asked(self, filters: Collection[str], sorts: Collection[str]) -> dict[str, str]:
+        """What the page's address says of these filters, and the order if it is one of `sorts`."""
+        given = self.request.query_params
+        found = {name: given[name] for name in filters if given.get(name)}
+        return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in sorts else {})
 
     async def form(self) -> dict[str, str]:
         """The fields of a sent form, without spaces around them."""

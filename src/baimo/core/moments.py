@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import time
 
 from baimo.errors import UsageError
 
@@ -12,6 +13,11 @@ _DISTANCE = re.compile(r"(\d{1,6})([mhdw])")
 DAY_MS = 86_400_000
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_000
 """The moments that can be shown: the years 1 to 9999."""
+
+
+def wall_ms() -> int:
+    """Wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def distance_ms(source: str) -> int | None:

@@ -7,7 +7,6 @@ wish (every change reads the row that it changes, in one transaction).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, select, update
 
 from baimo.core.ids import plain
+from baimo.core.moments import wall_ms
 from baimo.store import tables
 from baimo.store.engine import Database
 
@@ -67,7 +67,7 @@ class HeldOrders(Generic[Held]):
     ) -> None:
         self._database, self._table, self._kind = database, table, kind
         self._column, self._beside, self._active = table.c[column], beside, active
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self.now_ms = now_ms or wall_ms
 
     def get(self, tenant: str, id: str) -> Held | None:
         """A tenant's order; None when there is none, or it is another's."""

@@ -318,6 +318,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "0017_rollups_by_day",
         (
             # every sum comes from them now: one kind tells all apart. By day first, for a question is of some days.
+            # In PostgreSQL the largest kind lies apart: who asks for a small one does not read past it.
             # `first_seq` and `last_seq` say between which lines theirs are; 0 where all are pruned
             "DROP TABLE rollups",
             """CREATE TABLE rollups (
@@ -328,7 +329,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 cost_micros BIGINT NOT NULL, cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL,
                 tokens_out BIGINT NOT NULL, tokens_cached BIGINT NOT NULL, tokens_cache_write BIGINT NOT NULL,
                 first_seq BIGINT NOT NULL DEFAULT 0, last_seq BIGINT NOT NULL DEFAULT 0,
-                PRIMARY KEY (kind, day, tenant, key, tags, model, surface, status, route, currency)) {packed}""",
+                PRIMARY KEY (kind, day, tenant, key, tags, model, surface, status, route, currency)) {apart}""",
             "UPDATE rolled SET seq = (SELECT coalesce(max(seq), 0) FROM ledger_checkpoints)",
             *(
                 f"""INSERT INTO rollups (kind, day, {told}, tags, status, currency, calls, failed, unpriced,
@@ -342,24 +343,6 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                     ("whole", "tenant, key, model, surface", "{{}}"),
                 )
             ),
-        ),
-    ),
-    (
-        "0018_rollups_apart",
-        (
-            # in PostgreSQL the largest kind lies apart: who asks for a small one does not read past it
-            "ALTER TABLE rollups RENAME TO rollups_before",
-            """CREATE TABLE rollups (
-                kind TEXT NOT NULL, day TEXT NOT NULL, tenant TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '',
-                tags TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '', surface TEXT NOT NULL DEFAULT '',
-                status TEXT NOT NULL DEFAULT '', route TEXT NOT NULL DEFAULT '', currency TEXT NOT NULL,
-                calls BIGINT NOT NULL, failed BIGINT NOT NULL, unpriced BIGINT NOT NULL, uncounted BIGINT NOT NULL,
-                cost_micros BIGINT NOT NULL, cost_rest BIGINT NOT NULL, tokens_in BIGINT NOT NULL,
-                tokens_out BIGINT NOT NULL, tokens_cached BIGINT NOT NULL, tokens_cache_write BIGINT NOT NULL,
-                first_seq BIGINT NOT NULL DEFAULT 0, last_seq BIGINT NOT NULL DEFAULT 0,
-                PRIMARY KEY (kind, day, tenant, key, tags, model, surface, status, route, currency)) {apart}""",
-            "INSERT INTO rollups SELECT * FROM rollups_before",
-            "DROP TABLE rollups_before",
         ),
     ),
 )

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
 from baimo.core.ids import sortable_id
+from baimo.core.moments import wall_ms
 from baimo.store.engine import Database
-
-
-def wall_ms() -> int:
-    """Wall clock, milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class Shelf:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 
 from baimo.core import rights
 from baimo.core.ids import plain
-from baimo.core.moments import DAY_MS, moment_ms, shown
+from baimo.core.moments import DAY_MS, moment_ms, shown, wall_ms
 from baimo.core.record import Record
 from baimo.errors import NotFound, UsageError
 from baimo.store import audit
@@ -178,11 +177,11 @@ class Bookkeeping:
             UsageError: neither says so, or it is no moment.
         """
         if before is not None:
-            return moment_ms(before, _now_ms(), back=True)
+            return moment_ms(before, wall_ms(), back=True)
         days = self._workspace.settings.ledger.records_days
         if days is None:
             raise UsageError("bookkeeping.prune_what")
-        return _now_ms() - days * DAY_MS
+        return wall_ms() - days * DAY_MS
 
     def prune(self, before_ms: int | None, progress: Progress | None = None) -> Pruned:
         """Delete Records settled before then (None = no Record), and whatever has outlived its time: contents, kept
@@ -190,11 +189,11 @@ class Bookkeeping:
         settings = self._workspace.settings
         gone = 0 if before_ms is None else self._ledger.prune(before_ms, progress)
         tenants, responses = self._workspace.accounts.tenants(), Responses(self._database)
-        contents = sum(outlived(self._database, settings, tenants, responses, _now_ms).values())
+        contents = sum(outlived(self._database, settings, tenants, responses, wall_ms).values())
         if gone or contents:
             facts: dict[str, Any] = {"records": gone, "contents": contents}
             with self._database.writing() as connection:
-                audit.enter(connection, Actor(), "records.prune", "", facts, _now_ms())
+                audit.enter(connection, Actor(), "records.prune", "", facts, wall_ms())
         return Pruned(gone, contents)
 
     def forgettable(self, tenant: str | None, before: str | None, record: str | None) -> dict[str, Any]:
@@ -206,7 +205,7 @@ class Bookkeeping:
         """
         if tenant is None and before is None and record is None:
             raise UsageError("bookkeeping.forget_what")
-        before_ms = None if before is None else moment_ms(before, _now_ms(), back=True)
+        before_ms = None if before is None else moment_ms(before, wall_ms(), back=True)
         id = None if tenant is None else self._workspace.accounts.tenant(tenant_id(tenant)).id
         return {"tenant": id, "before_ms": before_ms, "record": record}
 
@@ -220,7 +219,7 @@ class Bookkeeping:
         Raises:
             UsageError, NotFound: a filter names what there is not.
         """
-        now_ms = _now_ms()
+        now_ms = wall_ms()
         moments = [
             None if moment is None else moment_ms(moment, now_ms, back=True)
             for moment in (options.since, options.until)
@@ -278,7 +277,3 @@ def _readable(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except msgspec.DecodeError:
         return body.decode("utf-8", "replace")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,12 +21,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from baimo import errors
 from baimo.core.ids import canonical, plain
+from baimo.core.moments import wall_ms
 from baimo.core.run import Run
 from baimo.core.tenant import Key
 from baimo.core.verdict import Forecast
@@ -40,6 +39,7 @@ from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Child, Launch, last_lines
 from baimo.workspace.compare_folder import FOLDER, run_folder
 from baimo.workspace.known_tasks import KnownTasks
+from baimo.workspace.queue import free_place
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -140,7 +140,7 @@ class CompareQueue:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.wish("cancel")
         if run.status == "queued" and not folder.alive:
-            stopped = self.runs.change(run.id, ("queued",), status="stopped", ended_ms=_now_ms())
+            stopped = self.runs.change(run.id, ("queued",), status="stopped", ended_ms=wall_ms())
             if stopped is not None:
                 folder.tell("stopped")
             return stopped or run
@@ -184,7 +184,7 @@ class CompareQueue:
             if run.tenant == tenant:
                 with contextlib.suppress(Conflict):
                     self.stop(run)
-                self.runs.change(run.id, WAITING, status="stopped", ended_ms=_now_ms())
+                self.runs.change(run.id, WAITING, status="stopped", ended_ms=wall_ms())
         after, gone = None, list[str]()
         while page := self.runs.page(tenant, limit=200, after=after):
             gone += [one.run.id for one in page]
@@ -246,7 +246,8 @@ class CompareQueue:
             if tries > RETRIES:
                 self._end(run, "failed", text("compare.died", lines=last_lines(folder)))
                 return
-            place = self._place()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            place = free_place(self.folder, self.at_once)
             if place is None:
                 return
             stack.enter_context(place)
@@ -263,23 +264,10 @@ class CompareQueue:
             Child(folder).signalled(signal.SIGKILL)
 
     def _end(self, run: Run, status: str, problem: str = "") -> None:
-        ended = self.runs.change(run.id, WAITING, status=status, ended_ms=_now_ms(), problem=problem)
+        ended = self.runs.change(run.id, WAITING, status=status, ended_ms=wall_ms(), problem=problem)
         if ended is not None:
             self._at(run).tell(status, message=problem)
         self._at(run).wish("")
-
-    def _place(self) -> IO[str] | None:
-        """One of the machine's places, held until this file is closed here and in the child that inherits it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for number in range(self.at_once):
-            file = (self.folder / f".place-{socket.gethostname()}-{number}").open("a")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-            else:
-                return file
-        return None
 
     # small things
 
@@ -368,7 +356,3 @@ def _tries(folder: JobFolder) -> int:
         elif event["kind"] in ("progress", "queued"):
             tries = 0
     return tries
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ import baimo
 from baimo.core.call import Completion, Request
 from baimo.core.ids import canonical, plain, sortable_id
 from baimo.core.model import Model
+from baimo.core.moments import wall_ms
 from baimo.core.money import MICROS
 from baimo.core.run import Run, Sample
 from baimo.core.task import Candidate, Task
@@ -194,13 +194,13 @@ class Comparing:
             try:
                 verdict = await comparison.verdict()
             except BaseException as error:
-                failed = replace(run, status="failed", ended_ms=_now_ms(), problem=str(error))
+                failed = replace(run, status="failed", ended_ms=wall_ms(), problem=str(error))
                 self.workspace.store.finish(failed, None)
                 raise
             finally:
                 obeying.cancel()
             status = "done" if verdict.stopped in ("certain", "exhausted") else "stopped"
-            self.workspace.store.finish(replace(run, status=status, ended_ms=_now_ms()), verdict)
+            self.workspace.store.finish(replace(run, status=status, ended_ms=wall_ms()), verdict)
             return verdict
 
     def _begun(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
@@ -219,7 +219,7 @@ class Comparing:
             options = replace(options, max_cost=self.settings.compare.max_cost)
         options = replace(options, task=self._place(options.task))
         task = judgeable(subset(load_task(options.task), options))
-        started_ms = _now_ms()
+        started_ms = wall_ms()
         run = Run(
             id=sortable_id("run", started_ms, os.urandom(7)),
             task=task.name,
@@ -344,7 +344,3 @@ class Comparing:
             {sample.request_hash for sample in samples if sample.request_hash}
         )
         return {hash: answer.completion.text for hash, answer in stored.items()}
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from baimo.core.model import Model
+from baimo.core.moments import wall_ms
 from baimo.errors import BaimoError, Conflict, NotSupported
 from baimo.models.pull import located
 from baimo.tuning.folder import lock
@@ -60,7 +61,7 @@ class Pulling:
 
     def __init__(self, workspace: Workspace, now_ms: Callable[[], int] | None = None) -> None:
         self._workspace = workspace
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self._now_ms = now_ms or wall_ms
         self._folder = workspace.path / "run" / "pulls"
 
     def start(self, model: Model) -> Pull:

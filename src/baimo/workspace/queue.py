@@ -239,16 +239,8 @@ class Queue:
         return self.place()
 
     def place(self) -> IO[str] | None:
-        """One of the machine's places, held until this file is closed here and in the child that inherits it."""
-        for number in range(self.at_once):
-            file = (self.folder / f".place-{socket.gethostname()}-{number}").open("a")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-            else:
-                return file
-        return None
+        """See `free_place`."""
+        return free_place(self.folder, self.at_once)
 
     # small things
 
@@ -290,6 +282,24 @@ class Queue:
             when=when,
             events=(told,),
         )
+
+
+def free_place(folder: Path, at_once: int) -> IO[str] | None:
+    """One of the machine's places, held until this file is closed here and in the child that inherits it.
+
+    Args:
+        folder: of what shares the places.
+        at_once: how many there are.
+    """
+    for number in range(at_once):
+        file = (folder / f".place-{socket.gethostname()}-{number}").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+        else:
+            return file
+    return None
 
 
 async def tended(queue: Queue, nudged: asyncio.Event | None = None) -> None:

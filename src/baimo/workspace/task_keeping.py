@@ -7,7 +7,6 @@ their hash), and an edit that nobody can take back.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from baimo.core.ids import digest, sortable_id
+from baimo.core.moments import wall_ms
 from baimo.core.task import Example, Task
 from baimo.core.tenant import OWNER
 from baimo.errors import BaimoError, Conflict, NotFound, TaskError, UsageError
@@ -77,7 +77,7 @@ class TaskKeeping:
     def __init__(self, workspace: Workspace, now_ms: Callable[[], int] | None = None) -> None:
         self.workspace = workspace
         self.tasks = KnownTasks(workspace)
-        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self.now_ms = now_ms or wall_ms
         self._read: dict[Path, tuple[object, Kept]] = {}
 
     # reading

@@ -20,7 +20,6 @@ from baimo.errors import Conflict, TaskError, TemplateError
 from baimo.evals.tasks.folder import prompt_of, read_task
 from baimo.evals.tasks.manifest import FILE_NAME, CandidateTable, PromptTable
 from baimo.evals.tasks.prompts import Renderer
-from baimo.evals.tasks.toml_edit import edited, listed
 from baimo.store.audit import Actor
 from baimo.workspace.known_tasks import KnownTask
 from baimo.workspace.task_history import Made, Version
@@ -165,6 +164,8 @@ def source_after(now: Recipe, wanted: Wanted) -> str:
     Raises:
         TaskError: it is written in a way that cannot be changed part by part.
     """
+    from baimo.evals.tasks.toml_edit import edited, listed  # tomlkit takes longer to load than most changes
+
     tree, source = tomllib.loads(now.source), now.source
     if wanted.prompts is not None and tuple(wanted.prompts) != now.prompts:
         written = tree.get("prompts") or [tree[name] for name in ("prompt",) if name in tree]

@@ -39,7 +39,7 @@ async def comparisons(visit: Visit) -> Response:
     """The list."""
     events = await events_of(visit, "comparisons")
     given = visit.request.query_params
-    question = _question(visit)
+    question = visit.asked(FILTERS, SORTS)
     found = await visit.api.get("/api/comparisons", **question, cursor=given.get("cursor"), limit=50)
     active = any(one["status"] in ACTIVE for one in found["data"])
     tasks = await _tasks(visit)
@@ -50,18 +50,13 @@ async def comparisons(visit: Visit) -> Response:
     return visit.shown("compare.html", page="compare", found=found, asked=question, events=events, **facts)
 
 
-def _question(visit: Visit) -> dict[str, str]:
-    """Filters and order that the page's address names."""
-    given = visit.request.query_params
-    found = {name: given[name] for name in FILTERS if given.get(name)}
-    return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in SORTS else {})
-
-
 async def export_list(visit: Visit) -> Response:
     """The comparisons of a question as a file."""
     visit.must("comparisons_list_export")
     form = visit.request.query_params.get("format", "csv")
-    return visit.api.forwarded("/api/comparisons/export", query={**_question(visit), "format": form})
+    return visit.api.forwarded(
+        "/api/comparisons/export", query={**visit.asked(FILTERS, SORTS), "format": form}
+    )
 
 
 async def begin(visit: Visit) -> Response:

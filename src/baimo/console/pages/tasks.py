@@ -23,16 +23,9 @@ SORTS = ("name", "test", "train", "scorer", "changed")
 STANDINGS = ("own", "read_only", "broken")
 
 
-def _question(visit: Visit) -> dict[str, str]:
-    """Filters and order that the page's address names."""
-    given = visit.request.query_params
-    found = {name: given[name] for name in FILTERS if given.get(name)}
-    return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in SORTS else {})
-
-
 async def tasks(visit: Visit) -> Response:
     """The list."""
-    asked, cursor = _question(visit), visit.request.query_params.get("cursor")
+    asked, cursor = visit.asked(FILTERS, SORTS), visit.request.query_params.get("cursor")
     found, kinds = await asyncio.gather(
         visit.api.get("/api/tasks", **asked, cursor=cursor, limit=50), visit.api.get("/api/scorers")
     )
@@ -47,7 +40,7 @@ async def export_list(visit: Visit) -> Response:
     """The tasks of a question as a file."""
     visit.must("tasks_list_export")
     form = visit.request.query_params.get("format", "csv")
-    return visit.api.forwarded("/api/task-export", query={**_question(visit), "format": form})
+    return visit.api.forwarded("/api/task-export", query={**visit.asked(FILTERS, SORTS), "format": form})
 
 
 async def about(visit: Visit) -> Response:

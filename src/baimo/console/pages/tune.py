@@ -32,7 +32,7 @@ async def jobs(visit: Visit) -> Response:
     """The list, with the queue."""
     events = await events_of(visit, "tuning")
     given = visit.request.query_params
-    asked = question(visit)
+    asked = visit.asked(FILTERS, SORTS)
     found, offer = await asyncio.gather(
         visit.api.get("/api/tuning/jobs", **asked, cursor=given.get("cursor"), limit=50),
         visit.api.get("/api/tuning/offer"),
@@ -47,18 +47,13 @@ async def jobs(visit: Visit) -> Response:
     return visit.shown("tune.html", page="tune", **facts)
 
 
-def question(visit: Visit) -> dict[str, str]:
-    """Filters and order that the page's address names."""
-    given = visit.request.query_params
-    found = {name: given[name] for name in FILTERS if given.get(name)}
-    return found | ({"sort": given["sort"]} if given.get("sort", "").removeprefix("-") in SORTS else {})
-
-
 async def export(visit: Visit) -> Response:
     """The jobs of a question as a file."""
     visit.must("tuning_export")
     form = visit.request.query_params.get("format", "csv")
-    return visit.api.forwarded("/api/tuning/jobs/export", query={**question(visit), "format": form})
+    return visit.api.forwarded(
+        "/api/tuning/jobs/export", query={**visit.asked(FILTERS, SORTS), "format": form}
+    )
 
 
 async def job(visit: Visit, refused: Refused | None = None) -> Response:
