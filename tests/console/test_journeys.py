@@ -178,6 +178,21 @@ def test_a_phone_shows_the_menu_when_it_is_asked_for(home: Lived, people: People
     assert page.get_by_role("heading", level=1).inner_text() == "用量"
 
 
+SIZES = """() => [...document.querySelectorAll("main svg text")].filter((word) => word.getClientRects().length)
+  .map((word) => parseFloat(getComputedStyle(word).fontSize) * word.getScreenCTM().a)"""
+"""Of the words in charts, in CSS pixels."""
+
+
+def test_the_words_of_charts_can_be_read_on_a_phone_as_at_a_desk(home: Lived, people: People) -> None:
+    (run,) = home.house.workspace.store.runs(limit=1)
+    for width in (1280, 375):
+        page = people(home.house, width=width)
+        for path in ("/usage", "/models/releases", f"/compare/{run.id}"):
+            page.goto(f"/console{path}")
+            sizes = page.evaluate(SIZES)
+            assert len(sizes) > 3 and all(11 <= size <= 14 for size in sizes), (width, path, sizes)
+
+
 def test_every_page_works_without_scripts(home: Lived, people: People) -> None:
     page = people(home.house, java_script_enabled=False)
     page.goto("/console/keys/new")

@@ -8,11 +8,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from baimo.console.figures import short
+from baimo.console.frame import BOTTOM, GRAIN, HEIGHT, SHARP, Mark, framed, part, stretched, upwards
 from baimo.console.visit import words
-from baimo.evals.report.svg import Scale, drawing, label, tag, ticks, title, widened
-
-WIDTH, HEIGHT = 460.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 10.0, 28.0
+from baimo.evals.report.svg import tag, ticks, title, widened
 
 MOST_MARKS = 40
 
@@ -41,31 +39,21 @@ def curves(
     if not values:
         return Markup()
     low, high = widened(min(values), max(values), min(0.0, *values), max(1e9, *values))
-    across = Scale(low=0, high=max(steps, 1), start=LEFT, end=WIDTH - RIGHT)
-    up = Scale(low=low, high=high, start=HEIGHT - BOTTOM, end=TOP)
-    parts = _grid(across, up, max(steps, 1), low, high)
+    up, steps, floor = upwards(low, high), max(steps, 1), HEIGHT - BOTTOM
+    drawn: list[str] = []
     for mark in marks if len(marks) <= MOST_MARKS else ():
-        x = across(mark)
-        place = {"x1": x, "x2": x, "y1": HEIGHT - BOTTOM, "y2": HEIGHT - BOTTOM + 5}
-        parts.append(tag("line", title(f"{mark}"), class_="mark", **place))
+        place = {"x1": part(mark / steps), "x2": part(mark / steps), "y1": floor, "y2": floor + 5}
+        drawn.append(tag("line", title(f"{mark}"), class_="mark", **place))
     for place, curve in enumerate(found):
-        drawn = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in curve.points)
         if len(curve.points) == 1:
             x, y = curve.points[0]
-            parts.append(tag("circle", cx=across(x), cy=up(y), r=3.0, class_=f"dot c{place}"))
-        parts.append(tag("polyline", title(curve.name), points=drawn, class_=f"curve c{place}"))
-    return Markup(drawing(name, description, WIDTH, HEIGHT, parts))  # its parts escape every text
-
-
-def _grid(across: Scale, up: Scale, steps: int, low: float, high: float) -> list[str]:
-    parts: list[str] = []
-    for value in ticks(low, high, 4):
-        y = up(value)
-        parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y))
-        parts.append(label(LEFT - 6, y + 4, f"{value:.4g}", "tick end", "end"))
-    for value in ticks(0, steps, 6):
-        parts.append(label(across(value), HEIGHT - 8, short(value), "tick", "middle"))
-    return parts
+            drawn.append(tag("circle", cx=part(x / steps), cy=up(y), r=3.0, class_=f"dot c{place}"))
+        points = " ".join(f"{GRAIN * x / steps:.1f},{up(y):.1f}" for x, y in curve.points)
+        line = tag("polyline", title(curve.name), points=points, class_=f"curve c{place}", **SHARP)
+        drawn.append(stretched(line))
+    left = [Mark(value, f"{value:.4g}") for value in ticks(low, high, 4)]
+    below = [Mark(value / steps, short(value)) for value in ticks(0, steps, 6) if value == int(value)]
+    return framed(up, left, below, drawn, aria_label=f"{name}. {description}")
 
 
 def spoken(found: Sequence[Curve]) -> str:

@@ -15,7 +15,7 @@ from baimo.evals.report.svg import Scale, log_ticks, ticks
 from tests.evals.report.reports import full, many, report, standing
 
 SVG = "{http://www.w3.org/2000/svg}"
-WIDTHS = (960.0, 360.0)
+WIDTHS = (960.0, 320.0)
 
 DRAW: dict[str, Callable[[Report, float], str]] = {
     "intervals": lambda made, width: plots.intervals(

@@ -49,7 +49,7 @@ from baimo.evals.report.sentences import account, winner
 from baimo.evals.report.terminal import marks
 from baimo.text import language
 
-WIDE, NARROW = 960.0, 360.0
+WIDE, NARROW = 960.0, 320.0
 """Widths for which every plot is drawn; the style sheet shows the one that fits."""
 OPEN = 20
 """Rows of the table that are shown before the rest is folded away."""
