@@ -8,7 +8,9 @@ from pathlib import Path
 
 import openai
 import pytest
+from playwright.sync_api import expect
 
+from baimo.core.tuned_name import brief
 from tests.console.conftest import People
 from tests.console.lived import Lived, lived
 from tests.console.walk import routes
@@ -191,6 +193,30 @@ def test_the_words_of_charts_can_be_read_on_a_phone_as_at_a_desk(home: Lived, pe
             page.goto(f"/console{path}")
             sizes = page.evaluate(SIZES)
             assert len(sizes) > 3 and all(11 <= size <= 14 for size in sizes), (width, path, sizes)
+
+
+def test_a_long_name_is_read_by_what_tells_it_apart_and_is_whole_where_one_writes(
+    home: Lived, people: People
+) -> None:
+    page = people(home.house)
+    page.goto("/console/chat")
+    offered = page.locator("#chat-names option").evaluate_all("(all) => all.map((one) => one.value)")
+    name = next(one for one in offered if one.startswith("ft:"))
+    page.goto(f"/console/chat?model={name}&model=acme/small")
+    field = page.locator(".picked input").first
+    expect(field).to_have_value(brief(name))
+    assert len(brief(name)) < len(name) == len(field.get_attribute("title"))
+    field.focus()
+    expect(field).to_have_value(name)
+    field.fill("acme/large")
+    page.locator("#chat-text").focus()
+    expect(field).to_have_value("acme/large")
+    field.fill(name)
+    page.locator("#chat-text").focus()
+    expect(field).to_have_value(brief(name))
+    noted = "JSON.parse(sessionStorage.getItem('baimo-chat')).models"
+    page.wait_for_function(f"{noted}[0].startsWith('ft:')")
+    assert page.evaluate(noted) == [name, "acme/small"]
 
 
 def test_every_page_works_without_scripts(home: Lived, people: People) -> None:

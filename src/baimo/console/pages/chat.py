@@ -12,6 +12,7 @@ from starlette.responses import Response
 from baimo.console.api import Refused, named
 from baimo.console.page import Page
 from baimo.console.visit import STANDING, Visit
+from baimo.core.tuned_name import briefs
 
 PASS_MINUTES = 10
 """How long the credential works that the page's script keeps in memory."""
@@ -46,6 +47,7 @@ async def _page(visit: Visit, begun: Mapping[str, Any] | None, *, source: str) -
         "chat.html",
         page="chat",
         sees=sees,
+        read_as=briefs(sees),
         chosen=chosen or list(sees)[:1],
         most=MOST,
         said=said,

@@ -13,6 +13,10 @@ export function made(name, className, text) {
   return element;
 }
 
+/** The option of the list of models, where the model is offered. */
+export const option = (model) => byId("names").querySelector(`option[value="${CSS.escape(model)}"]`);
+const read = (model) => option(model)?.getAttribute("label") || model;
+
 function button(text, act, label) {
   const element = made("button", "quiet", text);
   element.type = "button";
@@ -128,10 +132,10 @@ export class Round {
 
   get busy() { return this.answers.some((one) => one.abort); }
 
-  name(place) {
+  name(place, how = (model) => model) {
     const letter = this.answers.length > 1 ? "ABCD"[place] : "", model = this.answers[place].model;
     if (!model) return `${say.answer} ${letter}`.trim();
-    return this.vote && letter ? `${letter} · ${model}` : model;
+    return this.vote && letter ? `${letter} · ${how(model)}` : how(model);
   }
 
   draw(acts, last) {
@@ -149,8 +153,10 @@ export class Round {
 
   drawn(one, place, acts, last) {
     const element = made("article", `card column answer${this.chosen === place ? " chosen" : ""}`);
+    const head = made("h2", "", this.name(place, read));
+    if (one.model) head.title = one.model;
     one.said = made("div", "said", one.text);
-    element.append(made("h2", "", this.name(place)), one.said);
+    element.append(head, one.said);
     if (one.abort) element.setAttribute("aria-busy", "true");
     if (one.note) element.append(made("p", one.failed ? "problem" : "hint", one.note));
     if (one.abort) element.append(button(say.stop, () => one.abort?.abort(), this.name(place)));

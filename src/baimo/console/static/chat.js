@@ -4,6 +4,7 @@
 
 import { api } from "./chat-wire.js";
 import { Answer, Round, byId, made, messages, root, say } from "./chat-round.js";
+import { named, readable, sees, whole } from "./chat-names.js";
 import { attachment, example, forgotten, keep, keptAlready, listed, share } from "./chat-keep.js";
 
 const TAB = "baimo-chat";
@@ -14,8 +15,8 @@ let files = [];
 const blind = () => byId("blind").checked;
 const busy = () => rounds.some((round) => round.busy);
 const open = () => rounds.at(-1)?.open;
-const picked = () => [...new Set([...byId("models").querySelectorAll(".picked input")].map((input) => input.value.trim()).filter(Boolean))];
-const seeing = () => picked().every((name) => byId("names").querySelector(`option[value="${CSS.escape(name)}"]`)?.hasAttribute("data-sees"));
+const picked = () => [...new Set([...byId("models").querySelectorAll(".picked input")].map(whole).filter(Boolean))];
+const seeing = () => picked().every(sees);
 
 function parameters() {
   const said = PARAMETERS.map((name) => [name, byId(name).value]).filter(([, value]) => value !== "");
@@ -151,8 +152,8 @@ function stopped() {
 function addField(value = "") {
   const field = byId("models").querySelector(".picked").cloneNode(true);
   const input = field.querySelector("input");
-  input.value = value;
   byId("add").before(field);
+  named(input, value);
   return input;
 }
 
@@ -161,7 +162,7 @@ function restored(kept) {
   for (const name of PARAMETERS) byId(name).value = kept.parameters?.[name] ?? "";
   const fields = [...byId("models").querySelectorAll(".picked")];
   for (const field of fields.slice(1)) field.remove();
-  (kept.models ?? []).forEach((model, place) => { if (place) addField(model); else fields[0].querySelector("input").value = model; });
+  (kept.models ?? []).forEach((model, place) => { if (place) addField(model); else named(fields[0].querySelector("input"), model); });
   rounds = (kept.rounds ?? []).map((round) => Round.of(round));
   rounds.forEach((round) => round.draw(acts, round === rounds.at(-1)));
 }
@@ -178,12 +179,14 @@ async function start() {
       Object.assign(root.dataset, { conversation: kept.conversation ?? "", share: kept.share ?? "" });
     }
   }
+  for (const field of byId("models").querySelectorAll(".picked input")) named(field, whole(field));
   keptAlready();
   arrange();
   if (open()) ballot(rounds.at(-1));
 }
 
 function listen() {
+  readable(byId("models"));
   byId("add").onclick = () => { addField().focus(); arrange(); };
   byId("models").addEventListener("click", (event) => {
     if (event.target.matches("[data-remove]") && byId("models").querySelectorAll(".picked").length > 1) {
