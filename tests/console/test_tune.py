@@ -13,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 
+from baimo.core.tuning import Adapter
 from baimo.core.verdict import Interval
 from baimo.store.adapters import Adapters
 from baimo.store.audit import Actor
@@ -228,6 +229,24 @@ def test_a_release_is_rolled_back_once_however_often_its_button_is_pressed(
     assert "released again meanwhile" in Reading(second.html).text
     held = {one.alias: one.model for one in house.workspace.releasing.releases.holding("")}
     assert held["twice"] == "acme/small"
+
+
+def test_checkpoints_are_folded_away_behind_their_jobs_model_and_can_be_promoted(
+    house: Served, browser: Browser
+) -> None:
+    kept, names = Adapters(house.workspace.store.database), dict[int | None, str]()
+    for at, step in enumerate((10, None, 20)):
+        names[step] = f"ft:small:owner:folded:abcdef{at}{f':ckpt-step-{step}' if step else ''}"
+        facts: dict[str, Any] = {"base": "small", "base_hash": "", "folder": "", "parity": PASSED}
+        facts |= {"id": f"ad_folded{at}", "name": names[step], "job": "ftjob-folded", "step": step}
+        kept.put(Adapter(**facts, tenant="", status="ready", created_ms=at))
+    html = browser.get("/console/tune/models?text=folded").html.partition("<main")[2]
+    family, folded = html.partition("<details")[::2]
+    assert names[None] in family and not any(names[step] in family for step in (10, 20))
+    assert folded.index(names[20]) < folded.index(names[10])
+    link = re.search(r'href="([^"]+model=[^"]*ckpt-step-20)#promote"', folded)
+    assert link is not None
+    assert f'value="{names[20]}"' in browser.get(link[1].replace("&amp;", "&")).html
 
 
 def test_routes_are_a_picture_that_says_the_same_in_words(browser: Browser, house: Served) -> None:

@@ -85,7 +85,7 @@ async def releases(visit: Visit, refused: Refused | None = None, form: Mapping[s
     facts: dict[str, Any] = {
         "pictures": [(route, picture(route)) for route in routes["data"]],
         "tuned": [one["model"] for one in tuned["data"] if one["can_promote"]],
-        "form": form,
+        "form": form or visit.asked(("model",), ()),
     }
     status = refused.status if refused else 200
     return visit.shown(

@@ -24,6 +24,7 @@ PLOTS: Mapping[str, Sequence[str]] = {
 """Picture → figures in it."""
 STATUSES = ("unended", "succeeded", "failed", "cancelled", "paused", "queued", "running")
 RECIPES = ("sft", "dpo", "grpo", "cpt", "distill", "prompt")
+STANDINGS = ("ready", "candidate", "blocked", "retired")
 FILTERS = ("text", "status", "recipe", "task", "base", "tenant")
 SORTS = ("created", "name", "status", "task", "base", "recipe", "done", "minutes")
 
@@ -134,9 +135,9 @@ async def events(visit: Visit) -> Response:
 async def tuned(visit: Visit) -> Response:
     """Tuned models, and whether they may answer."""
     given = visit.request.query_params
-    asked = {name: given[name] for name in ("text", "cursor") if given.get(name)}
-    found = await visit.api.get("/api/tuning/models", **asked, limit=50)
-    return visit.shown("tune_models.html", page="tune", found=found, asked=asked)
+    asked = visit.asked(("text", "status", "tenant"), ())
+    found = await visit.api.get("/api/tuning/models", **asked, by="job", cursor=given.get("cursor"), limit=50)
+    return visit.shown("tune_models.html", page="tune", found=found, asked=asked, standings=STANDINGS)
 
 
 TUNE = Page(

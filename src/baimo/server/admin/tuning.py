@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from baimo.core.moments import shown
-from baimo.core.tuning import Adapter, TuneJob
+from baimo.core.tuning import TuneJob
 from baimo.errors import NotFound
-from baimo.gateway.keyring import permits_name
 from baimo.server.admin.columns import MEDIA
 from baimo.server.admin.operation import Asking, Nothing, Operation
-from baimo.server.admin.paging import Paged
 from baimo.server.admin.tuning_events import TuneEventTold, follow, told
 from baimo.server.admin.tuning_list import JobsAsked, JobsExport, JobsPage, export, listed, row, tuning_of
+from baimo.server.admin.tuning_models import MODELS
 from baimo.server.admin.tuning_shown import (
     BeatenShown,
     CheckpointShown,
@@ -21,7 +20,6 @@ from baimo.server.admin.tuning_shown import (
     JobShown,
     PointShown,
     StoryShown,
-    TunedShown,
     shown_tuned,
 )
 from baimo.store import audit
@@ -30,7 +28,6 @@ from baimo.workspace import tune_views as views
 from baimo.workspace.fine_tuning import HIDDEN
 from baimo.workspace.tune_orders import OF_ROWS, TuneOrder, TuneOrders
 
-_PAGE = 200
 _STORY = 60
 
 
@@ -48,25 +45,6 @@ class TuneEventsAsked(JobNamed):
 
     after: str | None = None
     """Id of the last event that is known, as the header Last-Event-ID says it; null = from the beginning."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunedAsked(Paged):
-    """Which tuned models."""
-
-    text: str = ""
-    """Occurs in the name, the base or the job."""
-    tenant: str | None = None
-    """Only this tenant's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunedPage:
-    """Some tuned models, newest first."""
-
-    data: list[TunedShown]
-    next: str | None
-    """Cursor of the next page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,24 +221,6 @@ def _told(asking: Asking, act: str, job: TuneJob, **facts: Any) -> None:
         audit.enter(connection, asking.actor, act, job.spec.id, facts, tuning_of(asking).jobs.now_ms())
 
 
-def _tuned(asking: Asking, asked: TunedAsked) -> TunedPage:
-    tenant, adapters = asking.within(asked.tenant), tuning_of(asking).adapters
-    found, after, words = list[Adapter](), asked.cursor or "", asked.text.casefold()
-    while len(found) <= asked.limit:
-        some = adapters.page(tenant, limit=_PAGE, after=after)
-        found += [
-            one
-            for one in some
-            if words in f"{one.name} {one.base} {one.job}".casefold() and permits_name(asking.key, one.name)
-        ]
-        if len(some) < _PAGE:
-            break
-        after = some[-1].id
-    page = found[: asked.limit]
-    more = page[-1].id if len(found) > asked.limit else None
-    return TunedPage(data=[shown_tuned(one) for one in page], next=more)
-
-
 async def _events(asking: Asking, asked: TuneEventsAsked) -> Any:
     return await follow(asking, lambda: _found(asking, asked.job), asked.after or asking.last_event or "")
 
@@ -312,8 +272,5 @@ TUNING = (
         method="DELETE", path=_JOB, role="engineer", takes=JobNamed, gives=Nothing, does=_delete,
         tag="tuning", summary="admin.tuning_delete", errors=(404, 409),
     ),
-    Operation(
-        method="GET", path="/api/tuning/models", role="viewer", takes=TunedAsked, gives=TunedPage,
-        does=_tuned, tag="tuning", summary="admin.tuning_models", errors=(404,),
-    ),
+    *MODELS,
 )  # fmt: skip
