@@ -44,18 +44,40 @@ def postgres_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres_server: str) -> str:
+    """Name of a PostgreSQL database with every table and no row, to be copied: a tenth of the time of making one."""
+    from baimo.store.engine import Database
+
+    url = made(postgres_server, "migrated")
+    Database(url).close()
+    return "migrated"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind that baimo supports."""
+    """A database without a row, of each kind that baimo supports."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'baimo.db'}"
+    copied = request.getfixturevalue("migrated")
+    return made(request.getfixturevalue("postgres_server"), f"t{uuid.uuid4().hex}", f"TEMPLATE {copied}")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without a table, of each kind that baimo supports."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'baimo.db'}"
+    return made(request.getfixturevalue("postgres_server"), f"t{uuid.uuid4().hex}")
+
+
+def made(server: str, name: str, how: str = "") -> str:
+    """Make a PostgreSQL database; returns its URL."""
     import psycopg
 
-    server: str = request.getfixturevalue("postgres_server")
-    name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    return server.rpartition("/")[0] + f"/{name}"
+        connection.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY {how}")  # type: ignore[arg-type]
+    return f"{server.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture

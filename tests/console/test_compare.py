@@ -156,7 +156,7 @@ def test_a_comparison_on_the_embedded_model_outlives_reloads_and_the_server(
     tmp_path: Path, people: People, smollm2: Path
 ) -> None:
     folder = tmp_path / "w"
-    small_task(folder / ".baimo" / "tasks" / "parity", 60)
+    small_task(folder / ".baimo" / "tasks" / "parity", 36)
     offline = ("Failed to load resource",)
     with serving(folder, LOCAL) as endpoint:
         credential = endpoint.new_key("--role", "engineer")
@@ -169,7 +169,7 @@ def test_a_comparison_on_the_embedded_model_outlives_reloads_and_the_server(
         page.get_by_label("Calls at once").fill("2")
         page.get_by_role("button", name="Forecast").click()
         page.get_by_role("heading", name="What it would take").wait_for()
-        assert page.get_by_text("120 to ask everything").is_visible()
+        assert page.get_by_text("72 to ask everything").is_visible()
         page.get_by_role("button", name="Start").click()
         page.wait_for_url("**/compare/run_*")
         run = page.url.rpartition("/")[2]
@@ -198,7 +198,7 @@ def test_a_comparison_on_the_embedded_model_outlives_reloads_and_the_server(
         assert page.locator("h1 .badge").inner_text() == "done"
         assert page.get_by_role("heading", name="Tiers").is_visible()
         ok = endpoint.rows(f"SELECT count(*) FROM records WHERE run = '{run}' AND status = 'ok'")
-        assert ok == [(120,)]  # nothing was paid twice
+        assert ok == [(72,)]  # nothing was paid twice
         assert [event["kind"] for _, event in job.events()].count("launched") == 1
 
 

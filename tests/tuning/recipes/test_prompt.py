@@ -254,8 +254,8 @@ def test_chosen_examples_are_no_worse_than_fixed_ones_for_the_embedded_model(tmp
     lent = replace(
         lent_by(replace(task, train=english), Scripted()), model="local/smollm2-135m-instruct", ask=ask
     )
-    settings = Settings(calls=130, shots=4, by="", scored=10, confirmed=16, instruct=0.0)
-    lent = replace(lent, prompt=replace(lent.prompt, few_shot=FewShot(count=4)))
+    settings = Settings(calls=70, shots=2, by="", scored=4, confirmed=8, instruct=0.0)
+    lent = replace(lent, prompt=replace(lent.prompt, few_shot=FewShot(count=2)))
     _, figures = searched(tmp_path, lent, settings)
     assert figures["finalists"].keys() >= {"start", "blocks", "similar"}
     assert figures["after"]["mean"] >= figures["before"]["mean"] > 0
