@@ -144,8 +144,8 @@ def test_blobs_are_kept_under_their_own_hash(store: Store) -> None:
     assert store.blob(hash) == b"\x00\xff" and store.blob("none") is None
 
 
-def test_the_tables_that_queries_use_are_those_that_the_migrations_make(store: Store) -> None:
-    with store.database.reading() as connection:
+def test_the_tables_that_queries_use_are_those_that_the_migrations_make(empty_url: str) -> None:
+    with closing(Database(empty_url)) as database, database.reading() as connection:
         seen = inspect(connection)
         for table in tables.metadata.sorted_tables:
             columns = {column["name"]: column["nullable"] for column in seen.get_columns(table.name)}
@@ -173,15 +173,15 @@ def _write_many(url: str, who: int, count: int) -> None:
     store.close()
 
 
-def test_two_processes_write_to_one_store_at_once(database_url: str) -> None:
+def test_two_processes_write_to_one_store_at_once(empty_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write_many, args=(database_url, who, 60)) for who in range(2)]
+    writers = [spawn.Process(target=_write_many, args=(empty_url, who, 60)) for who in range(2)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0, 0]
-    with closing(Store(Database(database_url))) as store:
+    with closing(Store(Database(empty_url))) as store:
         assert len(list(store.records())) == 120
         hashes = [bought(f"{who} {number}").hash for who in range(2) for number in range(60)]
         assert len(store.answers(hashes)) == 120
