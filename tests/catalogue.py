@@ -63,6 +63,7 @@ FAMILIES = {
     "console_review.reason_*": ("workspace/reviewing.py",),
     "console_review.said_*": ("store/judgements.py",),
     "console_review.state_*": ("store/judgements.py",),
+    "console_review.short_*": ("workspace/reviewing.py",),
     **{
         f"console_tune.{name}_*": ("console", "core", "server", "store", "tuning", "workspace")
         for name in (

@@ -89,6 +89,7 @@ class Other:
             f"/tasks/{MARK}-task",
             f"/review/review_{MARK}",
             f"/review?tenant={MARK}",
+            f"/review/+export?tenant={MARK}",
             f"/tasks/{MARK}-task/history?tenant={MARK}",
         )
 

@@ -80,6 +80,13 @@ def test_an_expert_fills_the_queue_and_judges_it_by_keyboard_alone(house: Served
     page.get_by_role("heading", name="Agreement").wait_for()
     table = page.get_by_role("region", name="Agreement")
     assert "expert and scorer" in table.inner_text() and "chance" in table.inner_text()
+    page.locator("select[name=state]").select_option("all")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="When").click()
+    page.locator("th[aria-sort=ascending]").wait_for()
+    with page.expect_download() as file:
+        page.get_by_role("link", name="Export JSONL").click()
+    assert "Until six." in file.value.path().read_text(encoding="utf-8")
     # nothing of the filter is cut off
     assert page.locator("select[name=state]").evaluate(FITS)
 

@@ -49,6 +49,7 @@ TABLE: Mapping[str, tuple[Cell, ...]] = {
     "GET /chat/votes/export": (Cell("reviewer"),),
     "GET /review": (Cell("viewer"),),
     "POST /review": (Cell("reviewer", form={"since": "7d"}),),
+    "GET /review/+export": (Cell("reviewer"),),
     "GET /review/{review}": (Cell("reviewer"),),
     "POST /review/{review}": (
         Cell("reviewer", form={"said": "agree"}, act="judge"),

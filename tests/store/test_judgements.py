@@ -47,6 +47,32 @@ def test_reviews_wait_by_what_they_decide_and_each_is_entered_once(database: Dat
     assert kept.tallies("red", "ann") == [("mail", 8, 0, 8)]
 
 
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        ({"sort": "rank"}, [0, 3, 1, 4, 2, 5]),
+        ({"sort": "-created"}, [5, 4, 3, 2, 1, 0]),
+        ({"sort": "task"}, [1, 3, 5, 0, 2, 4]),
+        ({"sort": "-task"}, [0, 2, 4, 1, 3, 5]),
+        ({"sort": "-read", "state": "all"}, [4, 0, 1, 2, 3, 5]),
+        ({"sort": "created", "reason": "call"}, [0, 3]),
+        ({"reason": "sample"}, [2, 5, 1, 4]),
+        ({"reason": "unsure"}, []),
+    ],
+)
+def test_the_queue_is_put_in_any_order_and_paged_in_it(
+    database: Database, asked: dict[str, Any], numbers: list[int]
+) -> None:
+    kept, seen, after = Judgements(database), list[str](), ""
+    facts = [{"task": "mail" if n % 2 else "time", "reason": "sample" if n % 3 else "call"} for n in range(6)]
+    kept.add([review(n, readers=2, **facts[n]) for n in range(6)], ME, {})
+    kept.judge("red", judged("review_4", "bob"), ME)
+    while page := kept.page("red", "ann", limit=2, after=after, **asked):
+        seen += [one.review.id for one in page]
+        after = seen[-1]
+    assert seen == [f"review_{number}" for number in numbers]
+
+
 def test_a_second_reader_is_another_one_and_what_is_read_waits_no_more(database: Database) -> None:
     kept = Judgements(database)
     kept.add([review(1), review(2, readers=2)], ME, {})

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, cast, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
 
 from baimo.core.ids import plain
 from baimo.store import audit, tables
@@ -24,6 +25,12 @@ Said = Literal["agree", "fix", "reject"]
 """It is right; it is wrong, and this would be right; it is wrong."""
 State = Literal["open", "mine", "done", "all"]
 """Waits for this reader; judged by this reader; read by as many as are to; every one."""
+Reason = Literal["leaders_differ", "unscored", "unsure", "no_reference", "call", "sample"]
+"""Why an expert is asked."""
+Sort = Literal["rank", "-rank", "task", "-task", "read", "-read", "created", "-created"]
+"""By how much a judgement would decide, by task, by how many have judged, by age; with - the largest first."""
+COLUMNS = {"rank": "rank", "task": "task", "read": "read", "created": "created_ms"}
+"""Of `Sort`, in the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +143,12 @@ class Judgements(Shelf):
         state: State = "open",
         task: str = "",
         run: str = "",
+        reason: Reason | None = None,
+        sort: Sort = "-rank",
         limit: int,
         after: str = "",
     ) -> list[Entry]:
-        """Reviews in the order of what a judgement would decide.
+        """Reviews; of those that are alike, the oldest first.
 
         Args:
             tenant: whose.
@@ -147,6 +156,8 @@ class Judgements(Shelf):
             state: which.
             task: only of this one; empty = any.
             run: only of this comparison.
+            reason: only those.
+            sort: in which order.
             limit: most that are wanted.
             after: id of the last one that is known already.
         """
@@ -154,10 +165,13 @@ class Judgements(Shelf):
         query = select(table.c.review, table.c.read).where(table.c.tenant == tenant, *_state(reader, state))
         for column, value in ((table.c.task, task), (table.c.run, run)):
             query = query.where(column == value) if value else query
+        query = query.where(self._told("reason") == reason) if reason else query
+        column, falling = table.c[COLUMNS[sort.removeprefix("-")]], sort.startswith("-")
         if after:
-            last = select(table.c.rank).where(table.c.tenant == tenant, table.c.id == after).scalar_subquery()
-            query = query.where((table.c.rank < last) | ((table.c.rank == last) & (table.c.id > after)))
-        query = query.order_by(table.c.rank.desc(), table.c.id).limit(limit)
+            last = select(column).where(table.c.tenant == tenant, table.c.id == after).scalar_subquery()
+            beyond = column < last if falling else column > last
+            query = query.where(beyond | ((column == last) & (table.c.id > after)))
+        query = query.order_by(column.desc() if falling else column, table.c.id).limit(limit)
         with self._database.reading() as connection:
             return [Entry(_review(row.review), row.read) for row in connection.execute(query)]
 
@@ -224,6 +238,13 @@ class Judgements(Shelf):
                 told = found.setdefault(review.id, (review, []))
                 told[1].append(msgspec.json.decode(row.judgement, type=Judgement))
         return list(found.values())
+
+    def _told(self, name: str) -> Any:
+        """A field of a review that has no column of its own."""
+        text = tables.reviews.c.review
+        if self._database.dialect == "postgresql":
+            return func.jsonb_extract_path_text(cast(text, JSONB), name)
+        return func.json_extract(text, f"$.{name}")
 
     def _there(self, connection: Connection, tenant: str, id: str) -> bool:
         table = tables.reviews

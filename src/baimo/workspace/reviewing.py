@@ -80,6 +80,13 @@ class Shown(NamedTuple):
     rubric: str
 
 
+class _Asked(NamedTuple):
+    """The task of a comparison, and its examples by id; None = it is forgotten."""
+
+    task: Task | None
+    examples: Mapping[str, Example]
+
+
 class Agreements(NamedTuple):
     """How far judges agree; `chance` are those of answers that were drawn by chance."""
 
@@ -217,20 +224,32 @@ class Reviewing:
 
     def shown(self, review: Review) -> Shown:
         """What an expert sees of it; who gave the answer is not among it."""
-        rubric = self._rubric(review)
-        if review.record:
-            messages, answer = self._call(review)
-            return Shown(messages, answer, None, rubric)
-        run = self.workspace.store.run(review.run)
-        answers = self.workspace.store.answers([review.answer])
-        answer = answers[review.answer].completion.text if review.answer in answers else None
-        if run is None:
-            return Shown((), answer, None, rubric)
-        task = self.workspace.task_of(run)
-        example = next((one for one in task.examples if one.id == review.example), None)
-        if example is None:
-            return Shown((), answer, None, rubric)
-        return Shown(_asked(task, example), answer, example.target, rubric)
+        return next(self.all_shown([review]))
+
+    def all_shown(self, reviews: Iterable[Review]) -> Iterator[Shown]:
+        """What experts see of some, in their order; what several come from is read once."""
+        tasks, rubrics = dict[str, _Asked](), dict[str, str]()
+        for review in reviews:
+            if review.task not in rubrics:
+                rubrics[review.task] = self._rubric(review)
+            if review.record:
+                messages, answer = self._call(review)
+                yield Shown(messages, answer, None, rubrics[review.task])
+                continue
+            if review.run not in tasks:
+                tasks[review.run] = self._task(review.run)
+            answers, (task, examples) = self.workspace.store.answers([review.answer]), tasks[review.run]
+            answer = answers[review.answer].completion.text if review.answer in answers else None
+            example = examples.get(review.example)
+            asked = () if task is None or example is None else _asked(task, example)
+            yield Shown(asked, answer, None if example is None else example.target, rubrics[review.task])
+
+    def _task(self, run: str) -> _Asked:
+        found = self.workspace.store.run(run)
+        if found is None:
+            return _Asked(None, {})
+        task = self.workspace.task_of(found)
+        return _Asked(task, {one.id: one for one in task.examples})
 
     def _call(self, review: Review) -> tuple[tuple[Message, ...], str | None]:
         from baimo.tuning.data.collected import Kept, from_records

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from typing import Any
 
 import pytest
@@ -72,6 +75,46 @@ def test_a_second_reader_judges_without_knowing_what_the_first_said(
     assert house.call("DELETE", f"/api/reviews/{first}/judgement", bob).status == 200
     assert house.call("DELETE", f"/api/reviews/{first}/judgement", bob).status == 404
     assert house.call("GET", f"/api/reviews/{first}", ann).data["candidates"] == []
+
+
+def test_the_queue_is_a_table_that_is_sorted_filtered_and_taken_along(house: Served) -> None:
+    house.tenant("gold")
+    reviewed.compared(house, "gold", name="letters", run="run_gold")
+    eve, eva = (house.key(role="reviewer", tenant="gold") for _ in range(2))
+    house.call("POST", "/api/reviews", eve, {"run": "run_gold", "sample": 2, "second": 1.0})
+    first, *rest = queue(house, eve)
+    judge(house, eve, first["review"], "fix", correction="=1+1", note="so it is")
+
+    asks = queue(house, eve, text="MONEY")
+    assert {one["question"] for one in asks} == {"I want my money back"} and len(asks) < len(rest)
+    assert {one["reason"] for one in queue(house, eve, reason="unscored")} == {"unscored"}
+    rising = [one["review"] for one in queue(house, eve, sort="rank")]
+    assert [one["reason"] for one in queue(house, eve, sort="rank")][-1] == "leaders_differ"
+    cursor, paged = "", list[str]()
+    while cursor is not None:
+        page = house.call("GET", f"/api/reviews?sort=rank&limit=2&cursor={cursor}", eve).data
+        paged += [one["review"] for one in page["data"]]
+        cursor = page["next"]
+    assert paged == rising
+
+    def taken(who: str, form: str = "jsonl", **asked: str) -> Any:
+        query = "&".join(f"{name}={value}" for name, value in asked.items())
+        return house.call("GET", f"/api/review-export?state=all&format={form}&{query}", who)
+
+    def line_of(who: str) -> dict[str, Any]:
+        lines = [json.loads(line) for line in taken(who).body.splitlines()]
+        return next(line for line in lines if line["review"] == first["review"])
+
+    one, other = line_of(eve), line_of(eva)
+    assert one["mine"]["correction"] == "=1+1" and one["answer"] in ("parcel", "refund")
+    assert (one["said"], one["candidates"], one["outcome"]) == ([], [], None)  # the second has not read it
+    assert other["mine"] is None and "so it is" not in json.dumps(other)
+    judge(house, eva, first["review"], "agree")
+    told = line_of(eva)
+    assert told["said"] == ["fix", "agree"] and told["corrections"] == ["=1+1"] and told["candidates"]
+    rows = list(csv.DictReader(io.StringIO(taken(eve, "csv", text="money").body.decode())))
+    assert {row["question"] for row in rows} == {"I want my money back"}
+    assert [row["mine.correction"] for row in rows if row["mine.said"]] == ["'=1+1"]  # no formula
 
 
 def test_a_fix_becomes_the_reference_of_its_example_with_its_lineage(house: Served, ann: str) -> None:

@@ -106,6 +106,7 @@ LEAST: dict[str, tuple[Role, bool]] = {
     **dict.fromkeys(("tasks_recipe_change", "tasks_preview"), ("engineer", False)),
     **dict.fromkeys(("reviews_list", "reviews_queue", "reviews_get", "reviews_judge"), ("reviewer", False)),
     "reviews_retract": ("reviewer", False),
+    "reviews_export": ("reviewer", False),
     "reviews_figures": ("viewer", False),
 }
 """Operation → the least role, and whether only keys of the workspace itself may. A new operation must be entered."""

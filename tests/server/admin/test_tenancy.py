@@ -59,6 +59,7 @@ FILTERED = {
     ),
     **dict.fromkeys(("releases_list", "tuning_list", "tuning_models"), "tenant"),
     **dict.fromkeys(("tuning_export", "comparisons_list_export", "tasks_list_export"), "tenant"),
+    "reviews_export": "tenant",
     **dict.fromkeys(("ledger_latency", "votes_list", "votes_export", "votes_rates"), "tenant"),
 }
 """They take a tenant: another one is not there. Without it they are about one's own."""

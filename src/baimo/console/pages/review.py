@@ -14,13 +14,15 @@ from baimo.console.pages.task_links import gone, linked, whose
 from baimo.console.visit import Visit
 
 STATES = ("open", "mine", "done", "all")
+REASONS = ("leaders_differ", "unscored", "unsure", "no_reference", "call", "sample")
+FILTERS = ("task", "reason", "text", "tenant")
+SORTS = ("rank", "task", "read", "created")
 SUBSTANTIAL = 0.6
 
 
 async def review(visit: Visit) -> Response:
     """Figures, the queue, and what can be put on it."""
-    asked = {name: visit.request.query_params.get(name, "") for name in ("state", "task", "cursor")}
-    asked["state"] = asked["state"] if asked["state"] in STATES else "open"
+    asked, cursor = _asked(visit), visit.request.query_params.get("cursor")
     judges = visit.may("reviews_list")
     refused = None
     if visit.request.method == "POST":
@@ -29,14 +31,27 @@ async def review(visit: Visit) -> Response:
         except Refused as error:
             refused = error
     figures, found = await asyncio.gather(
-        visit.api.get("/api/review-figures", task=asked["task"], **whose(visit)),
-        visit.api.get("/api/reviews", **asked, **whose(visit), limit=50) if judges else _nothing(),
+        visit.api.get("/api/review-figures", task=asked.get("task"), **whose(visit)),
+        visit.api.get("/api/reviews", **asked, cursor=cursor, limit=50) if judges else _nothing(),
     )
-    told = {"figures": figures, "found": found, "asked": {**asked, **whose(visit)}, "states": STATES}
+    told = {"figures": figures, "found": found, "asked": asked, "states": STATES, "reasons": REASONS}
+    told["first"] = not cursor and asked.keys() <= {"state", "tenant"}
     new = visit.request.query_params.get("new")
     facts: dict[str, Any] = {**told, "to": linked(visit), "refused": refused, "judges": judges, "new": new}
     facts["reading_of"] = reading_of
     return visit.shown("review.html", refused.status if refused else 200, page="review", **facts)
+
+
+def _asked(visit: Visit) -> dict[str, str]:
+    state = visit.request.query_params.get("state", "")
+    return {"state": state if state in STATES else "open", **visit.asked(FILTERS, SORTS)}
+
+
+async def export(visit: Visit) -> Response:
+    """The reviews of a question as a file."""
+    visit.must("reviews_export")
+    form = visit.request.query_params.get("format", "csv")
+    return visit.api.forwarded("/api/review-export", query={**_asked(visit), "format": form})
 
 
 def reading_of(agreement: Mapping[str, Any]) -> str:
@@ -112,6 +127,7 @@ REVIEW = Page(
     views=(
         ("GET", "/review", review),
         ("POST", "/review", review),
+        ("GET", "/review/+export", export),
         ("GET", "/review/{review}", one),
         ("POST", "/review/{review}", one),
     ),

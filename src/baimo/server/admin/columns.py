@@ -67,4 +67,6 @@ def _cell(plain: Any, name: str) -> Any:
         plain = None if plain is None else plain[step]
     if isinstance(plain, list):
         plain = "; ".join(map(str, cast("list[Any]", plain)))
+    if isinstance(plain, dict):
+        plain = msgspec.json.encode(plain).decode()
     return told_as_text(plain) if isinstance(plain, str) else plain

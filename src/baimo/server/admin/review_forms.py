@@ -7,22 +7,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from baimo.server.admin.paging import Paged
-from baimo.store.judgements import Said, State
+from baimo.store.judgements import Said
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=500)]
 Words = Annotated[str, msgspec.Meta(max_length=20_000)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReviewsAsked(Paged):
-    """Which reviews."""
-
-    tenant: str | None = None
-    state: State = "open"
-    task: str = ""
-    run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +37,7 @@ class ReviewLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewsPage:
-    """Some reviews: what a judgement would decide, the most first."""
+    """Some reviews."""
 
     data: list[ReviewLine]
     next: str | None

@@ -6,7 +6,7 @@ it, is told to a reader only after all have judged.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from baimo.core.ids import plain
 from baimo.core.moments import shown
@@ -17,61 +17,19 @@ from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.review_forms import (
     AgreementShown,
     FiguresAsked,
-    JudgementShown,
     NewJudgement,
     NewReviews,
     ReviewFigures,
-    ReviewLine,
     ReviewNamed,
-    ReviewsAsked,
-    ReviewsPage,
     ReviewsQueued,
     ReviewWhole,
     RunToReview,
     TaskReviews,
 )
+from baimo.server.admin.review_list import REVIEW_LIST, givers, judgement_shown, line, reviewing_of
 from baimo.server.admin.task_scope import tenant_of
 from baimo.store.judgements import Entry, Judgement
-from baimo.workspace.reviewing import Reviewing, Wanted
-
-SHORT = 200
-"""Characters of a question in a list."""
-
-
-def _reviewing(asking: Asking) -> Reviewing:
-    return asking.service.workspace.reviewing
-
-
-def _list(asking: Asking, asked: ReviewsAsked) -> ReviewsPage:
-    tenant = tenant_of(asking, asked.tenant)
-    found = _reviewing(asking).kept.page(
-        tenant,
-        asking.key.meter,
-        state=asked.state,
-        task=asked.task,
-        run=asked.run,
-        limit=asked.limit,
-        after=asked.cursor or "",
-    )
-    more = found[-1].review.id if len(found) == asked.limit else None
-    asks = _reviewing(asking).questions(one.review for one in found)
-    data = [ReviewLine(**_line(one), question=asks.get(one.review.id, "")[:SHORT] or None) for one in found]
-    return ReviewsPage(data=data, next=more)
-
-
-def _line(entry: Entry) -> dict[str, Any]:
-    review = entry.review
-    return {
-        "review": review.id,
-        "task": review.task,
-        "reason": review.reason,
-        "example": review.example or None,
-        "run": review.run or None,
-        "record": review.record or None,
-        "readers": review.readers,
-        "read": entry.read,
-        "created": shown(review.created_ms),
-    }
+from baimo.workspace.reviewing import Wanted
 
 
 def _get(asking: Asking, asked: ReviewNamed) -> ReviewWhole:
@@ -80,47 +38,35 @@ def _get(asking: Asking, asked: ReviewNamed) -> ReviewWhole:
 
 
 def _entry(asking: Asking, asked: ReviewNamed) -> Entry:
-    return _reviewing(asking).entry(tenant_of(asking, asked.tenant), asked.review)
+    return reviewing_of(asking).entry(tenant_of(asking, asked.tenant), asked.review)
 
 
 def _whole(asking: Asking, entry: Entry) -> ReviewWhole:
-    review, reviewing = entry.review, _reviewing(asking)
+    review, reviewing = entry.review, reviewing_of(asking)
     seen, said = reviewing.shown(review), reviewing.kept.of(review.tenant, review.id)
     mine = next((one for one in said if one.reader == asking.key.meter), None)
     told = entry.read >= review.readers
     return ReviewWhole(
-        **_line(entry),
+        **line(entry),
         question=None,
         messages=[plain_message(message) for message in seen.messages],
         answer=seen.answer,
         expected=plain(seen.expected),
         rubric=seen.rubric,
-        mine=None if mine is None else _judgement(mine),
-        judgements=[_judgement(one) for one in said] if told else [],
-        candidates=[*review.candidates, *([review.model] if review.model else [])] if told else [],
-        outcome=review.outcome or None if told else None,
-    )
-
-
-def _judgement(one: Judgement) -> JudgementShown:
-    return JudgementShown(
-        reader=one.key,
-        said=one.said,
-        correction=one.correction,
-        note=one.note,
-        at=shown(one.at_ms),
-        stored=one.stored or None,
+        mine=None if mine is None else judgement_shown(mine),
+        judgements=[judgement_shown(one) for one in said] if told else [],
+        **givers(entry),
     )
 
 
 def _queue(asking: Asking, asked: NewReviews) -> ReviewsQueued:
     tenant = tenant_of(asking, asked.tenant)
     wanted = Wanted(**{name: getattr(asked, name) for name in Wanted.__slots__})
-    return ReviewsQueued(new=_reviewing(asking).queued(wanted, tenant, asking.actor))
+    return ReviewsQueued(new=reviewing_of(asking).queued(wanted, tenant, asking.actor))
 
 
 def _judge(asking: Asking, asked: NewJudgement) -> ReviewWhole:
-    tenant, reviewing = tenant_of(asking, asked.tenant), _reviewing(asking)
+    tenant, reviewing = tenant_of(asking, asked.tenant), reviewing_of(asking)
     judgement = Judgement(
         review=asked.review,
         reader=asking.key.meter,
@@ -135,7 +81,7 @@ def _judge(asking: Asking, asked: NewJudgement) -> ReviewWhole:
 
 def _retract(asking: Asking, asked: ReviewNamed) -> Nothing:
     entry = _entry(asking, asked)
-    if not _reviewing(asking).kept.retract(
+    if not reviewing_of(asking).kept.retract(
         entry.review.tenant, entry.review.id, asking.key.meter, asking.actor
     ):
         raise NotFound("reviews.no_judgement", field="/review")
@@ -143,7 +89,7 @@ def _retract(asking: Asking, asked: ReviewNamed) -> Nothing:
 
 
 def _figures(asking: Asking, asked: FiguresAsked) -> ReviewFigures:
-    tenant, reviewing = tenant_of(asking, asked.tenant), _reviewing(asking)
+    tenant, reviewing = tenant_of(asking, asked.tenant), reviewing_of(asking)
     found = reviewing.agreements(tenant, task=asked.task)
     tallies = reviewing.kept.tallies(tenant, asking.key.meter)
     return ReviewFigures(
@@ -178,10 +124,7 @@ def _agreement(
 _ONE = "/api/reviews/{review}"
 
 REVIEWS = (
-    Operation(
-        method="GET", path="/api/reviews", role="reviewer", takes=ReviewsAsked, gives=ReviewsPage, does=_list,
-        tag="reviews", summary="review_api.reviews_list", errors=(404,),
-    ),
+    *REVIEW_LIST,
     Operation(
         method="POST", path="/api/reviews", role="reviewer", takes=NewReviews, gives=ReviewsQueued,
         does=_queue, tag="reviews", summary="review_api.reviews_queue", status=201, errors=(404,),
