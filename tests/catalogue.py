@@ -113,6 +113,7 @@ FAMILIES = {
     "options.tasks_*": ("server/admin",),
     "options.reviews_*": ("server/admin",),
     "options.serve_*": ("server/options.py",),
+    "gateway.held_*": ("gateway/allowance.py",),
     "ledger.over_*": ("store",),
     "ledger.whose_*": ("store",),
     "ledger.window_*": ("store",),

@@ -25,7 +25,7 @@
     │  ├─ NotFound           2     404: no such thing, or not this tenant's
     │  ├─ Conflict           2     409: it is in a state that does not allow this
     │  ├─ TooLarge                 413: the body is longer than allowed
-    │  ├─ LimitReached             429: a limit of key, tenant, model or route; wait, or raise it
+    │  ├─ LimitReached             429: a limit of key, tenant, model, route, provider; wait, or raise it
     │  ├─ NotSupported             501: a part of the API that is not offered here
     │  └─ Overloaded               503: too much at once, or stopping; try again
     └─ RequirementNotMet      6    `--require` was not met by the verdict
@@ -253,7 +253,7 @@ class TooLarge(CallRefused):
 
 
 class LimitReached(CallRefused):
-    """A limit of key, tenant, model or route is used up; wait `retry_after_s`, or raise it."""
+    """A limit of key, tenant, model, route or provider is used up; wait `retry_after_s`, or raise it."""
 
     http_status = 429
 

@@ -21,6 +21,8 @@ Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+AT_ONCE = 16
+"""Calls at once of a comparison to one provider, and of batches and callers together, where no number is set."""
 
 
 class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,12 +58,12 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Further headers; values may be references."""
     inside: bool | None = None
     """Runs within the company's walls; None = as in the catalogue."""
-    concurrency: Count = 16
-    """Calls at once."""
+    concurrency: Count | None = None
+    """Calls at once, streams until they end; None = 16 in a comparison, and no limit of ours in `serve`."""
     requests_per_minute: Count | None = None
-    """Pace of requests; None = no limit of ours."""
+    """Most requests in any 60 seconds; None = no limit of ours."""
     tokens_per_minute: Count | None = None
-    """Pace of tokens, prompt and answer; None = no limit of ours."""
+    """Most tokens in any 60 seconds, prompt and answer, estimated until they are known; None = no limit of ours."""
     connect_timeout_s: Positive = 10.0
     """Longest wait for a connection, seconds."""
     read_timeout_s: Positive = 120.0
@@ -191,7 +193,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     first_byte_timeout_s: Positive = 300.0
     """Longest wait for the first byte of a model's answer."""
     limit_wait_s: Amount = 10.0
-    """Longest wait for calls in flight to give back what they reserved, before a limit refuses."""
+    """Longest wait for calls in flight to give back what they reserved or hold, before a limit refuses."""
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     """Attempts after the first on one model, where nothing can have been executed twice."""
     breaker_failures: Count = 5

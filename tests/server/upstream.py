@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +20,8 @@ class Upstream:
     status: int = 200
     echo: bool = False
     """The answer repeats the headers and the body that came, as careless servers do."""
+    answers: Callable[[str, Any], Any] | None = None
+    """Instead of what is always said: from path and decoded body to the answer."""
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
@@ -38,8 +40,10 @@ def upstream() -> Iterator[Upstream]:
             said = "It is noon."
             if seen.echo:
                 said = f"{dict(self.headers.items())} {body.decode('utf-8', 'replace')}"
-            if seen.status == 200:
-                answer: Any = {
+            if seen.answers is not None:
+                answer: Any = seen.answers(self.path, json.loads(body))
+            elif seen.status == 200:
+                answer = {
                     "id": "chatcmpl-1",
                     "object": "chat.completion",
                     "created": 1,

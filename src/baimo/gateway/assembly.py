@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from baimo.core.call import Provider
 from baimo.errors import BaimoError, ConfigError
+from baimo.gateway.allowance import allowances
 from baimo.gateway.attempts import Attempts, Ways
 from baimo.gateway.breaker import Breaker
 from baimo.gateway.cache import Cache, Shelf
@@ -17,6 +18,7 @@ from baimo.gateway.estimate import CountTokens
 from baimo.gateway.gateway import Parts
 from baimo.gateway.masking import Masker
 from baimo.gateway.observe import Observer, Silent
+from baimo.gateway.paced import PacedAttempts
 from baimo.gateway.passing import Passing, Pool
 from baimo.gateway.routing import Names, Released, Router, Tuned
 from baimo.gateway.semantic import Semantic
@@ -103,7 +105,7 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         return breaker(model).ready()
 
     signals = Signals(latencies, settings.money.rates, settings.money.currency, ready)
-    terms = TermsBook(settings, names)
+    terms, allowed = TermsBook(settings, names), allowances(settings, now)
     ways = Ways(
         settings,
         terms,
@@ -133,12 +135,13 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
             chance=outside.chance,
         ),
         terms,
-        Attempts(ways),
+        PacedAttempts(ways, allowed) if allowed else Attempts(ways),
         Settler(outside.books, outside.observer, now=now, count_tokens=outside.count_tokens),
         Cache(outside.shelf, ttl_s=settings.policy.cache_ttl_s, wall_ms=outside.books.now_ms),
         outside.books,
         outside.observer,
         outside.secret,
+        allowed,
         _semantic(settings, outside),
         now,
         breakers,

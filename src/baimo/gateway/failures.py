@@ -13,6 +13,7 @@ from baimo.errors import (
     BadReply,
     BaimoError,
     ConfigError,
+    LimitReached,
     Overloaded,
     ProviderError,
     RateLimited,
@@ -83,7 +84,7 @@ def kind_of(error: BaseException, body: str = "") -> Kind:
         error: what an attempt raised.
         body: the upstream's answer, if there was one.
     """
-    if isinstance(error, RateLimited):
+    if isinstance(error, (RateLimited, LimitReached)):
         return "rate_limit"
     if isinstance(error, TimeoutError):
         return "timeout"

@@ -26,6 +26,7 @@ from baimo.errors import (
     LimitReached,
     Overloaded,
 )
+from baimo.gateway.allowance import Allowance, carried
 from baimo.gateway.answers import Flow, Headers, Whole, retry_headers
 from baimo.gateway.attempts import Attempts
 from baimo.gateway.bound import NOTHING, Bound
@@ -66,6 +67,8 @@ class Parts(NamedTuple):
     observer: Observer
     secret: bytes
     """Key of the hashes of requests and conversations, so that nobody can guess texts from them; at most 64 bytes."""
+    allowances: dict[str, Allowance]
+    """What providers may be asked, where that is limited."""
     semantic: Semantic | None = None
     """None = only the same question is answered from the cache."""
     now: Callable[[], float] = time.monotonic
@@ -85,10 +88,12 @@ class Gateway:
         self.waited_for: dict[str, int] = {}
         """Calls in flight for whose answers somebody waits, by vendor."""
         self._ids = RecordIds(random.SystemRandom().getrandbits(256))
+        self._parts = parts
         self.adopt(parts)
 
     def adopt(self, parts: Parts) -> None:
         """Go on under other settings. Calls in flight keep the terms that they were admitted under."""
+        carried(self._parts.allowances, parts.allowances)
         self._parts = parts
         self._most = parts.settings.serve.max_in_flight
         self._timeout_s = parts.settings.serve.call_timeout_s

@@ -69,7 +69,10 @@ async def _race(grant: Grant, other: Grant, first: _Attempt, second: _Attempt) -
                     if one is second:
                         grant.terms, grant.bound = other.terms, other.bound
                         grant.entry.model, grant.entry.route = other.terms.model.name, "hedge"
-                    grant.model_s = max(grant.model_s, other.model_s)
+                    # both waited at the same time, for a place or for an answer: the longer one's times are the call's
+                    times = (grant.queue_s, grant.model_s), (other.queue_s, other.model_s)
+                    grant.queue_s, grant.model_s = max(times, key=sum)
+                    grant.entry.queue_ms = grant.queue_s * 1000.0
                     return one.result()
     except BaseException:
         if len(uncounted) == 2:

@@ -9,6 +9,7 @@ at once, every answer gives a little back: additive increase, multiplicative dec
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -83,10 +84,11 @@ class Window:
 
     def enter(self, amount: float, now: float) -> list[float]:
         """Count `amount` at `now`; the entry can be corrected with `settle`."""
+        if self.limit is None:
+            return [float("-inf"), float(amount)]  # should there be a limit later, it was never counted
         entry = [now, float(amount)]
-        if self.limit is not None:
-            self._entries.append(entry)
-            self._used += entry[1]
+        self._entries.append(entry)
+        self._used += entry[1]
         return entry
 
     def settle(self, entry: list[float], amount: float, now: float) -> None:
@@ -109,7 +111,7 @@ class Slot:
         pace = self._pace
         if usage.tokens_in is not None and usage.tokens_out is not None:
             pace.tokens.settle(self._entry, usage.tokens_in + usage.tokens_out, pace.clock.now())
-        pace.allowed = min(float(pace.concurrency), pace.allowed + 1 / pace.allowed)
+        pace.allowed = min(pace.concurrency, pace.allowed + 1 / pace.allowed)
 
     def limited(self, pause_s: float) -> None:
         """The server asked to slow down: nobody starts for `pause_s`, and fewer go at once afterwards.
@@ -125,18 +127,18 @@ class Slot:
 
 
 class Pace:
-    """Limits of one provider, shared by all its calls."""
+    """Limits of one provider, shared by all its calls; None = no limit."""
 
     def __init__(
         self,
         *,
-        concurrency: int,
+        concurrency: int | None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         clock: Clock,
     ) -> None:
-        self.concurrency = max(1, concurrency)
-        self.allowed = float(self.concurrency)
+        self.concurrency = math.inf if concurrency is None else float(max(1, concurrency))
+        self.allowed = self.concurrency
         self.requests = Window(requests_per_minute)
         self.tokens = Window(tokens_per_minute)
         self.clock = clock
@@ -150,7 +152,7 @@ class Pace:
     async def slot(self, tokens: float = 0) -> AsyncGenerator[Slot, None]:
         """Wait for leave to make one attempt of about `tokens` tokens, and hold it for the block."""
         async with self._turnstile:
-            while self.in_flight >= int(self.allowed):
+            while self.in_flight + 1 > self.allowed:
                 self._freed.clear()
                 await self._freed.wait()
             while (delay := self._delay(tokens)) > 0:

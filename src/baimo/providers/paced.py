@@ -17,7 +17,7 @@ from baimo.core.registry import Spec
 from baimo.errors import ProviderError, RateLimited
 from baimo.providers.pace import Clock, Pace, Slot, SystemClock, estimated_tokens
 from baimo.providers.retry import LONGEST_WAIT_S, Patience
-from baimo.settings import ProviderSettings
+from baimo.settings import AT_ONCE, ProviderSettings
 
 log = logging.getLogger("baimo.providers")
 
@@ -33,13 +33,18 @@ class PacedProvider(ABC):
     ) -> None:
         self.clock: Clock = clock or SystemClock()
         self.pace = Pace(
-            concurrency=settings.concurrency,
+            concurrency=settings.concurrency or AT_ONCE,
             requests_per_minute=settings.requests_per_minute,
             tokens_per_minute=settings.tokens_per_minute,
             clock=self.clock,
         )
         self._retries = settings.retries
         self._chance = chance or random.Random()
+
+    def unpaced(self) -> None:
+        """From now on whoever calls decides when to ask, and how long to be patient."""
+        self.longest_wait_s = 0.0
+        self.pace = Pace(concurrency=None, clock=self.clock)
 
     @property
     @abstractmethod

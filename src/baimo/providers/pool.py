@@ -32,7 +32,8 @@ class Providers:
             vendor: the catalogue's facts by name.
             settings: `[providers]` of the settings.
             weights: turns the name of a model that runs here into the path of its weights.
-            once: every call is one attempt: whoever calls knows its deadline and what else to try.
+            once: every call is one attempt, made at once: whoever calls knows its deadline, what the provider
+                may be asked, and what else to try.
         """
         self._vendor = vendor
         self._settings = settings
@@ -56,7 +57,7 @@ class Providers:
                 secret(reference)  # a missing key is told before the first call, not after a hundred
             made = self._made[vendor] = provider(facts, settings, weights=self._weights)
             if self._once and isinstance(made, PacedProvider):
-                made.longest_wait_s = 0.0
+                made.unpaced()
         return self._made[vendor]
 
     def made(self) -> list[Provider]:

@@ -30,7 +30,7 @@ from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.responses_memory import Remembering, begun
 from baimo.server.surfaces.table import surfaces
-from baimo.settings import ProviderSettings
+from baimo.settings import AT_ONCE, ProviderSettings
 from baimo.store.batches import Batch, LineError
 from baimo.workspace.serving import Service
 
@@ -156,7 +156,7 @@ def _tools(service: Service) -> Tools:
 def room(service: Service, vendor: str) -> Room:
     """What may be taken of a vendor now by what can wait."""
     settings = service.settings
-    concurrency = settings.providers.get(vendor, ProviderSettings()).concurrency
+    concurrency = settings.providers.get(vendor, ProviderSettings()).concurrency or AT_ONCE
     share = max(1, int(concurrency * settings.serve.batch_share))
     here = vendor in _HERE or service.catalogue.vendor(vendor).protocol in _HERE
     return Room(concurrency, min(share, BESIDE) if here else share, here)

@@ -167,9 +167,7 @@ class Metrics:
     # the observer
 
     def admitted(self, call: Call, grant: Grant) -> None:
-        """Count what it waited for."""
-        if grant.queue_s:
-            self.queued_s += grant.queue_s
+        """Nothing is counted before the end."""
 
     def settled(self, call: Call, grant: Grant, entry: Entry, overhead_s: float) -> None:
         """Count a Record."""
@@ -177,6 +175,8 @@ class Metrics:
         if series is None:
             series = self._found(entry)
         series.calls += 1
+        if entry.queue_ms:
+            self.queued_s += entry.queue_ms * 0.001
         series.overhead[bisect_left(QUICK_S, overhead_s)] += 1
         series.overhead_s += overhead_s
         whole_s = (entry.latency_ms or 0.0) * 0.001

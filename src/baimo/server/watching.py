@@ -90,7 +90,6 @@ class Watching:
 
     def admitted(self, call: Call, grant: Grant) -> None:
         """See `Observer`."""
-        self.metrics.admitted(call, grant)
         if self._traces is not None:
             self._traces.admitted(call, grant)
 

@@ -284,7 +284,17 @@ class Service:
         )
 
     def _placed(self, settings: Settings) -> Settings:
-        return msgspec.structs.replace(settings, providers=settings.providers | self._elsewhere)
+        there = {
+            name: msgspec.structs.replace(
+                place,
+                concurrency=given.concurrency,
+                requests_per_minute=given.requests_per_minute,
+                tokens_per_minute=given.tokens_per_minute,
+            )
+            for name, place in self._elsewhere.items()
+            for given in [settings.providers.get(name, ProviderSettings())]
+        }
+        return msgspec.structs.replace(settings, providers=settings.providers | there)
 
     def _fresh_providers(self, settings: Settings) -> Providers:
         catalogue = self._catalogued(settings)
