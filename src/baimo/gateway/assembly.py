@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -155,6 +156,7 @@ def _semantic(settings: Settings, outside: Outside) -> Semantic | None:
         return None
     if not policy.semantic_model:
         raise ConfigError("gateway.no_semantic_model")
+    importlib.import_module("numpy")  # now, and not while the first call waits
     return Semantic(
         model=policy.semantic_model,
         threshold=policy.semantic_cache,

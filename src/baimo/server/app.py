@@ -41,6 +41,7 @@ from baimo.server import (
 from baimo.server.admin.routes import admin_routes
 from baimo.server.hot import hot_routes
 from baimo.server.replies import caller, json_response, refused, service_of
+from baimo.server.surfaces.embeddings import Embeddings
 from baimo.server.surfaces.models import model_row, models_body, route_row
 from baimo.server.watching import Watching
 from baimo.workspace.serving import Service
@@ -82,6 +83,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
                     read=read,
                     elsewhere={} if elsewhere is None else {engine.VENDOR: elsewhere},
                     observer=watching,
+                    embeddings=Embeddings(),
                 )
                 await stack.enter_async_context(service)
                 lanes = hot_routes(service)

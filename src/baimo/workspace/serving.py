@@ -27,6 +27,7 @@ from baimo.gateway.gateway import Gateway
 from baimo.gateway.keyring import Keyring
 from baimo.gateway.observe import Observer, Silent
 from baimo.gateway.routing import models_of
+from baimo.gateway.surface import Surface
 from baimo.models.catalogue import Catalogue
 from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
@@ -72,6 +73,7 @@ class Service:
         workspace: its settings hold until its file changes.
         elsewhere: providers that are reached otherwise than the settings say, by name.
         observer: is told of every call.
+        embeddings: OpenAI's operation, in which the semantic cache asks; None = there is no such cache.
         read: the workspace's settings as they are now.
     """
 
@@ -81,11 +83,13 @@ class Service:
         *,
         elsewhere: Mapping[str, ProviderSettings] | None = None,
         observer: Observer | None = None,
+        embeddings: Surface | None = None,
         read: Callable[[], Settings],
     ) -> None:
         self.workspace = workspace
         self.observer: Observer = observer or Silent()
         self._elsewhere = dict(elsewhere or {})
+        self._embeddings = embeddings
         self._read = read
         self._following: list[asyncio.Task[None]] = []
         self._stale: list[Providers] = []
@@ -278,6 +282,7 @@ class Service:
             masker=masker,
             count_tokens=self._counted,
             shelf=Cached(self.workspace.store.database),
+            embeddings=self._embeddings,
             tuned=self.adapted.models,
             released=self.adapted.released,
             observer=self.observer,
