@@ -21,8 +21,9 @@ class Noting(Silent):
         assert overhead_s >= 0
         self.told.append(("settled", entry.status, entry.route))
 
-    def refused(self, error: BaimoError, surface: str, key: Any, tenant: Any) -> None:
+    def refused(self, error: BaimoError, surface: str, key: Any, tenant: Any, asked: Any) -> None:
         self.told.append(("refused", error.key, surface))
+        assert (asked.request_id, asked.began > 0) == ("req-1", True)
 
     def attempt_failed(self, grant: Grant, model: str, error: BaimoError, kind: str, unsure: int) -> None:
         self.told.append(("failed", model, error.key, kind))

@@ -208,8 +208,10 @@ def test_refusals_of_one_key_for_one_reason_are_held_back_unless_every_request_i
             for _ in range(2):
                 one = key()
                 who: Any = type(one)(public=public)
-                writes.refused(BaimoError("gateway.unknown", name="x"), "chat", who, Tenant(id="t"))
+                asked = House(Script()).call()
+                writes.refused(BaimoError("gateway.unknown", name="x"), "chat", who, Tenant(id="t"), asked)
         assert len(rows(stream)) == lines
+        assert {row["request"] for row in rows(stream)} == {"req-1"}
 
 
 def test_the_text_form_is_one_line_of_words_and_pairs() -> None:

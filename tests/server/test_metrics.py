@@ -121,7 +121,7 @@ def test_refused_calls_are_counted_by_reason() -> None:
     metrics = Metrics(listed)
     house = House(Script(body=answer()), observer=metrics)
     house.ask(asking("nobody/nothing"))
-    metrics.refused(Overloaded("gateway.full", limit=1), "chat", key(), house.tenant)
+    metrics.refused(Overloaded("gateway.full", limit=1), "chat", key(), house.tenant, house.call())
     found = counted(metrics)
     assert found["baimo_refused_total", "chat", "gateway.unknown"] == 1
     assert found["baimo_refused_total", "chat", "gateway.full"] == 1

@@ -258,6 +258,47 @@ def test_an_answer_of_the_cache_has_no_span_of_a_model() -> None:
         assert names == ["chat acme/one", "serve chat", "serve chat"]
 
 
+def test_a_call_that_is_not_let_in_has_one_span_that_says_why() -> None:
+    with by_http() as received:
+        observer = Traces(ObserveSettings(otlp_endpoint=received.address))
+        house = House(Script(body=answer()), observer=observer, config={"serve": {"max_in_flight": 1}})
+        parent = {b"traceparent": f"00-{TRACE}-{SPAN}-01".encode()}
+        assert house.ask(asking("nobody/nothing", "the question"), headers=parent).status == 404
+        house.gateway.stopping = True
+        assert house.ask(headers={b"traceparent": f"00-{TRACE}-{SPAN}-00".encode()}).status == 503
+        assert house.ask().status == 503
+        observer.close()
+        unknown, full = received.spans
+        assert (unknown.name, unknown.kind) == ("serve chat", 2)
+        assert (unknown.trace_id.hex(), unknown.parent_span_id.hex()) == (TRACE, SPAN)
+        assert unknown.start_time_unix_nano <= unknown.end_time_unix_nano
+        assert facts(unknown) == {
+            "gen_ai.operation.name": "chat",
+            "http.response.status_code": 404,
+            "error.type": "gateway.unknown",
+            "baimo.request": "req-1",
+            "baimo.key": "abcdef123456",
+            "baimo.tenant": "t",
+            "baimo.surface": "chat",
+        }
+        assert (facts(full)["error.type"], facts(full)["http.response.status_code"]) == ("gateway.full", 503)
+        assert (unknown.status.code, full.status.code) == (0, 2)  # UNSET: the client is to blame; ERROR
+        assert not any(b"nothing" in raw or b"the question" in raw for raw in received.raw)
+
+
+def test_the_share_holds_for_calls_that_are_not_let_in() -> None:
+    with by_http() as received:
+        observer = Traces(
+            ObserveSettings(otlp_endpoint=received.address, trace_share=0.3), chance=random.Random(7)
+        )
+        house = House(Script(body=answer()), observer=observer)
+        for _ in range(100):
+            house.ask(asking("nobody/nothing"))
+        observer.close()
+        again = random.Random(7)
+        assert len(received.spans) == sum(again.random() < 0.3 for _ in range(100))
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_collector_that_is_down_harms_nobody(protocol: Any, unused_port: int) -> None:
     observer = Traces(
@@ -300,12 +341,24 @@ def test_a_served_endpoint_sends_its_traces_and_nothing_secret(tmp_path: Path) -
         with served(tmp_path, toml) as house:
             credential = house.key()
             assert house.chat(credential, "the question", "fast").status == 200
+            unknown = "-".join((*credential.split("-")[:2], "x" * 48))
+            for wrong in (unknown, "bm-nonsense"):
+                assert house.chat(wrong, "the question", "fast").status == 401
+            assert house.chat(credential, "the question", "no/such").status == 404
             deadline = time.monotonic() + 20
-            while not received.spans:
+            while len(received.spans) < 5:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         said = json.dumps([facts(span) for span in received.spans])
         assert credential.split("-")[1] in said
+        refused = [facts(one) for one in received.spans if facts(one).get("error.type")]
+        assert [(one["error.type"], one["http.response.status_code"]) for one in refused] == [
+            ("gateway.unknown_key", 401),
+            ("gateway.malformed_key", 401),
+            ("gateway.unknown", 404),
+        ]
+        assert [one.get("baimo.key") for one in refused] == [None, None, credential.split("-")[1]]
+        assert all(one["baimo.request"].startswith("req_") for one in refused)
         for raw in received.raw:
-            assert credential.split("-")[2].encode() not in raw
+            assert credential.split("-")[2].encode() not in raw and b"nonsense" not in raw
             assert b"the question" not in raw and b"It is noon" not in raw

@@ -350,7 +350,7 @@ class Gateway:
         """Not let in: no Record."""
         headers = [*JSON, *retry_headers(error)]
         call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
-        self._parts.observer.refused(error, call.surface.name, call.key, call.tenant)
+        self._parts.observer.refused(error, call.surface.name, call.key, call.tenant, call)
 
     def _failed(self, call: Call, grant: Grant, failure: AttemptFailed) -> None:
         """No model answered."""

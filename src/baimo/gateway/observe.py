@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from baimo.core.tenant import Key, Tenant
@@ -9,6 +10,21 @@ from baimo.errors import BaimoError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.store.entry import Entry
+
+
+class Asked(Protocol):
+    """A request of which there may be no call: `Call` is one."""
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def began(self) -> float:
+        """Monotonic seconds."""
+        ...
 
 
 class Observer(Protocol):
@@ -29,8 +45,16 @@ class Observer(Protocol):
         """
         ...
 
-    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant) -> None:
-        """A call was not let in; there is no Record."""
+    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None:
+        """A call was not let in; there is no Record.
+
+        Args:
+            error: why.
+            surface: what it wanted.
+            key: whose; without public part where that was not made out.
+            tenant: likewise.
+            asked: what is known of the request.
+        """
         ...
 
     def attempt_failed(self, grant: Grant, model: str, error: BaimoError, kind: str, unsure: int) -> None:
@@ -49,7 +73,7 @@ class Silent:
 
     def settled(self, call: Call, grant: Grant, entry: Entry, overhead_s: float) -> None: ...
 
-    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant) -> None: ...
+    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None: ...
 
     def attempt_failed(self, grant: Grant, model: str, error: BaimoError, kind: str, unsure: int) -> None: ...
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
+from typing import NamedTuple
 
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
@@ -23,6 +25,14 @@ from baimo.workspace.serving import Service
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 NOBODY, NOBODYS = Key(), Tenant(id="")
 """Who asks, where that was not made out."""
+
+
+class Refused(NamedTuple):
+    """A request of which no call was made; fits `observe.Asked`."""
+
+    headers: Mapping[bytes, bytes]
+    request_id: str
+    began: float
 
 
 def hot_routes(service: Service) -> Lanes:
@@ -90,4 +100,5 @@ def _refuse(service: Service, exchange: Exchange, surface: Surface, error: Baimo
         headers.append((b"www-authenticate", b"Bearer"))
     body = surface.refusal(error, request_id=exchange.request_id)
     exchange.whole(error.http_status, headers, body)
-    service.observer.refused(error, surface.name, NOBODY, NOBODYS)
+    asked = Refused(exchange.headers, exchange.request_id, monotonic())
+    service.observer.refused(error, surface.name, NOBODY, NOBODYS, asked)

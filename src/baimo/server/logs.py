@@ -23,6 +23,7 @@ from baimo.errors import AuthenticationFailed, BaimoError, ConfigError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.heads import cost
+from baimo.gateway.observe import Asked
 from baimo.settings import ObserveSettings
 from baimo.store.entry import Entry
 from baimo.text import text
@@ -179,10 +180,10 @@ class Lines:
         if entry.status == "ok" and (entry.cost_micros is None or entry.estimated or entry.tokens_in is None):
             self._warn(grant, entry)
 
-    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant) -> None:
+    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None:
         """A line for a call that was not let in; one in a while for each key and reason."""
         facts: dict[str, Any] = {"key": key.public or None, "tenant": tenant.id or None, "surface": surface}
-        facts |= {"reason": error.key, "http": error.http_status}
+        facts |= {"reason": error.key, "http": error.http_status, "request": asked.request_id}
         kind = "" if self.access else f"refused:{key.public}:{error.key}"
         log.info("call refused", extra={"facts": facts, "repeats": kind})
 

@@ -16,6 +16,7 @@ from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
+from baimo.gateway.observe import Asked
 from baimo.gateway.settling import GONE
 from baimo.store.entry import Entry
 
@@ -205,7 +206,7 @@ class Metrics:
             series.reasoning += entry.tokens_reasoning or 0
             series.cache_write += entry.tokens_cache_write or 0
 
-    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant) -> None:
+    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None:
         """Count a call that was not let in."""
         self.rare["baimo_refused_total", surface, error.key] += 1
 

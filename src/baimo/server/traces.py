@@ -1,4 +1,4 @@
-"""Traces: one span for the call and one for the model, sent to an OpenTelemetry collector.
+"""Traces: one span for the call and one for the model that is asked, sent to an OpenTelemetry collector.
 
 Names follow the GenAI semantic conventions (opentelemetry.io/docs/specs/semconv/gen-ai, release 1.43, status
 "development"), propagation W3C Trace Context (w3.org/TR/trace-context). Prevents three failures: a prompt in a trace
@@ -23,6 +23,7 @@ from baimo.errors import BaimoError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.heads import cost
+from baimo.gateway.observe import Asked
 from baimo.settings import ObserveSettings
 from baimo.store.entry import Entry
 
@@ -104,21 +105,10 @@ class Traces:
 
     def admitted(self, call: Call, grant: Grant) -> None:
         """Begin the spans, and let the model's server know of them."""
-        given = call.headers.get(b"traceparent")
-        parent = None if given is None else PARENT.fullmatch(given)
-        if parent is None:
-            if self._share < 1.0 and self._chance.random() >= self._share:
-                return
-        elif not int(parent[1], 16) & 1:  # whoever began the trace has decided
-            return
         api, entry = self._api, grant.entry
-        began_ns = time.time_ns() - int((time.monotonic() - call.began) * 1e9)
-        context = (
-            None if given is None or parent is None else self._parents.extract(_carrier(call.headers, given))
-        )
-        outer = self._tracer.start_span(
-            f"serve {entry.surface}", context=context, kind=api.SpanKind.SERVER, start_time=began_ns
-        )
+        outer = self._begun(entry.surface, call)
+        if outer is None:
+            return
         inner = None
         if entry.route != "cache":
             inner = self._tracer.start_span(
@@ -146,8 +136,25 @@ class Traces:
         self._fail(outer, entry)
         outer.end()
 
-    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant) -> None:
-        """What was not let in has no span: counts and log have it."""
+    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None:
+        """The only span of a call that was not let in. As HTTP's conventions have it, who is to blame for a 4xx is not
+        the server: it has an `error.type`, and no status of its own."""
+        span = self._begun(surface, asked)
+        if span is None:
+            return
+        facts: dict[str, Any] = {
+            "gen_ai.operation.name": _operation(surface),
+            "http.response.status_code": error.http_status,
+            "error.type": error.key,
+            "baimo.request": asked.request_id,
+            "baimo.key": key.public or None,
+            "baimo.tenant": tenant.id or None,
+            "baimo.surface": surface,
+        }
+        span.set_attributes({name: value for name, value in facts.items() if value is not None})
+        if error.http_status >= 500:
+            span.set_status(self._api.Status(self._api.StatusCode.ERROR, error.key))
+        span.end()
 
     def attempt_failed(self, grant: Grant, model: str, error: BaimoError, kind: str, unsure: int) -> None:
         """An event on the model's span."""
@@ -172,6 +179,23 @@ class Traces:
         if ending.is_alive():  # it sleeps before its next attempt
             self._exporter.shutdown()
             ending.join(1.0)
+
+    def _begun(self, surface: str, asked: Asked) -> Any:
+        """The outer span of a request; None = it is not traced."""
+        given = asked.headers.get(b"traceparent")
+        parent = None if given is None else PARENT.fullmatch(given)
+        context = None
+        if given is None or parent is None:
+            if self._share < 1.0 and self._chance.random() >= self._share:
+                return None
+        elif int(parent[1], 16) & 1:
+            context = self._parents.extract(_carrier(asked.headers, given))
+        else:  # whoever began the trace has decided
+            return None
+        began_ns = time.time_ns() - int((time.monotonic() - asked.began) * 1e9)
+        return self._tracer.start_span(
+            f"serve {surface}", context=context, kind=self._api.SpanKind.SERVER, start_time=began_ns
+        )
 
     def _fail(self, span: Any, entry: Entry) -> None:
         if entry.status != "ok":

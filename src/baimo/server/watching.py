@@ -16,6 +16,7 @@ from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError, MissingExtra, StoreError
 from baimo.gateway.breaker import State
 from baimo.gateway.call import Call, Grant
+from baimo.gateway.observe import Asked
 from baimo.gateway.routing import models_of
 from baimo.server import logs, scrape, traces
 from baimo.server.lanes import Lanes
@@ -101,10 +102,12 @@ class Watching:
         if self._traces is not None:
             self._traces.settled(call, grant, entry, overhead_s)
 
-    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant) -> None:
+    def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None:
         """See `Observer`."""
-        self.metrics.refused(error, surface, key, tenant)
-        self._lines.refused(error, surface, key, tenant)
+        self.metrics.refused(error, surface, key, tenant, asked)
+        self._lines.refused(error, surface, key, tenant, asked)
+        if self._traces is not None:
+            self._traces.refused(error, surface, key, tenant, asked)
 
     def attempt_failed(self, grant: Grant, model: str, error: BaimoError, kind: str, unsure: int) -> None:
         """See `Observer`."""
