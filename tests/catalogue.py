@@ -29,6 +29,7 @@ FAMILIES = {
     "admin.field_*": ("server/admin", "workspace/releasing.py", "workspace/tune_orders.py"),
     "batches.line_*": ("gateway/batch_input.py",),
     "cli.*": ("cli",),
+    "cli.task_column_*": ("cli/kept_tasks.py",),
     "cli.severity_*": ("evals/tasks/check.py",),
     "cli.column_*": ("cli", "store/ledger.py"),
     "cli.wants_*": ("cli",),

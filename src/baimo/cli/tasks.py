@@ -1,12 +1,14 @@
-"""`baimo tasks new|check|show|import`: looking after the company's own work."""
+"""`baimo tasks`: looking after the company's own work, wherever it lies."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
+from baimo.cli import kept_tasks
 from baimo.cli.command import Group, Number, with_default
 from baimo.cli.tables import show_json
 from baimo.text import text
@@ -14,6 +16,10 @@ from baimo.text import text
 
 @click.group(cls=Group, help=text("cli.tasks"))
 def tasks() -> None: ...
+
+
+for command in (kept_tasks.list_, kept_tasks.recipe, kept_tasks.delete, kept_tasks.restore):
+    tasks.add_command(command)
 
 
 @tasks.command("new", help=text("cli.tasks_new"))
@@ -64,12 +70,13 @@ def import_(
 @click.argument("task")
 @click.option("--limit", type=Number(int), default=3, help=with_default(text("cli.option_limit"), 3))
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
-def show(task: str, limit: int, as_json: bool) -> None:
+@click.pass_obj
+def show(flags: dict[str, Any], task: str, limit: int, as_json: bool) -> None:
     from baimo.core.ids import plain
     from baimo.evals.tasks.folder import read_task
     from baimo.evals.tasks.prompts import Renderer
 
-    reading = read_task(task)
+    reading = read_task(_place(flags, task))
     read = reading.task
     some = read.examples[:limit]
     renderer = Renderer(read.prompts[0], read.train)
@@ -103,11 +110,12 @@ def show(task: str, limit: int, as_json: bool) -> None:
 @tasks.command("check", help=text("cli.tasks_check"))
 @click.argument("task")
 @click.option("--json", "as_json", is_flag=True, help=text("cli.option_json"))
-def check(task: str, as_json: bool) -> int:
+@click.pass_obj
+def check(flags: dict[str, Any], task: str, as_json: bool) -> int:
     from baimo.evals.tasks.check import check as findings_of
     from baimo.evals.tasks.folder import load_task
 
-    findings = findings_of(load_task(task))
+    findings = findings_of(load_task(_place(flags, task)))
     if as_json:
         rows: list[dict[str, Any]] = [
             {
@@ -129,3 +137,15 @@ def check(task: str, as_json: bool) -> int:
     if not findings:
         click.echo(text("cli.no_findings"), err=True)
     return 1 if any(finding.severity == "error" for finding in findings) else 0
+
+
+def _place(flags: dict[str, Any], task: str) -> str:
+    """Where a task lies: a path, or else the name of one that the workspace has."""
+    if Path(task).exists():
+        return task
+    from baimo.workspace.known_tasks import KnownTasks
+    from baimo.workspace.workspace import Workspace
+
+    with Workspace(flags=flags) as workspace:
+        own = {one.name: one.folder for one in KnownTasks(workspace).listed()}
+    return str(own.get(task, task))

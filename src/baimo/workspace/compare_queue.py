@@ -178,6 +178,10 @@ class CompareQueue:
         alive = folder.path.exists() and (self._is_ours(run) or folder.alive)
         return "running" if alive else "interrupted"
 
+    def unended(self) -> list[Run]:
+        """Those that still read their task: one that ran when its process died reads nothing any more."""
+        return [run for run in self.runs.waiting() if self.standing(run) in ("queued", "running")]
+
     def forget(self, tenant: str) -> None:
         """End the comparisons of a tenant, and remove their folders; their rows go with everything else."""
         for run in self.runs.waiting():

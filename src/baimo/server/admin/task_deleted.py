@@ -81,9 +81,7 @@ def _shown(one: DeletedTask) -> DeletedShown:
 
 def _delete(asking: Asking, asked: TaskNamed) -> DeletedShown:
     """DELETE /api/tasks/{task}."""
-    one, queue = known(asking, asked), asking.service.comparisons
-    # one that was running when its process died reads nothing any more
-    runs = [run for run in queue.runs.waiting() if queue.standing(run) in ("queued", "running")]
+    one, runs = known(asking, asked), asking.service.comparisons.unended()
     tenant = tenant_of(asking, asked.tenant)
     return _shown(_deleted(asking).delete(one.name, tenant, asking.actor, runs=runs))
 
