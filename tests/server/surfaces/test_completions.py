@@ -60,6 +60,16 @@ def test_the_body_is_sent_with_the_models_own_name_and_usage_asked_for() -> None
     }  # fmt: skip
 
 
+def test_the_longest_answer_keeps_its_name_where_chat_has_another_for_it() -> None:
+    quirks = frozenset({"max_completion_tokens", "no_stream_options"})
+    for limit, added in (({"max_tokens": 5}, None), ({}, 9)):
+        body = body_of(stream=True, **limit)
+        sent = Completions().sent(
+            body, Completions().peek(body, {}), model="up", max_tokens=added, quirks=quirks
+        )
+        assert json.loads(sent) == {**json.loads(body), "model": "up", "max_tokens": added or 5}
+
+
 def test_a_prompt_is_said_as_one_message() -> None:
     body = body_of(prompt=["Say"], max_tokens=5, stop=["\n"], temperature=0.5, logprobs=2, user="u", seed=1)
     request = Completions().request(body, Completions().peek(body, {}), model="m")

@@ -35,7 +35,7 @@ MESSAGE_BYTES = 8
 
 _TEXT = frozenset({"text", "refusal", "thinking"})
 _CLIENT_TOOLS = frozenset({"function", "custom"})
-USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
+_USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
 
 class Part(msgspec.Struct):
@@ -112,6 +112,10 @@ class Chat:
     target = "chat/completions"
     neutral = True
     ability = "chat"
+    known = KNOWN
+    """Members that `peek` reads."""
+    renames = True
+    """Whether models with the quirk max_completion_tokens want the limit under that name here."""
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """See `Surface`. With predicted outputs an answer may take its `max_tokens` and the prediction. What a vendor's
@@ -165,11 +169,11 @@ class Chat:
         quirks: frozenset[str] = frozenset(),
     ) -> bytes:
         """See `Surface`; two quirks of a model matter here: no_stream_options and max_completion_tokens."""
-        members = opened(body, KNOWN)
+        members = opened(body, self.known)
         members["model"] = model
         if peek.stream and not peek.wants_usage and "no_stream_options" not in quirks:
-            ask_usage(members)
-        renamed = "max_completion_tokens" in quirks
+            _ask_usage(members)
+        renamed = self.renames and "max_completion_tokens" in quirks
         if max_tokens is not None and peek.max_tokens is None:
             members["max_completion_tokens" if renamed else "max_tokens"] = max_tokens
         elif renamed and "max_tokens" in members:
@@ -205,11 +209,11 @@ class Chat:
         return openai_errors.refusal(error, request_id=request_id)
 
 
-def ask_usage(members: Members) -> None:
+def _ask_usage(members: Members) -> None:
     """Ask for usage in a stream; other wishes of the client stay."""
     given: Any = members.get("stream_options")
     options = None if given is None else msgspec.json.decode(given)
-    members["stream_options"] = {**options, "include_usage": True} if options else USAGE_WANTED
+    members["stream_options"] = {**options, "include_usage": True} if options else _USAGE_WANTED
 
 
 def _opening(messages: list[Turn]) -> bytes:

@@ -15,16 +15,14 @@ import msgspec
 from baimo.core.call import Completion, Delta, FinishReason, Request, TokenLogprob, Usage
 from baimo.core.message import Message
 from baimo.errors import BaimoError, CallRefused
-from baimo.gateway.surface import Events, Peek, Seen, Watch
+from baimo.gateway.surface import Events, Peek
 from baimo.server.surfaces import openai_errors
-from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, StreamOptions, Tokens, ask_usage
+from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, Chat, StreamOptions, Tokens
 from baimo.server.surfaces.chat_answer import DONE, FINISH, added, several, usage_row
 from baimo.server.surfaces.chat_request import extra, sampling, unsayable
-from baimo.server.surfaces.chat_watch import ChatWatch
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.sse import encoded
-from baimo.server.surfaces.usage import seen_answer
-from baimo.server.surfaces.wirejson import opened, read, written
+from baimo.server.surfaces.wirejson import read
 from baimo.text import text
 
 
@@ -47,14 +45,13 @@ _listed = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _OPENING_BYTES = 4096
 
 
-class Completions:
-    """Implements `Surface`."""
+class Completions(Chat):
+    """Implements `Surface`; what is sent on and how its answers are watched is as in chat."""
 
     name = "completions"
-    protocol = "openai"
     target = "completions"
-    neutral = True
-    ability = "chat"
+    known = KNOWN
+    renames = False
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """See `Surface`. Each prompt of a list gets `n` answers; `best_of` drafts are paid for."""
@@ -72,32 +69,6 @@ class Completions:
             opening=prompt[:_OPENING_BYTES],
             deterministic=answers == 1,
         )
-
-    def sent(
-        self,
-        body: bytes,
-        peek: Peek,
-        *,
-        model: str,
-        max_tokens: int | None,
-        quirks: frozenset[str] = frozenset(),
-    ) -> bytes:
-        """See `Surface`."""
-        members = opened(body, KNOWN)
-        members["model"] = model
-        if peek.stream and not peek.wants_usage and "no_stream_options" not in quirks:
-            ask_usage(members)
-        if max_tokens is not None and peek.max_tokens is None:
-            members["max_tokens"] = max_tokens
-        return written(members)
-
-    def seen(self, body: bytes) -> Seen:
-        """See `Surface`."""
-        return seen_answer(body)
-
-    def watch(self, peek: Peek) -> Watch:
-        """See `Surface`."""
-        return ChatWatch(drop_usage=not peek.wants_usage, answers=peek.answers)
 
     def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
         """See `Surface`."""
@@ -137,10 +108,6 @@ class Completions:
     def events(self, peek: Peek, *, id: str, created_s: int) -> Events:
         """See `Surface`."""
         return TextEvents(peek, id=id, created_s=created_s)
-
-    def refusal(self, error: BaimoError, *, request_id: str) -> bytes:
-        """See `Surface`."""
-        return openai_errors.refusal(error, request_id=request_id)
 
 
 class TextEvents:
