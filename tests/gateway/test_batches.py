@@ -22,8 +22,9 @@ from baimo.errors import StoreError, Unauthenticated
 from baimo.gateway import batch_input
 from baimo.gateway.batch_input import Line, inspected, lines
 from baimo.gateway.batch_results import Results
-from baimo.gateway.batch_work import LineReply, Tools, Work
+from baimo.gateway.batch_work import Tools, Work
 from baimo.gateway.batches import crew
+from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate, Room
 from baimo.store import tables
 from baimo.store.batches import Batch, Batches
@@ -235,13 +236,13 @@ class Place:
         self.batches = Batches(self.database, self.clock)
         self.files = Files(self.database, tmp_path / "files", self.clock)
         self.asked: list[str] = []
-        self.answers: Callable[[Line, LineReply], Awaitable[None]] = self.well
+        self.answers: Callable[[Line, Collected], Awaitable[None]] = self.well
 
     @staticmethod
-    async def well(line: Line, reply: LineReply) -> None:
+    async def well(line: Line, reply: Collected) -> None:
         reply.whole(200, [], ANSWER)
 
-    async def ask(self, batch: Batch, line: Line, request_id: str, reply: LineReply) -> None:
+    async def ask(self, batch: Batch, line: Line, request_id: str, reply: Collected) -> None:
         self.asked.append(line.custom_id)
         await self.answers(line, reply)
 
@@ -293,7 +294,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def test_a_limit_that_says_when_is_waited_for_and_one_that_does_not_is_the_answer(place: Place) -> None:
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         if line.custom_id == "c1" and place.asked.count("c1") < 3:
             reply.whole(429, [(b"retry-after", b"0")], b'{"error":{}}')
         elif line.custom_id == "c2":
@@ -309,7 +310,7 @@ def test_a_limit_that_says_when_is_waited_for_and_one_that_does_not_is_the_answe
 
 
 def test_what_has_not_begun_when_the_window_ends_says_so(place: Place) -> None:
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         place.clock.now_ms += 30 * 3_600_000
         await asyncio.sleep(1.2)  # until it is noticed
         reply.whole(200, [], ANSWER)
@@ -329,7 +330,7 @@ def test_a_batch_that_is_cancelled_before_it_is_looked_at_is_never_begun(place: 
 
 
 def test_lines_of_a_key_that_may_not_ask_any_more_fail_with_the_reason(place: Place) -> None:
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         raise Unauthenticated("gateway.revoked_key", key="k")
 
     place.answers = answers
@@ -342,7 +343,7 @@ def test_a_batch_whose_input_was_deleted_by_hand_ends_with_what_was_answered(pla
     batch = place.ordered("".join(written(number) for number in range(50)))
     work = Work(place.tools(), batch)
 
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         await asyncio.sleep(0.01)
         reply.whole(200, [], ANSWER)
         work.leave()
@@ -358,7 +359,7 @@ def test_a_batch_whose_input_was_deleted_by_hand_ends_with_what_was_answered(pla
 
 
 def test_a_fault_of_ours_fails_the_line_and_not_the_batch(place: Place) -> None:
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         if line.custom_id == "c1":
             raise ZeroDivisionError
         reply.whole(200, [], ANSWER)
@@ -371,7 +372,7 @@ def test_a_fault_of_ours_fails_the_line_and_not_the_batch(place: Place) -> None:
 def test_a_process_that_has_lost_a_batch_stops_asking(place: Place) -> None:
     batch = place.ordered("".join(written(number) for number in range(50)))
 
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         with place.database.writing() as connection:
             connection.execute(tables.batches.update().values(holder="another"))
         await asyncio.sleep(60)
@@ -385,7 +386,7 @@ def test_a_disk_that_is_full_stops_the_batch_and_it_goes_on_when_there_is_room(p
     batch = place.ordered(written(1) + written(2))
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    async def answers(line: Line, reply: LineReply) -> None:
+    async def answers(line: Line, reply: Collected) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, most))  # no file may grow beyond 20 bytes
         reply.whole(200, [], ANSWER)
 
@@ -408,7 +409,7 @@ def test_the_crew_finds_batches_works_on_them_and_leaves_them_when_it_stops(plac
     place.batches.release("me", batch)
     begun: list[str] = []
 
-    async def slow(line: Line, reply: LineReply) -> None:
+    async def slow(line: Line, reply: Collected) -> None:
         begun.append(line.custom_id)
         await asyncio.sleep(0.05)
         reply.whole(200, [], ANSWER)

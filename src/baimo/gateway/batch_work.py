@@ -20,6 +20,7 @@ from baimo.core.call import Usage
 from baimo.errors import BaimoError, StoreError
 from baimo.gateway.batch_input import Line, inspected, lines
 from baimo.gateway.batch_results import Results, Written
+from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate
 from baimo.store.batches import Batch, Batches, LineError, Status
 from baimo.store.files import Files
@@ -42,44 +43,6 @@ _FULL = frozenset({429, 503})
 log = logging.getLogger("baimo.serve")
 
 
-class LineReply:
-    """Takes the answer of one line; fits `Reply`."""
-
-    def __init__(self) -> None:
-        self.gone = False
-        self.started = False
-        self.status = 0
-        self.retry_after_s: float | None = None
-        self.body = b""
-        self.told: Callable[[LineReply], None] | None = None
-        """Called within `whole`, so that nothing can happen between the Record and the result."""
-
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        self.started = True
-        self.status, self.body = status, body
-        for name, value in headers:
-            if name == b"retry-after" and value.isdigit():
-                self.retry_after_s = float(value)
-        if self.told is not None:
-            self.told(self)
-
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        self.started = True
-        self.status = status
-
-    def write(self, piece: bytes) -> None:
-        self.body += piece
-
-    def end(self) -> None:
-        self.whole(self.status, (), self.body)
-
-    def abort(self) -> None:
-        self.whole(502, (), b"")
-
-    def drained(self) -> Awaitable[None] | None:
-        return None
-
-
 class Tools(NamedTuple):
     """What working on batches needs."""
 
@@ -88,7 +51,7 @@ class Tools(NamedTuple):
     gate: Gate
     holder: str
     """`Books.holder` of this process."""
-    ask: Callable[[Batch, Line, str, LineReply], Awaitable[None]]
+    ask: Callable[[Batch, Line, str, Collected], Awaitable[None]]
     """Answers a line under its request id; raises BaimoError when its key may not ask any more."""
     vendors: Callable[[Batch, str], frozenset[str]]
     """Vendors of all models that may answer what asks for this name."""
@@ -212,7 +175,7 @@ class Work:
         tries = 0
         try:
             while True:
-                reply = LineReply()
+                reply = Collected()
                 reply.told = partial(self._told, line=line, name=name, results=results, tries=tries)
                 try:
                     await self._tools.ask(self.batch, line, name, reply)
@@ -237,7 +200,7 @@ class Work:
         finally:
             self._tools.gate.leave(vendors)
 
-    def _told(self, reply: LineReply, *, line: Line, name: str, results: Results, tries: int) -> None:
+    def _told(self, reply: Collected, *, line: Line, name: str, results: Results, tries: int) -> None:
         if self._pause_s(reply, tries) is None:
             try:
                 results.answered(line.custom_id, name, reply.status, reply.body)
@@ -245,7 +208,7 @@ class Work:
                 self._error = error
                 self._stop()
 
-    def _pause_s(self, reply: LineReply, tries: int) -> float | None:
+    def _pause_s(self, reply: Collected, tries: int) -> float | None:
         """Seconds until the line is asked again; None = its answer stands."""
         left_s = (self.batch.expires_ms - self._tools.batches.now_ms()) / 1000
         pause_s: float | None = None

@@ -19,6 +19,7 @@ from baimo.core.call import Request
 from baimo.core.ids import digest
 from baimo.errors import BaimoError
 from baimo.gateway.call import Call
+from baimo.gateway.collected import Collected
 from baimo.gateway.surface import Peek, Surface
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Semantic:
         headers = {b"content-type": b"application/json", b"x-baimo-cache": b"off"}
         if b"x-baimo-data-class" in call.headers:
             headers[b"x-baimo-data-class"] = call.headers[b"x-baimo-data-class"]
-        reply = _Captured()
+        reply = Collected()
         # the key's patterns say what its user may ask for; this is asked for by the administrator's configuration
         payer = replace(call.key, models=(), surfaces=())
         body = msgspec.json.encode({"model": self._model, "input": text, "encoding_format": "float"})
@@ -166,32 +167,6 @@ class _Embedding(msgspec.Struct):
 
 class _Embeddings(msgspec.Struct):
     data: list[_Embedding]
-
-
-class _Captured:
-    """A client's side that keeps the answer."""
-
-    gone = False
-    started = False
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.body = b""
-
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        self.status, self.body = status, body
-
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        raise AssertionError("embeddings are no stream")
-
-    def write(self, piece: bytes) -> None: ...
-
-    def end(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def drained(self) -> None:
-        return None
 
 
 def _asked(request: Request) -> str:

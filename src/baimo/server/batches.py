@@ -20,9 +20,10 @@ from baimo.core.call import Usage
 from baimo.core.tenant import Key
 from baimo.errors import BaimoError, CallRefused, Conflict, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, Line
-from baimo.gateway.batch_work import LIVES_S, LineReply, Tools
+from baimo.gateway.batch_work import LIVES_S, Tools
 from baimo.gateway.batches import crew
 from baimo.gateway.call import Call
+from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate, Room
 from baimo.gateway.surface import Surface
 from baimo.server.files import lifetime, listing, number, permitted
@@ -106,7 +107,7 @@ async def running(service: Service) -> AsyncGenerator[None]:
 def _tools(service: Service) -> Tools:
     table = surfaces()
 
-    async def ask(batch: Batch, line: Line, request_id: str, reply: LineReply) -> None:
+    async def ask(batch: Batch, line: Line, request_id: str, reply: Collected) -> None:
         key, tenant = service.keyring.standing(batch.key)
         surface, body = table[batch.endpoint], line.body
         remembering: Remembering | None = None

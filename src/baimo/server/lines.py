@@ -9,8 +9,8 @@ from time import monotonic
 
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import UnknownModel
-from baimo.gateway.batch_work import LineReply
 from baimo.gateway.call import Call
+from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate
 from baimo.gateway.surface import Surface
 from baimo.server.surfaces.table import surfaces
@@ -77,7 +77,7 @@ class Lines:
         rightful: dict[str, tuple[Key, Key]] = {}
 
         async def send(path: str, body: bytes) -> Said:
-            reply = LineReply()
+            reply = Collected()
             key, tenant = payer()
             known = rightful.get(key.public)
             if known is None or known[0] is not key:

@@ -13,8 +13,8 @@ import msgspec
 from baimo.core.model import Model
 from baimo.core.moments import shown
 from baimo.errors import BaimoError, NotFound
-from baimo.gateway.batch_work import LineReply
 from baimo.gateway.call import Call
+from baimo.gateway.collected import Collected
 from baimo.gateway.keyring import permits_name
 from baimo.providers.openai_reply import count, fields
 from baimo.server.admin.operation import Asking, Nothing, Operation
@@ -101,7 +101,7 @@ class PullsShown:
     """Newest first."""
 
 
-class _Noted(LineReply):
+class _Noted(Collected):
     """An answer with the headers that say what it cost."""
 
     def __init__(self) -> None:
