@@ -23,7 +23,8 @@ from typing import Any
 
 from baimo.providers import gguf
 from baimo.providers.engine import Engine, Job, Piece
-from baimo.providers.llamacpp import LlamaCppEngine, LlamaCppOptions, LlamaCppServer
+from baimo.providers.llamacpp import LlamaCppEngine
+from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer
 from baimo.providers.openvino import OpenVinoEngine, OpenVinoOptions
 
 PREFIX_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 287, 22, 24

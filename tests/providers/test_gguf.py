@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from baimo.errors import ProviderError
 from baimo.providers import agreement, gguf
 from baimo.providers.agreement import Agreement
-from baimo.providers.llamacpp import Step
+from baimo.providers.llamacpp_server import Step
 
 library = pytest.importorskip("gguf", reason="gguf is missing: pip install 'baimo[local]'")
 KINDS = library.GGMLQuantizationType

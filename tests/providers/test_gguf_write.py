@@ -21,7 +21,7 @@ from baimo.errors import AdapterError  # noqa: E402
 from baimo.providers import gguf  # noqa: E402
 from baimo.providers.gguf_write import gguf_adapter, gguf_of  # noqa: E402
 from baimo.providers.hf import hf_folder  # noqa: E402
-from baimo.providers.llamacpp import LlamaCppOptions, LlamaCppServer  # noqa: E402
+from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries about each other
 

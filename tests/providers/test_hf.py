@@ -155,7 +155,7 @@ def test_what_cannot_be_carried_over_is_refused_with_its_name(
 @pytest.mark.local
 def test_the_tokenizer_agrees_with_llama_cpp_on_every_tricky_text(smollm2: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
-    from baimo.providers.llamacpp import LlamaCppOptions, LlamaCppServer
+    from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer
 
     mine = tokenizers.Tokenizer.from_str(json.dumps(hf.tokenizer(gguf.read(smollm2))))
     server = LlamaCppServer(smollm2, LlamaCppOptions(threads=1, max_batch=1, window=256))
@@ -173,7 +173,7 @@ def test_the_embedded_model_answers_in_hugging_face_form_as_in_llama_cpp(
     smollm2: Path, weights_cache: Path
 ) -> None:
     torch = pytest.importorskip("torch")
-    from baimo.providers.llamacpp import LlamaCppOptions, LlamaCppServer
+    from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer
     from baimo.tuning.fit.base import opened
 
     base = opened(hf.hf_folder(smollm2, weights_cache), torch.device("cpu"), torch.float32)

@@ -25,7 +25,7 @@ from baimo.errors import BadReply, ProviderError, RateLimited, RequestRefused
 from baimo.providers import gguf, json_grammar
 from baimo.providers.batching import Batcher, Tokens
 from baimo.providers.engine import Job, StopScanner
-from baimo.providers.llamacpp import LlamaCppOptions, LlamaCppServer
+from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer
 from baimo.providers.local import LocalProvider
 from baimo.providers.openvino import OpenVinoOptions, OpenVinoPipeline
 from baimo.providers.prefixes import BLOCK, Prefixes, chained

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from baimo.errors import ProviderError
-from baimo.providers.llamacpp import Step
+from baimo.providers.llamacpp_server import Step
 
 PROMPTS = (
     "The capital of France is",

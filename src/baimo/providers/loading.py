@@ -31,13 +31,13 @@ def engine_of(
     Raises:
         ProviderError: it cannot be loaded, or the engine reads it otherwise than llama.cpp does.
     """
-    from baimo.providers import llamacpp, openvino
+    from baimo.providers import llamacpp, llamacpp_server, openvino
 
     window = min(options.context, file.context_window or options.context)
     if engine == "llamacpp":
         return llamacpp.LlamaCppEngine(
             file.path,
-            llamacpp.LlamaCppOptions(
+            llamacpp_server.LlamaCppOptions(
                 threads=options.threads,
                 max_batch=options.max_batch or 4,
                 max_waiting=options.max_waiting,
@@ -72,12 +72,12 @@ def agreement_record(source: Path, copy: Path, precision: str, cache: Path | Non
 
 
 def _measured(source: Path, copy: Path, options: Any) -> agreement.Agreement:
-    from baimo.providers import llamacpp, openvino
+    from baimo.providers import llamacpp_server, openvino
 
     small = dataclasses.replace(options, window=512, cache_gib=1, max_batch=1)
     candidate = openvino.OpenVinoPipeline(copy, small)
-    reference = llamacpp.LlamaCppServer(
-        source, llamacpp.LlamaCppOptions(threads=options.threads or 1, max_batch=1, window=512)
+    reference = llamacpp_server.LlamaCppServer(
+        source, llamacpp_server.LlamaCppOptions(threads=options.threads or 1, max_batch=1, window=512)
     )
     try:
         return agreement.compared(reference, candidate)

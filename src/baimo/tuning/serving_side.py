@@ -9,7 +9,7 @@ from typing import Any, Literal
 from baimo.core.call import Request
 from baimo.core.registry import require
 from baimo.providers import gguf
-from baimo.providers.llamacpp import LlamaCppOptions, LlamaCppServer
+from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer
 from baimo.providers.local import prompt_of
 from baimo.providers.openvino import OpenVinoOptions, OpenVinoPipeline
 from baimo.providers.weights import Weights
