@@ -32,6 +32,7 @@ labels = ["parcel", "refund"]  # departments
 [[candidates]]
 model = "acme/small"  # the cheap one
 """
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"
 ROWS = "id,input,tone,target\n1,Where is it?,calm,parcel\n2,Money back,angry,refund\n"
 
 
@@ -151,12 +152,14 @@ def test_prompts_are_filled_in_before_they_are_stored(house: Served, key: str) -
         "prompts": [
             {"name": "a", "system": "Be {{ tone }}.", "few_shot": {"count": 1}},
             {"name": "b", "user": "{{ non }}"},
+            {"name": "c", "user": ENDLESS},
         ],
         "example": "2",
     }
     seen = house.call("POST", "/api/tasks/tried/preview", key, asked).data
     assert (seen["example"], seen["split"]) == ("2", "test")
-    good, bad = seen["data"]
+    good, bad, endless = seen["data"]
+    assert "would take too long" in endless["problem"] and "fewer things" in endless["hint"]
     assert [one["role"] for one in good["messages"]] == ["system", "user", "assistant", "user"]
     assert good["messages"][0]["content"] == "Be angry." and good["messages"][-1]["content"] == "Money back"
     assert bad["messages"] == [] and "non" in bad["problem"]

@@ -21,13 +21,16 @@ from baimo.evals.tasks.formats.columns import near_name
 from baimo.evals.tasks.formats.messages import text_of
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from baimo.evals.tasks.template_bounds import Bounded
 
 _UNDEFINED = re.compile(r"'([^']+)' is undefined|has no attribute '([^']+)'")
 
 
 class Template:
-    """A compiled Jinja template with a name for messages. Rendering never reaches files, modules or the network."""
+    """A compiled Jinja template with a name for messages.
+
+    Rendering never reaches files, modules or the network, and never goes on for long.
+    """
 
     def __init__(self, source: str, name: str) -> None:
         """Compile `source`.
@@ -37,10 +40,12 @@ class Template:
         """
         import jinja2
 
+        from baimo.evals.tasks.template_bounds import bounded
+
         self.name = name
         self._constant = None if any(mark in source for mark in ("{{", "{%", "{#")) else source
         try:
-            self._template = _environment().from_string(source)
+            self._template = bounded(source, _environment())
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 "tasks.template_syntax", name=name, line=error.lineno, problem=error.message
@@ -52,14 +57,20 @@ class Template:
         """The text with `variables` filled in; `place` says where they come from, for messages.
 
         Raises:
-            TemplateError: a variable is missing, with the nearest one that is there, or an expression fails.
+            TemplateError: a variable is missing, with the nearest one that is there, an expression fails, or it takes
+                too long.
         """
         import jinja2
+
+        from baimo.evals.tasks.template_bounds import TooMuch
 
         if self._constant is not None:
             return self._constant
         try:
-            return self._template.render(variables)
+            return self._template.text(variables)
+        except TooMuch as error:
+            key = "tasks.template_long" if error.limit else "tasks.template_endless"
+            raise TemplateError(key, name=self._named(place), limit=error.limit) from None
         except jinja2.UndefinedError as error:
             match = _UNDEFINED.search(error.message or "")
             missing = (match[1] or match[2]) if match else str(error.message)
@@ -251,13 +262,12 @@ def folded(words: str) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
+def _environment() -> Bounded:
     from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
-    )
+    from baimo.evals.tasks.template_bounds import Bounded
+
+    environment = Bounded(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters["tojson"] = _as_json  # Jinja's own escapes Chinese and <, meant for web pages
     return environment
 
