@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from provider_doubles import settings, vendor
 
@@ -15,6 +19,7 @@ from baimo.core.registry import resolve
 from baimo.errors import ConfigError
 from baimo.models.catalogue import Catalogue
 from baimo.providers.factory import PROTOCOLS, provider
+from baimo.providers.pool import Providers
 from baimo.settings import Settings
 
 LOCALES = Path(baimo.__file__).parent / "locales"
@@ -25,6 +30,26 @@ def test_protocols_are_built_by_name_and_settings_win(protocol: str) -> None:
     address = "" if protocol == "fake" else "http://h/v1"
     assert provider(vendor(protocol), settings(address)).spec.name == protocol
     assert provider(vendor("local"), settings(address, protocol=protocol)).spec.name == protocol
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"), [("openai", {}), ("anthropic", {}), ("fake", {}), ("vllm", {"model": "m"})]
+)
+def test_where_the_gateway_decides_when_to_ask_nothing_is_held_back(
+    protocol: str, options: dict[str, Any]
+) -> None:
+    given = settings("http://h/v1" if protocol in ("openai", "anthropic") else "", options=options)
+    given = msgspec.structs.replace(given, concurrency=2, requests_per_minute=3, tokens_per_minute=4)
+    made: Any = Providers(lambda _: vendor(protocol), {"acme": given}, Path, once=True).provider("acme")
+    pace = getattr(made, "_provider", made).pace
+
+    async def all_at_once() -> int:
+        async with asyncio.timeout(30), contextlib.AsyncExitStack() as stack:
+            for _ in range(100):
+                await stack.enter_async_context(pace.slot(1000))
+            return int(pace.in_flight)
+
+    assert asyncio.run(all_at_once()) == 100
 
 
 def test_an_unknown_protocol_is_named_with_a_near_one() -> None:

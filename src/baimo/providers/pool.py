@@ -11,7 +11,6 @@ from baimo.config import secret
 from baimo.core.call import Provider
 from baimo.core.model import Vendor
 from baimo.providers.factory import provider
-from baimo.providers.paced import PacedProvider
 from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 
@@ -56,8 +55,9 @@ class Providers:
             if reference:
                 secret(reference)  # a missing key is told before the first call, not after a hundred
             made = self._made[vendor] = provider(facts, settings, weights=self._weights)
-            if self._once and isinstance(made, PacedProvider):
-                made.unpaced()
+            unpaced = getattr(made, "unpaced", None)  # of those that are servers
+            if self._once and unpaced is not None:
+                unpaced()
         return self._made[vendor]
 
     def made(self) -> list[Provider]:

@@ -323,6 +323,10 @@ class VllmProvider:
         async for delta in self._provider.stream(request):
             yield delta
 
+    def unpaced(self) -> None:
+        """See `PacedProvider.unpaced`."""
+        self._provider.unpaced()
+
     def forget(self, gone: Callable[[str], bool]) -> None:
         """Let go of tuned models that are not served any more, before the next answer."""
         self._gone |= {name for name in self._tuned if gone(name)}
