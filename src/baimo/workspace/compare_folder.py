@@ -17,14 +17,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from baimo.core.verdict import Forecast, Progress, Verdict
 from baimo.errors import BaimoError
-from baimo.evals.compare import Watcher
 from baimo.tuning.folder import JobFolder
+
+if TYPE_CHECKING:
+    from baimo.evals.compare import Watcher
 
 FOLDER = "comparisons"
 LOOK_S = 0.3

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from baimo.core.ids import digest
 from baimo.core.task import Example, Prompt, Task
@@ -19,9 +19,11 @@ from baimo.errors import TemplateError
 from baimo.evals.tasks.formats.messages import text_of
 from baimo.evals.tasks.formats.shapes import kind_of
 from baimo.evals.tasks.prompts import Renderer
-from baimo.evals.tasks.repeats import Question, contradictions, duplicates, leaks, near_duplicates, questions
 from baimo.evals.tasks.unscorable import unscorable
 from baimo.text import text
+
+if TYPE_CHECKING:
+    from baimo.evals.tasks.repeats import Question
 
 Severity = Literal["error", "warning", "note"]
 FEW = 100
@@ -79,6 +81,8 @@ def check(task: Task, *, most_tokens: int = 8000) -> list[Finding]:
         task: what load_task returned.
         most_tokens: estimated prompt tokens above which an input counts as over-long.
     """
+    from baimo.evals.tasks.repeats import questions  # loads numpy
+
     test, train = questions(task.examples, task.prompts), questions(task.train, task.prompts)
     found = [
         *_repeats(test, train),
@@ -99,6 +103,8 @@ def check(task: Task, *, most_tokens: int = 8000) -> list[Finding]:
 
 
 def _repeats(test: Sequence[Question], train: Sequence[Question]) -> Iterator[Finding]:
+    from baimo.evals.tasks.repeats import contradictions, duplicates, leaks, near_duplicates
+
     for split, asked in (("test", test), ("train", train)):
         for group in duplicates(asked):
             yield _finding("duplicate", "warning", split, group, count=len(group))
