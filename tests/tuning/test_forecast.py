@@ -54,6 +54,17 @@ def job(minutes: float, memory_mb: float, raw_minutes: float, raw_memory_mb: flo
     )
 
 
+def test_steps_that_end_together_are_counted_from_the_beginning() -> None:
+    counts = [(0, 0), (0, 0), (12, 24)]
+    said = [
+        {"step": done, "steps": 600, "epoch": done / 600, "loss": 1.0, "elapsed_s": at} for done, at in counts
+    ]
+    events = [told(0, "started"), *(told(3 + one["elapsed_s"], "progress", progress=one) for one in said)]
+    seen = calibration(events)
+    assert seen is not None and (seen.step_s, seen.done, seen.startup_s, seen.rise_mb) == (2.0, 12, 3.0, 0.0)
+    assert calibration(events[:-1]) is None, "nothing was done yet"
+
+
 def test_the_first_steps_say_how_long_a_start_and_a_step_take() -> None:
     events = [*steps(5, 7, 9, 11), told(22, "checkpoint"), told(22, "paused")]
     seen = calibration(events)

@@ -68,7 +68,7 @@ class Calibration(NamedTuple):
 def enough(step: int, elapsed_s: float, left_s: float) -> bool:
     """Whether the first steps show how long the others take: 20 s of work, or a few steps and a twentieth of all."""
     short = elapsed_s >= LEAST_SHARE * (elapsed_s + left_s) and step >= LEAST_STEPS
-    return short or elapsed_s >= LONG_S
+    return short or (elapsed_s >= LONG_S and step > 0)
 
 
 def calibration(events: Iterable[Mapping[str, Any]]) -> Calibration | None:
@@ -90,7 +90,7 @@ def calibration(events: Iterable[Mapping[str, Any]]) -> Calibration | None:
                 kept = (last - at[-1]) / 1000 if at else None
             case _:
                 pass
-    if not steps or started is None or last is None:
+    if not steps or not steps[-1]["step"] or started is None or last is None:
         return None
     first, now = steps[0], steps[-1]
     done, total = int(now["step"]), int(now["steps"])
@@ -111,7 +111,7 @@ def calibration(events: Iterable[Mapping[str, Any]]) -> Calibration | None:
         epochs=epochs,
         tokens=round(rows * epochs or seen),
         memory_mb=max(memory),
-        rise_mb=(memory[-1] - memory[0]) / (math.log(done) - math.log(done - between)) if between else 0.0,
+        rise_mb=(memory[-1] - memory[0]) / math.log(done / (done - between)) if 0 < between < done else 0.0,
         worked_s=(last - started) / 1000,
     )
 

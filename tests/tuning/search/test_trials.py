@@ -42,6 +42,20 @@ def test_a_question_is_asked_once_and_answered_from_then_on(tmp_path: Path) -> N
     assert [cell.score for cell in first] == [0.0, 1.0, 0.0, 0.0] * 2
 
 
+def test_what_is_under_way_counts_as_a_call_and_not_as_an_answer(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    made = trials(tmp_path, Scripted())
+    made.look = lambda: seen.append((made.bill.calls, made.bill.answered))
+
+    async def together() -> None:
+        halves = (made.scored(Prompt(), some, Purse(50)) for some in (TRAIN[:8], TRAIN[8:16]))
+        await asyncio.gather(*halves)
+        await made.scored(Prompt(), TRAIN[:20], Purse(50))
+
+    asyncio.run(together())
+    assert seen == [(8, 0), (16, 0), (20, 16)]
+
+
 def test_a_second_life_pays_nothing_twice_and_counts_it_all_the_same(tmp_path: Path) -> None:
     scripted = Scripted()
     first = trials(tmp_path, scripted)

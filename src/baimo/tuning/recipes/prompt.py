@@ -343,19 +343,20 @@ class _Searching:
         if wish := self.bench.folder.wished():
             raise _Wished(wish)
         bill, elapsed = self.trials.bill, time.monotonic() - self.began
-        rest = self.settings.calls - bill.calls
+        done = bill.answered  # not what is under way: the time of a call would be taken for that of a dozen
+        rest = self.settings.calls - done
         self.bench.folder.tell(
             "progress",
             progress=TuneProgress(
-                step=bill.calls,
+                step=done,
                 steps=self.settings.calls,
-                epoch=round(bill.calls / self.settings.calls, 4),
+                epoch=round(done / self.settings.calls, 4),
                 loss=1.0 - (self.best or 0.0),
                 reward=self.best,
                 tokens=bill.tokens_in + bill.tokens_out,
-                examples=bill.calls,
+                examples=done,
                 elapsed_s=round(elapsed, 3),
-                eta_s=round(elapsed / bill.calls * rest, 1) if bill.calls else None,
+                eta_s=round(elapsed / done * rest, 1) if done else None,
             ),
         )
 

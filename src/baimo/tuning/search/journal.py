@@ -41,7 +41,9 @@ class Bill:
     """What answers have cost, in all lives of the job."""
 
     calls: int = 0
-    """Distinct calls."""
+    """Distinct calls, those under way among them."""
+    answered: int = 0
+    """Of them that have ended."""
     failed: int = 0
     """Of them without an answer."""
     tokens_in: int = 0
@@ -60,6 +62,7 @@ class Bill:
 
     def charge(self, cell: Cell) -> None:
         """Put an answer on the bill; `calls` is counted by whoever asks."""
+        self.answered += 1
         self.failed += cell.failed
         self.tokens_in += cell.tokens_in or 0
         self.tokens_out += cell.tokens_out or 0
