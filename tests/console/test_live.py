@@ -61,7 +61,8 @@ def test_a_page_follows_a_job_through_a_cut_line_and_another_server(tmp_path: Pa
             page.get_by_text("Everything about this job").click()
             goes_on(page)
             wait(lambda: streams(house) == 1)
-            # what the reader has done stays: focus, what is unfolded
+            # what the reader has done stays: focus, what is unfolded, also when something of its kind comes before it
+            page.get_by_text("Checkpoints (").wait_for()
             assert page.evaluate("document.activeElement.nodeName") == "SUMMARY"
             assert page.get_by_text("Order another one like it").is_visible()
 

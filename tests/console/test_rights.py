@@ -211,6 +211,8 @@ def tried(home: Lived, address: str, cell: Cell, count: int, who: tuple[str, str
         path = path.replace(f"{{{name}}}", value)
     if method == "GET":
         return browser.get(f"/console{path}")
+    if cell.act == "retract":
+        browser.post(f"/console{path}", said="agree")
     form = {
         name: value + (str(count) if name in ("id", "name", "alias") else "")
         for name, value in cell.form.items()

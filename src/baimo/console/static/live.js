@@ -30,7 +30,8 @@ function become(now, next) {
 }
 
 const kin = (one, other) => one.nodeName === other.nodeName && key(one) === key(other);
-const key = (one) => one.id || one.dataset?.key || one.className?.baseVal || one.className || "";
+const key = (one) => one.id || one.dataset?.key || one.getAttribute?.("aria-labelledby")
+  || one.className?.baseVal || one.className || "";
 
 function grow(now, next) {
   const before = [...now.childNodes];
