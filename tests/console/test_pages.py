@@ -16,6 +16,7 @@ from tests.console.lived import Lived, lived
 from tests.console.reading import Reading, Words
 from tests.console.walk import kind, routes, walked
 
+pytestmark = pytest.mark.xdist_group("pages")  # every page is drawn once for all of them
 HAN = re.compile(r"[\u4e00-\u9fff]")
 SENTENCE = re.compile(r"[A-Za-z']{2,},?(?: [a-z']+,?){3,}")
 """Four words of running English."""

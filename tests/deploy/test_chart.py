@@ -9,6 +9,7 @@ import yaml
 from baimo.config import settings
 from tests.deploy.chart import CHART, manifests, rendered, values
 
+pytestmark = pytest.mark.xdist_group("chart")  # rendered once for all of them
 POSTGRES = {"database": {"existingSecret": "ledger"}, "replicas": 3}
 CASES: dict[str, dict[str, Any]] = {
     "as it comes": {},

@@ -14,3 +14,10 @@ def acme_key(monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return CANARY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process of the tests loads the engines, for all tests that use them."""
+    for item in items:
+        if {"on_openvino", "on_llamacpp"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("engines"))
