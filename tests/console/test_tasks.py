@@ -46,7 +46,7 @@ def test_a_file_with_three_bad_rows_is_imported_edited_split_labelled_and_taken_
     page.get_by_text("Read it another way").click()
     page.get_by_label("Columns that are labels").fill("tone")
     page.get_by_role("button", name="Read it so").click()
-    assert page.get_by_text("tone: angry").is_visible()
+    page.get_by_text("tone: angry").wait_for()
     page.get_by_label("Name", exact=True).fill("mail")
     page.get_by_role("button", name="Store 3 rows").click()
     assert "3 left out, lines 3, 5, 6" in page.locator("main").inner_text()
