@@ -24,7 +24,7 @@ check: $(DEV)  ## Format, lint, types, layers
 	$(BIN)/lint-imports
 
 test: $(DEV)  ## Run the tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup  # many tests wait for processes: three keep two cores busy
 
 cov: $(DEV)  ## Run the tests and show what they do not reach
 	$(BIN)/coverage run -m pytest

@@ -37,6 +37,7 @@ from baimo.settings import (
     without_password,
 )
 from baimo.text import text
+from baimo.typed import converted
 
 FILE_NAME = "baimo.toml"
 
@@ -280,7 +281,7 @@ class _Reading:
 
     def _section(self, value: Any, kind: type[_Section], place: tuple[str, ...]) -> _Section:
         try:
-            return msgspec.convert(self._table(value, place) if place else value, kind, strict=False)
+            return converted(self._table(value, place) if place else value, kind, strict=False)
         except msgspec.ValidationError as error:
             raise self._error(error, kind, place) from error
 

@@ -88,7 +88,7 @@ def test_a_mock_with_a_models_pace_takes_the_time_that_the_tokens_take(tools: Pa
         streamed = load(tools, port, "--stream", "--arrivals", arrivals, "--each", took)
         first, last = (float(part) for part in took.read_text().splitlines()[1].split()[::-1])
         assert first >= 20_000
-        assert last >= first + 100_000
+        assert last >= max(first, 120_000)  # what is read late may be read together
         assert streamed["chunks"] == (10 + 100 + 1) + 3 * 4  # role, finish, usage and [DONE] of each
         assert streamed["without_done"] == 0
 

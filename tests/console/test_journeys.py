@@ -53,7 +53,7 @@ def test_a_newcomer_comes_in_by_the_printed_link_and_a_key_lives_its_life(
         second = people(endpoint, role="", expected=("401",))
         second.goto(link[0])
         second.get_by_role("button", name="Enter").click()
-        assert second.get_by_role("alert").is_visible()
+        second.get_by_role("alert").wait_for()
 
         # a key is made; what is printed is used by OpenAI's own SDK
         page.get_by_role("link", name="Keys & tenants").click()
@@ -112,12 +112,14 @@ def test_language_and_theme_are_switched_on_every_page_of_the_menu(home: Lived, 
         before = page.locator("header nav a[aria-current]").inner_text()
         language, switch = (("zh-CN", "中文"), ("en", "English"))[number % 2]
         page.get_by_role("banner").get_by_role("button", name=switch).click()
-        page.wait_for_function("lang => document.documentElement.lang === lang", arg=language)
+        page.wait_for_function("lang => document.documentElement?.lang === lang", arg=language)
         assert page.evaluate("location.pathname") == address
         assert page.locator("header nav a[aria-current]").inner_text() != before
         was = page.evaluate("document.documentElement.dataset.theme")
         page.locator("header button[name=theme]").click()
-        page.wait_for_function("was => document.documentElement.dataset.theme !== was", arg=was)
+        page.wait_for_function(
+            "was => ![was, undefined].includes(document.documentElement?.dataset.theme)", arg=was
+        )
         themes.add(page.evaluate("document.documentElement.dataset.theme"))
         assert page.evaluate("location.pathname") == address
     assert themes == {"auto", "light", "dark"}

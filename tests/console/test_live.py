@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from baimo.server.admin.news import News
 from tests.console.browser import Browser
 from tests.console.conftest import People
 from tests.console.relay import Relay, relayed
-from tests.server.served import Served
+from tests.server.served import Served, served
 from tests.server.test_tuning_api import order, until, wait
 from tests.server.tuned import tuned
 
@@ -18,6 +20,13 @@ POLLED_NEVER = """
 for (const one of document.querySelectorAll("[data-live]")) one.dataset.live = one.dataset.also = 9999;
 """
 """Without events, nothing would be drawn anew."""
+
+REFUSED = """
+window.theirs = window.fetch;
+window.refused = 0;
+window.fetch = async () => (window.refused++, new Response("", { status: 503 }));
+"""
+"""From now on, no page can be had."""
 
 
 class Reached:
@@ -95,11 +104,18 @@ def test_a_page_follows_a_job_through_a_cut_line_and_another_server(tmp_path: Pa
             goes_on(page)
             wait(lambda: streams(house) == 1)
             page.evaluate(POLLED_NEVER)
+
+            # the last that happened could not be shown: the page tries again, although nothing more happens
+            page.evaluate(REFUSED)
             house.call("POST", f"/api/tuning/jobs/{job}/cancel", key, {})
+            until(house, key, job, "cancelled")
+            wait(lambda: folder.pid is None)
+            before = page.evaluate("window.refused")
+            page.wait_for_function("before => window.refused > before + 1", arg=before)
+            page.evaluate("window.fetch = window.theirs")
             page.locator(".phase-cancelled").wait_for()
             wait(lambda: streams(house) == 0)  # there will be nothing new
             assert page.evaluate("window.mark") == 1
-            wait(lambda: folder.pid is None)
 
 
 def hide(page: Any, *, hidden: bool) -> None:
@@ -111,6 +127,45 @@ def hide(page: Any, *, hidden: bool) -> None:
         }""",
         hidden,
     )
+
+
+GROWN = """
+async ([before, after]) => {
+    const { grow } = await import("/console/static/live.js");
+    const made = (html) => Object.assign(document.createElement("div"), { innerHTML: html });
+    const now = made(before);
+    document.body.append(now);
+    now.querySelector("summary").focus();
+    now.querySelector("details").open = true;
+    grow(now, made(after));
+    const kept = [document.activeElement.nodeName, now.querySelector("[data-key=all]").open, now.innerHTML];
+    now.remove();
+    return kept;
+}
+"""
+"""Makes a part of a page like another while its reader is at the summary of the only `details` in it."""
+ALL = '<details data-key="all"{}><summary>All</summary></details>'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<p>a</p> {} ", '<p>b</p> <details data-key="some"><summary>Some</summary></details> {} '),
+        ("<p>a</p>{}<p>c</p>", '<p>a</p><p>b</p><ul class="new"></ul> {}<p>c</p>'),
+        ("{}<ul></ul>text", "text<ul></ul>{}<ul></ul>"),
+        ("<p>a</p> <ul></ul> {}", " {}"),
+    ],
+)
+def test_what_a_reader_has_unfolded_is_not_made_anew_for_what_comes_before_it(
+    tmp_path: Path, people: People, before: str, after: str
+) -> None:
+    with served(tmp_path) as house:
+        page = people(house)
+        page.goto("/console/")
+        focus, unfolded, html = page.evaluate(
+            GROWN, [before.format(ALL.format("")), after.format(ALL.format(""))]
+        )
+    assert (focus, unfolded, html) == ("SUMMARY", True, after.format(ALL.format(' open=""')))
 
 
 def test_a_page_says_what_would_tell_it_to_be_drawn_anew(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_an_engineer_changes_prompts_and_scorers_by_form_and_the_rest_as_text(
     # a mistake is told at its field, and what was typed stays
     page.get_by_label("User message").fill("{{ inptu }} ")
     page.get_by_role("button", name="Show it", exact=True).click()
-    assert "no variable inptu" in page.locator("#preview").inner_text()
+    page.locator("#preview", has_text="no variable inptu").wait_for()
     marked = page.locator(".field.wrong textarea")
     page.get_by_role("button", name="Save the recipe").click()
     marked.wait_for()
@@ -77,7 +77,7 @@ def test_an_engineer_changes_prompts_and_scorers_by_form_and_the_rest_as_text(
     assert manifest(folder)["sampling"] == {"max_tokens": 12}
     # taken back like every other change
     page.get_by_role("link", name="History").click()
-    assert "recipe changed: sampling" in main.inner_text()
+    page.locator("main", has_text="recipe changed: sampling").wait_for()
     page.get_by_role("button", name="Restore version 1").click()
     page.get_by_text("restored version").wait_for()
     assert (folder / "task.toml").read_text() == HAND

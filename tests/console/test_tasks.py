@@ -49,7 +49,7 @@ def test_a_file_with_three_bad_rows_is_imported_edited_split_labelled_and_taken_
     page.get_by_text("tone: angry").wait_for()
     page.get_by_label("Name", exact=True).fill("mail")
     page.get_by_role("button", name="Store 3 rows").click()
-    assert "3 left out, lines 3, 5, 6" in page.locator("main").inner_text()
+    page.locator("main", has_text="3 left out, lines 3, 5, 6").wait_for()
     # edit
     page.get_by_role("link", name="Examples").click()
     page.get_by_role("link", name="Refund <b>now</b>!").click()
@@ -64,18 +64,18 @@ def test_a_file_with_three_bad_rows_is_imported_edited_split_labelled_and_taken_
     page.get_by_label("Pick 1").check()
     page.get_by_role("textbox", name="Label").fill("region=north")
     page.get_by_role("button", name="Label", exact=True).click()
-    assert page.locator("td .badge", has_text="region: north").is_visible()
+    page.locator("td .badge", has_text="region: north").wait_for()
     kept = house.workspace.tasks.kept("mail").task
     assert ([one.id for one in kept.examples], [one.id for one in kept.train]) == (["1", "3"], ["5"])
     assert kept.examples[1].fields["question"] == "Give it back!"
     # undo
     page.get_by_role("link", name="History").click()
     page.get_by_role("link", name="2", exact=True).click()
-    assert page.locator("ins", has_text="Give it back!").first.is_visible()
+    page.locator("ins", has_text="Give it back!").first.wait_for()
     page.get_by_role("link", name="History").click()
     page.get_by_role("button", name="Restore version 1").click()
     page.get_by_role("link", name="Examples").click()
-    assert page.get_by_role("link", name="Refund <b>now</b>!").is_visible()
+    page.get_by_role("link", name="Refund <b>now</b>!").wait_for()
     kept = house.workspace.tasks.kept("mail").task
     assert ([one.id for one in kept.examples], kept.train) == (["1", "3", "5"], ())
 

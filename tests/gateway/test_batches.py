@@ -434,6 +434,21 @@ def test_the_crew_finds_batches_works_on_them_and_leaves_them_when_it_stops(plac
     assert len(begun) == 10 == len(set(begun))
 
 
+def test_a_crew_that_hears_news_as_it_is_stopped_stops(place: Place) -> None:
+    async def stopped(passes: int) -> None:
+        working = crew(place.tools())
+        working.start()
+        await asyncio.sleep(0.2)  # it waits for news
+        working.nudge()
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            await working.stop(5.0)
+
+    for passes in range(5):
+        asyncio.run(stopped(passes))
+
+
 # the spine
 
 

@@ -95,6 +95,12 @@ def test_a_task_is_written_and_checked_without_a_server_or_a_database(tmp_path: 
     assert not modules & {"aiohttp", "sqlalchemy", "openvino", "xllamacpp", "torch"}
 
 
+def test_a_server_begins_without_what_only_comparisons_and_tuning_need(tmp_path: Path) -> None:
+    modules = loaded("import baimo.server.run, baimo.server.app", tmp_path)
+    assert not modules & {"numpy", "rapidfuzz", "tomlkit", "jsonschema", "openvino", "torch"}
+    assert not modules & {"aiohttp", "sqlalchemy.dialects.postgresql"}  # what only some servers need
+
+
 @pytest.mark.parametrize("name", ["Workspace", "__version__"])
 def test_every_public_name_can_be_reached(name: str) -> None:
     import baimo

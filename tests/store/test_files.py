@@ -62,6 +62,27 @@ def test_pages_go_on_after_the_last_one_in_both_directions(files: Files, clock: 
     assert [one.id for one in files.page("acme", limit=9, after=first[-1])] == made[2::-1]
     assert [one.id for one in files.page("acme", limit=2, after=made[0], ascending=True)] == made[1:3]
     assert files.page("acme", limit=9, purpose="batch_output") == []
+    files.delete("acme", made[2])
+    assert [one.id for one in files.page("acme", limit=9, after=made[2])] == made[1::-1]
+
+
+def test_a_file_that_was_long_in_the_writing_is_as_new_as_its_end(files: Files, clock: Clock) -> None:
+    slow = files.new_id()
+    clock.now_ms += 1
+    quick = kept(files).id
+    clock.now_ms += 1
+    facts = {
+        "tenant": "acme",
+        "key": "k",
+        "name": "n",
+        "purpose": "batch_output",
+        "sha256": "",
+        "lives_s": None,
+    }
+    files.enter(slow, size=0, **facts)
+    assert [one.id for one in files.page("acme", limit=9)] == [slow, quick]
+    assert [one.id for one in files.page("acme", limit=9, after=slow)] == [quick]
+    assert [one.id for one in files.page("acme", limit=9, after=quick, ascending=True)] == [slow]
 
 
 def test_a_tenant_that_has_used_its_room_is_refused_before_and_while_it_uploads(files: Files) -> None:

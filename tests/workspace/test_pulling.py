@@ -13,6 +13,7 @@ import pytest
 from baimo.core.model import Model
 from baimo.errors import Conflict, NotSupported, PullError
 from baimo.models.pull import Pulled
+from baimo.tuning.folder import lock
 from baimo.workspace.pulling import Pull, Pulling
 
 
@@ -83,6 +84,19 @@ def test_a_fetch_that_fails_says_why_and_can_be_begun_again(house: House) -> Non
     assert failed.state == "failed" and "/nowhere/heavy.gguf" in failed.problem
     house.problem = None
     pulling(house).start(model())
+    assert ended(house).state == "done"
+
+
+def test_somebody_who_looks_does_not_keep_a_fetch_from_beginning(house: House) -> None:
+    house.go_on.set()
+    mine = pulling(house)
+    with lock(mine._path("acme/heavy").with_suffix(".lock")) as looking:
+        assert looking
+        begun = threading.Thread(target=mine.start, args=(model(),))
+        begun.start()
+        begun.join(0.1)
+        assert begun.is_alive()
+    begun.join(20)
     assert ended(house).state == "done"
 
 

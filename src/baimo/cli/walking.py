@@ -9,6 +9,7 @@ import click
 
 from baimo.core.terminal import Telling
 from baimo.text import has, text
+from baimo.typed import converted
 
 if TYPE_CHECKING:
     from baimo.core.tuning import TuneJob, TuneProgress
@@ -96,7 +97,7 @@ def line_of(event: JobEvent) -> str:
         from baimo.core.tuning import TuneProgress
 
         try:
-            return progress_line(msgspec.convert(event.facts.get("progress"), TuneProgress))
+            return progress_line(converted(event.facts.get("progress"), TuneProgress))
         except msgspec.ValidationError:
             return ""
     key = f"tune.event_{event.kind}"

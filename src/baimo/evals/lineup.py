@@ -23,6 +23,7 @@ from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.candidates import candidate, candidates
 from baimo.models.catalogue import Catalogue
 from baimo.text import text
+from baimo.typed import converted
 
 EMBEDDED = "local/smollm2-135m-instruct"
 """The model that answers when nothing is configured."""
@@ -84,7 +85,7 @@ def lineup_of(run: Run) -> tuple[Candidate, ...]:
     """The candidates that a run began with; none when it begins now."""
     fields = {field.name for field in dataclasses.fields(Candidate)}
     return tuple(
-        msgspec.convert({name: value for name, value in row.items() if name in fields}, Candidate)
+        converted({name: value for name, value in row.items() if name in fields}, Candidate)
         for row in run.candidates
     )
 

@@ -15,6 +15,7 @@ import msgspec
 from baimo.errors import StoreError
 from baimo.store.batches import LineError
 from baimo.text import text
+from baimo.typed import json_decoder
 
 MOST_LINES = 50_000
 MOST_BYTES = 200 * 1024 * 1024
@@ -57,8 +58,8 @@ class _Body(msgspec.Struct):
     stream: Any = None
 
 
-_line = msgspec.json.Decoder(_Line).decode
-_body = msgspec.json.Decoder(_Body).decode
+_line = json_decoder(_Line)
+_body = json_decoder(_Body)
 
 
 class _Wrong(Exception):

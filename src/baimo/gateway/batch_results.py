@@ -21,6 +21,7 @@ from baimo.core.call import Usage
 from baimo.errors import BaimoError
 from baimo.store.files import unwritable
 from baimo.text import text
+from baimo.typed import json_decoder
 
 UNEXECUTED = ("batch_cancelled", "batch_expired")
 """Codes of lines that were never begun."""
@@ -41,7 +42,7 @@ class _Result(msgspec.Struct):
     error: _Failure | None = None
 
 
-_result = msgspec.json.Decoder(_Result).decode
+_result = json_decoder(_Result)
 _any_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 

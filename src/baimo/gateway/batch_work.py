@@ -17,6 +17,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from baimo.core.call import Usage
+from baimo.core.waiting import happened
 from baimo.errors import BaimoError, StoreError
 from baimo.gateway.batch_input import Line, inspected, lines
 from baimo.gateway.batch_results import Results, Written
@@ -190,8 +191,7 @@ class Work:
                     results.left(line.custom_id, name, "internal_error", text("gateway.fault", request=name))
                     return
                 tries += reply.status in _PASSING
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._halt.wait(), pause_s)
+                await happened(self._halt, pause_s)
                 if self.halted():
                     return
         except StoreError as error:

@@ -21,6 +21,7 @@ from baimo.gateway.answers import Headers
 from baimo.gateway.call import Call
 from baimo.gateway.semantic import Question
 from baimo.gateway.surface import Peek
+from baimo.typed import from_msgpack
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024
 """Answers that are kept in memory in front of the store, per process."""
@@ -115,7 +116,7 @@ class Cache:
             return None
         try:
             data = await asyncio.to_thread(self._shelf.get, tenant, key, since_ms)
-            kept = None if data is None else msgspec.msgpack.decode(data, type=Kept)
+            kept = None if data is None else from_msgpack(data, Kept)
         except (StoreError, msgspec.DecodeError):
             return None
         if kept is not None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from baimo.core.waiting import happened
 from baimo.errors import BaimoError, StoreError
 from baimo.store.held import HeldOrders, Order
 from baimo.text import text
@@ -88,8 +89,7 @@ class Crew(Generic[Held]):
         """
         if self._looking is not None:
             self._looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._looking
+            await asyncio.wait([self._looking])
         for work, _ in self._working.values():
             work.leave()
         tasks = [task for _, task in self._working.values()]
@@ -108,8 +108,7 @@ class Crew(Generic[Held]):
                     self._working[order.id] = (work, task)
             except BaimoError as error:
                 log.warning(text(self.paused, id="–", problem=error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK_S)
+            await happened(self._news, LOOK_S)
             self._news.clear()
 
     async def _claimed(self) -> Held | None:

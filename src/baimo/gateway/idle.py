@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import NamedTuple
+
+from baimo.core.waiting import happened
 
 LOOK_S = 0.05
 """How often it is looked whether somebody still waits."""
@@ -52,8 +53,7 @@ class Gate:
             if all(self._free(vendor) for vendor in vendors):
                 self._taken.update(vendors)
                 return True
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK_S)
+            await happened(self._news, LOOK_S)
         return False
 
     def leave(self, vendors: Collection[str]) -> None:

@@ -21,6 +21,7 @@ from baimo.errors import BaimoError
 from baimo.gateway.call import Call
 from baimo.gateway.collected import Collected
 from baimo.gateway.surface import Peek, Surface
+from baimo.typed import from_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +126,7 @@ class Semantic:
         if reply.status != 200:
             return None
         try:
-            return msgspec.json.decode(reply.body, type=_Embeddings).data[0].embedding
+            return from_json(reply.body, _Embeddings).data[0].embedding
         except (msgspec.MsgspecError, IndexError):
             return None
 

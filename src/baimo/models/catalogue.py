@@ -15,13 +15,12 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-import msgspec
-
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price
 from baimo.errors import UnknownModel
 from baimo.models.vendors import VendorFile
 from baimo.settings import ModelSettings, ProviderSettings, Settings
+from baimo.typed import converted
 
 ANY_MODEL = "any_model"
 """Quirk of a vendor that serves models which no catalogue can list: local servers, resellers, private deployments."""
@@ -264,7 +263,7 @@ def _files() -> Mapping[str, Traversable]:
 @functools.cache
 def _file(vendor: str) -> VendorFile:
     data = tomllib.loads(_files()[vendor].read_text(encoding="utf-8"))
-    return msgspec.convert(data, VendorFile)
+    return converted(data, VendorFile)
 
 
 @functools.cache

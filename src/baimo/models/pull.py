@@ -30,6 +30,7 @@ from baimo.errors import PullError
 from baimo.models import hubs, wheels
 from baimo.models.download import Progress, Remote, download, is_right, one_at_a_time, sha256_of
 from baimo.settings import Settings
+from baimo.typed import from_json
 
 if TYPE_CHECKING:
     import aiohttp
@@ -206,7 +207,7 @@ def _home(source: str, folder: Path) -> Path:
 
 def _kept(source: str, home: Path) -> Pulled | None:
     try:
-        receipt = msgspec.json.decode((home / _RECEIPT).read_bytes(), type=_Receipt)
+        receipt = from_json((home / _RECEIPT).read_bytes(), _Receipt)
     except (OSError, msgspec.DecodeError):
         return None
     path = home / receipt.file if receipt.file else home

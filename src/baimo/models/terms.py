@@ -16,6 +16,7 @@ import msgspec
 
 from baimo.core.model import Model
 from baimo.text import language
+from baimo.typed import converted
 
 Training = Literal["allowed", "conditions", "competing", "forbidden", "unknown"]
 
@@ -83,4 +84,4 @@ def terms_of(model: Model, *, inside: bool) -> Terms:
 def terms_file() -> TermsFile:
     """data/terms.toml, read once."""
     source = (resources.files("baimo.models") / "data" / "terms.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(source), TermsFile)
+    return converted(tomllib.loads(source), TermsFile)

@@ -60,6 +60,17 @@ class Http:
             # `from None`: a client library's errors may quote headers or a proxy's password
             raise self._fault(error, place) from None
 
+    async def whole(self, response: aiohttp.ClientResponse, place: Place) -> bytes:
+        """The body of an answer, if it is not absurdly large."""
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > LARGEST_BODY:
+                raise BadReply("providers.too_large", host=place.host, model=place.model, limit=LARGEST_BODY)
+            pieces.append(piece)
+        return b"".join(pieces)
+
     async def aclose(self) -> None:
         """Close all connections."""
         session, self._open = self._open, None
@@ -107,18 +118,6 @@ _NEVER_SENT: Sequence[tuple[tuple[type[BaseException], ...], str, str]] = (
     ((aiohttp.ClientConnectorError,), "connect", "providers.unreachable"),
 )
 """Failures before the first byte of a request, with stage and message; the first that fits counts."""
-
-
-async def whole_body(response: aiohttp.ClientResponse, place: Place) -> bytes:
-    """The body, if it is not absurdly large."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.content.iter_any():
-        size += len(piece)
-        if size > LARGEST_BODY:
-            raise BadReply("providers.too_large", host=place.host, model=place.model, limit=LARGEST_BODY)
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _proxy(url: URL) -> str | None:

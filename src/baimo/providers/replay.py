@@ -35,6 +35,7 @@ from baimo.providers.fake import last_user_text
 from baimo.providers.paced import as_delta, gathered
 from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
+from baimo.typed import json_decoder
 
 
 class Row(msgspec.Struct, omit_defaults=True):
@@ -194,12 +195,12 @@ def read(path: Path) -> Recording:
         ConfigError: a line is no row; names file and line. A last line that broke off is left out.
     """
     rows: dict[tuple[str, str, str], Row] = {}
-    decoder = msgspec.json.Decoder(Row)
+    decode = json_decoder(Row)
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
-            row = decoder.decode(line)
+            row = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if not line.endswith(b"\n"):
                 break  # whoever wrote it was killed in the middle of the line

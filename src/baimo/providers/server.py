@@ -12,9 +12,8 @@ import random
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 
-import aiohttp
 import msgspec
 
 from baimo.config import secret
@@ -25,7 +24,6 @@ from baimo.core.registry import Spec
 from baimo.errors import AuthenticationFailed, BadReply, ConfigError, ProviderError, RequestRefused
 from baimo.providers.address import base_address
 from baimo.providers.faults import Place, body_fault, http_fault, parsed
-from baimo.providers.http import Http, whole_body
 from baimo.providers.pace import Clock
 from baimo.providers.paced import PacedProvider, as_delta, gathered, log
 from baimo.providers.quirks import known, learnt
@@ -34,6 +32,9 @@ from baimo.providers.sse import Event, SseParser
 from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
 from baimo.text import text
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class Outgoing(NamedTuple):
@@ -90,6 +91,9 @@ class ServerProvider(PacedProvider):
         clock: Clock | None = None,
         chance: random.Random | None = None,
     ) -> None:
+        # its library takes 8 MB, and an endpoint that only passes through needs none of it
+        from baimo.providers.http import Http
+
         del weights  # for engines in this process
         super().__init__(settings, clock=clock, chance=chance)
         self.vendor = vendor
@@ -153,7 +157,7 @@ class ServerProvider(PacedProvider):
         await self._http.aclose()
 
     async def _whole(self, answer: Answer) -> Completion:
-        data = parsed(await whole_body(answer.response, answer.place))
+        data = parsed(await self._http.whole(answer.response, answer.place))
         if not isinstance(data, dict):
             raise BadReply("providers.malformed", host=answer.place.host, model=answer.place.model)
         data = cast("dict[str, Any]", data)
@@ -190,7 +194,7 @@ class ServerProvider(PacedProvider):
                 if response.status < 300:
                     yield Answer(outgoing, place, response, started)
                     return
-                refusal = await whole_body(response, place)
+                refusal = await self._http.whole(response, place)
             error = http_fault(response.status, response.headers, refusal, place, self.clock.wall())
             if not self._learns(request.model, error, refusal, outgoing):
                 raise error

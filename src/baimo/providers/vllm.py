@@ -29,6 +29,7 @@ from baimo.providers.openai import OpenAIProvider
 from baimo.providers.pace import Clock, SystemClock
 from baimo.providers.weights import Located, weights_of
 from baimo.settings import Count, Positive, ProviderSettings
+from baimo.typed import converted
 
 LONGEST_REST_S = 60.0
 
@@ -81,7 +82,7 @@ class VllmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             ConfigError: an unknown name, a missing model or an ill-typed value.
         """
         try:
-            return msgspec.convert(dict(options), cls)
+            return converted(dict(options), cls)
         except msgspec.ValidationError as error:
             raise ConfigError("vllm.bad_options", provider=provider, problem=error) from error
 

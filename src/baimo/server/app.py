@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,8 +53,11 @@ OPEN = frozenset({"/", *probes.OPEN})
 """Paths that want no key."""
 
 
-COLLECTED = (50_000, 20, 50)
-"""Allocations that outlive their call before cycles are looked for; and how often older generations are."""
+HANDOVER_S = 0.0005
+"""Longest wait of the event loop for another thread's turn at the interpreter; Python's own is ten times that."""
+COLLECTED = (5_000, 100, 100)
+"""Allocations that outlive their call before cycles are looked for, which stops everything for 2 ms; and how often in
+older generations: seldom, because what calls leave is freed without that."""
 
 
 def app() -> Starlette:
@@ -94,6 +98,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
             await stack.enter_async_context(fine_tuning.running(service))
             await stack.enter_async_context(comparisons.running(service))
             _spare_the_collector()
+            sys.setswitchinterval(HANDOVER_S)
             yield {"service": service, "hot": lanes, "watching": watching}
 
     made = Starlette(routes=routes(), lifespan=lifespan)

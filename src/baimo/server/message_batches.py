@@ -27,6 +27,7 @@ from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces import wirejson
 from baimo.store.batches import Batch
 from baimo.store.files import StoredFile
+from baimo.typed import json_decoder
 from baimo.workspace.serving import Service
 
 ENDPOINT = "/v1/messages"
@@ -65,9 +66,9 @@ class _Row(msgspec.Struct):
     error: _Failure | None = None
 
 
-_order = msgspec.json.Decoder(_Order).decode
-_params = msgspec.json.Decoder(_Params).decode
-_row = msgspec.json.Decoder(_Row).decode
+_order = json_decoder(_Order)
+_params = json_decoder(_Params)
+_row = json_decoder(_Row)
 
 
 def routes() -> list[BaseRoute]:

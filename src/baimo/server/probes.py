@@ -69,7 +69,8 @@ async def _reached(service: Service) -> bool:
             connection.execute(sql("SELECT 1"))
 
     try:
-        await asyncio.wait_for(asyncio.to_thread(asked), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.to_thread(asked)
     except (BaimoError, TimeoutError):
         return False
     return True

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from baimo.server.metrics import BY_NAME, Histogram, Labels, add
+from baimo.typed import from_msgpack
 
 REMEMBERED = 256
 """Workers whose counts were taken and whose file may still be there."""
@@ -193,7 +194,7 @@ def _locked(path: Path) -> int | None:
 def _read(path: Path) -> Snapshot | None:
     """What a file holds; None = nothing that can be used."""
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Snapshot)
+        return from_msgpack(path.read_bytes(), Snapshot)
     except (OSError, msgspec.MsgspecError):
         return None
 

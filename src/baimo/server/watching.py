@@ -128,7 +128,8 @@ class Watching:
         async with self._paging:  # whoever asks for many pages waits for each
             left: dict[Labels, int | float] = {}
             with suppress(TimeoutError, BaimoError):  # /readyz says what is wrong with the database
-                left = await asyncio.wait_for(asyncio.to_thread(scrape.budgets, self._running), PATIENCE_S)
+                async with asyncio.timeout(PATIENCE_S):
+                    left = await asyncio.to_thread(scrape.budgets, self._running)
             found = await asyncio.to_thread(self._sum, self._snapshot())
             return await asyncio.to_thread(scrape.rendered, found, left, accept)
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.credential import ENTROPY_BYTES, Credential, digest_of, minted, presented
 from baimo.core.ids import plain
@@ -27,7 +26,9 @@ from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import Conflict, NotFound, UsageError
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
+from baimo.store.dialects import inserting
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 REVISION = "accounts"
 """Row of the table revisions that every act raises."""
@@ -93,7 +94,7 @@ class Accounts(Shelf):
         table = tables.tenants
         with self._database.reading() as connection:
             found = connection.execute(select(table.c.tenant).order_by(table.c.id)).scalars().all()
-        kept = sorted((msgspec.json.decode(each, type=Tenant) for each in found), key=lambda one: one.id)
+        kept = sorted((from_json(each, Tenant) for each in found), key=lambda one: one.id)
         return kept if kept and kept[0].id == OWNER else [Tenant(id=OWNER), *kept]
 
     def create_tenant(self, tenant: Tenant, by: Actor = Actor()) -> Tenant:
@@ -149,7 +150,7 @@ class Accounts(Shelf):
             table = tables.keys
             found = connection.execute(select(table.c.key).where(table.c.public == public)).scalar()
         if found is not None:
-            return msgspec.json.decode(found, type=Key)
+            return from_json(found, Key)
         labelled = [key for key in self.keys() if key.label == name]
         usable = [key for key in labelled if key.revoked_ms is None and not key.rotated_to] or labelled
         if not usable:
@@ -170,7 +171,7 @@ class Accounts(Shelf):
         with self._database.reading() as connection:
             if tenant is not None:
                 query = query.where(table.c.tenant == _tenant(connection, tenant).id)
-            return [msgspec.json.decode(each, type=Key) for each in connection.execute(query).scalars()]
+            return [from_json(each, Key) for each in connection.execute(query).scalars()]
 
     def any_key(self) -> bool:
         """Whether a key was ever made."""
@@ -279,27 +280,24 @@ class Accounts(Shelf):
     def _acting(self, by: Actor, act: str, subject: str, facts: dict[str, Any]) -> Generator[Connection]:
         """A transaction that raises the revision first, which makes every other act wait, and ends with the audit."""
         with self._database.writing() as connection:
-            new: Any = self._insert(tables.revisions).values(name=REVISION, revision=1)
+            new: Any = inserting(self._database.dialect, tables.revisions).values(name=REVISION, revision=1)
             raised = {"revision": tables.revisions.c.revision + 1}
             connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
             yield connection
             audit.enter(connection, by, act, subject, facts, self.now_ms())
 
     def _put(self, connection: Connection, table: Any, row: dict[str, Any]) -> None:
-        new = self._insert(table).values(row)
+        new = inserting(self._database.dialect, table).values(row)
         id, *rest = row
         replaced = {name: new.excluded[name] for name in rest}
         connection.execute(new.on_conflict_do_update(index_elements=[id], set_=replaced))
-
-    def _insert(self, table: Any) -> Any:
-        return (postgresql if self._database.dialect == "postgresql" else sqlite).insert(table)
 
 
 def _tenant(connection: Connection, id: str) -> Tenant:
     table = tables.tenants
     found = connection.execute(select(table.c.tenant).where(table.c.id == id)).scalar()
     if found is not None:
-        return msgspec.json.decode(found, type=Tenant)
+        return from_json(found, Tenant)
     if id == OWNER:
         return Tenant(id=OWNER)
     near = difflib.get_close_matches(id, connection.execute(select(table.c.id)).scalars().all(), n=3)
@@ -310,7 +308,7 @@ def _tenant(connection: Connection, id: str) -> Tenant:
 def _key(connection: Connection, public: str) -> Key:
     table = tables.keys
     found = connection.execute(select(table.c.key).where(table.c.public == public)).scalar_one()
-    return msgspec.json.decode(found, type=Key)
+    return from_json(found, Key)
 
 
 def _changed(noun: _Noun, changes: Mapping[str, Any]) -> _Noun:

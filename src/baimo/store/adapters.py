@@ -12,14 +12,15 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.ids import plain
 from baimo.core.tuning import Adapter
 from baimo.errors import Conflict
 from baimo.store import tables
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 REVISION = "adapters"
 """Row of the table revisions that every change raises: of adapters, and of the aliases that lead to them."""
@@ -136,14 +137,13 @@ class Adapters(Shelf):
 
 def raise_revision(database: Database, connection: Connection) -> None:
     """Let all processes see, when the caller's transaction ends, that something has changed."""
-    dialect: Any = postgresql if database.dialect == "postgresql" else sqlite
-    new = dialect.insert(tables.revisions).values(name=REVISION, revision=1)
+    new = inserting(database.dialect, tables.revisions).values(name=REVISION, revision=1)
     raised = {"revision": tables.revisions.c.revision + 1}
     connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
 
 
 def _adapter(row: Any) -> Adapter:
-    return msgspec.json.decode(row.adapter, type=Adapter)
+    return from_json(row.adapter, Adapter)
 
 
 def _row(adapter: Adapter) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from baimo.store.entry import Entry
 from baimo.store.journal import SEGMENT_BYTES, Journal
 from baimo.store.meters import Meters, Wait
 from baimo.store.syncer import Syncer
-from baimo.store.writer import IN_MEMORY, Health, Writer
+from baimo.store.writer import BEHIND, Health, Writer
 from baimo.text import text
 
 PATIENCE_S = 5.0
@@ -191,12 +191,9 @@ class Books:
         except StoreError:
             pass  # longer than was promised and the disk is full: it waits in memory
         self._meters.settle(entry.reserved, charged)
-        if len(self._queue) < IN_MEMORY or position is None:
-            self._queue.append((position, Ended(row, line, charged, content)))
-        else:
-            self._queue.append((position, None))
-            if self._writer.error is None:
-                time.sleep(0)  # the writer is slower than the calls: it gets the interpreter first
+        self._queue.append(Ended(row, line, charged, content) if position is None else position)
+        if len(self._queue) > BEHIND and self._writer.error is None:
+            time.sleep(0)  # the writer is slower than the calls: it gets the interpreter first
         if self._writer.idle:
             self._wake()
 

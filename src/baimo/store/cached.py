@@ -10,9 +10,9 @@ import zlib
 from typing import Any
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.store import tables
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 
 
@@ -21,8 +21,7 @@ class Cached:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        dialect = postgresql if database.dialect == "postgresql" else sqlite
-        statement: Any = dialect.insert(tables.cache)
+        statement = inserting(database.dialect, tables.cache)
         newer = {name: statement.excluded[name] for name in ("at_ms", "data")}
         self._put: Any = statement.on_conflict_do_update(index_elements=["tenant", "hash"], set_=newer)
 

@@ -18,6 +18,7 @@ from baimo.core.run import Run
 from baimo.core.verdict import Verdict
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.typed import from_json
 
 Order = Literal["newest", "oldest", "task"]
 WAITING = ("queued", "running")
@@ -87,7 +88,7 @@ class Comparisons:
         table = tables.runs
         query = select(table.c.run).where(table.c.status.in_(WAITING)).order_by(table.c.id)
         with self._database.reading() as connection:
-            return [msgspec.json.decode(found, type=Run) for found in connection.execute(query).scalars()]
+            return [from_json(found, Run) for found in connection.execute(query).scalars()]
 
     def change(self, id: str, when: Collection[str], **facts: Any) -> Run | None:
         """Change a run while its status is one of `when`; it as it is then, or None."""
@@ -98,7 +99,7 @@ class Comparisons:
             found = connection.execute(query.with_for_update() if lock else query).scalar()
             if found is None:
                 return None
-            run = replace(msgspec.json.decode(found, type=Run), **facts)
+            run = replace(from_json(found, Run), **facts)
             values = {
                 "status": run.status,
                 "ended_ms": run.ended_ms,
@@ -126,5 +127,5 @@ def _behind(query: Select[Any], order: Order, id: str, task: str) -> Select[Any]
 
 
 def _entered(row: Any) -> Entered:
-    verdict = None if row.verdict is None else msgspec.json.decode(row.verdict, type=Verdict)
-    return Entered(msgspec.json.decode(row.run, type=Run), verdict)
+    verdict = None if row.verdict is None else from_json(row.verdict, Verdict)
+    return Entered(from_json(row.run, Run), verdict)

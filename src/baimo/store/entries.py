@@ -23,6 +23,7 @@ _LENGTHS = struct.Struct("<II")
 _pack = _LENGTHS.pack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+_decode_row = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
 class Ended(NamedTuple):
@@ -68,7 +69,7 @@ def read_ending(payload: bytes) -> Ended:
     line = payload[start : start + line_length]
     charges = payload[start + line_length : start + line_length + charges_length]
     content = payload[start + line_length + charges_length :]
-    return Ended(tuple(_decode(line)), line, _decode(charges) if charges else (), content)
+    return Ended(_decode_row(line), line, _decode(charges) if charges else (), content)
 
 
 def read_opening(payload: bytes, now_ms: int) -> Ended:

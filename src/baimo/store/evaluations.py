@@ -16,6 +16,7 @@ from baimo.core.ids import plain
 from baimo.store import tables
 from baimo.store.evaluation_runs import overwriting
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Evaluations(Shelf):
         query = select(table.c.evaluation).where(table.c.tenant == tenant, table.c.id == id)
         with self._database.reading() as connection:
             found = connection.execute(query).scalar()
-        return None if found is None else msgspec.json.decode(found, type=Evaluation)
+        return None if found is None else from_json(found, Evaluation)
 
     def page(
         self,
@@ -94,7 +95,7 @@ class Evaluations(Shelf):
         query = query.order_by(*(order if ascending else [column.desc() for column in order]))
         with self._database.reading() as connection:
             rows = connection.execute(query.limit(limit)).scalars()
-            return [msgspec.json.decode(row, type=Evaluation) for row in rows]
+            return [from_json(row, Evaluation) for row in rows]
 
     def change(self, tenant: str, id: str, changed: Callable[[Evaluation], Evaluation]) -> Evaluation | None:
         """Change one; returns it as it is afterwards, None when there is none."""
@@ -104,7 +105,7 @@ class Evaluations(Shelf):
             found = connection.execute(select(table.c.evaluation).where(*which)).scalar()
             if found is None:
                 return None
-            after = changed(msgspec.json.decode(found, type=Evaluation))
+            after = changed(from_json(found, Evaluation))
             connection.execute(update(table).where(*which).values(_evaluation_row(after)))
         return after
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, tuple_, update
 
 from baimo.core.ids import sortable_id
 from baimo.core.moments import DAY_MS
@@ -266,7 +266,7 @@ class Files(Shelf):
         Args:
             tenant: whose.
             limit: most that are wanted.
-            after: id of the last one that is known already; empty = begin.
+            after: id of the last one that is known already, and may be deleted by now; empty = begin.
             purpose: only of this one; empty = any.
             ascending: the oldest first.
         """
@@ -274,10 +274,17 @@ class Files(Shelf):
         query = select(table).where(table.c.tenant == tenant, self._alive())
         if purpose:
             query = query.where(table.c.purpose == purpose)
-        if after:
-            query = query.where(table.c.id > after if ascending else table.c.id < after)
-        query = query.order_by(table.c.id if ascending else table.c.id.desc()).limit(limit)
+        # an id is given when the first byte comes, and some are given to files that are written for a day
+        order = (table.c.created_ms, table.c.id)
+        query = query.order_by(*(order if ascending else [column.desc() for column in order])).limit(limit)
         with self._database.reading() as connection:
+            if after:
+                known = select(table.c.created_ms).where(table.c.tenant == tenant, table.c.id == after)
+                moment = connection.execute(known).scalar()
+                place, last = (
+                    (table.c.id, after) if moment is None else (tuple_(*order), tuple_(moment, after))
+                )
+                query = query.where(place > last if ascending else place < last)
             return [StoredFile(**row) for row in connection.execute(query).mappings()]
 
     def used(self, tenant: str) -> int:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, cast, func, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Connection, FromClause, func, select
 
 from baimo.store import tables
 from baimo.store.chain import DAY_MS, day_name
+from baimo.store.dialects import member
 
 FILTERED = ("tenant", "key", "model", "surface", "status", "route", "run")
 _MOST_DAYS = 400
@@ -100,10 +100,7 @@ def of_rollups(connection: Connection, kind: str, filters: Filters) -> list[Colu
 
 def label_of(dialect: str, name: str, table: FromClause) -> ColumnElement[Any]:
     """The label of that name in a table's column `tags`; NULL where there is none."""
-    if dialect == "postgresql":
-        return func.jsonb_extract_path_text(cast(table.c.tags, JSONB), name)
-    # a quoted label: dots and brackets in its name mean themselves
-    return func.json_extract(table.c.tags, '$."' + name.replace('"', '\\"') + '"')
+    return member(dialect, table.c.tags, name)
 
 
 def _named(table: FromClause, filters: Filters) -> list[ColumnElement[bool]]:

@@ -17,6 +17,7 @@ from baimo.core.ids import plain
 from baimo.core.moments import wall_ms
 from baimo.store import tables
 from baimo.store.engine import Database
+from baimo.typed import from_json
 
 
 class Order(Protocol):
@@ -141,7 +142,7 @@ class HeldOrders(Generic[Held]):
 
     def _decoded(self, row: Sequence[Any]) -> Held:
         """Of a row that ends with it."""
-        return msgspec.json.decode(row[-1], type=self._kind)
+        return from_json(row[-1], self._kind)
 
     def _row(self, order: Held) -> dict[str, str]:
         facts = {name: getattr(order, name) for name in self._beside}

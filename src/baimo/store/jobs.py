@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.ids import base32, plain, sortable_id
 from baimo.core.tuning import JobStatus, TuneJob
 from baimo.store import tables
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 UNENDED = tuple(status for status in JobStatus if not status.ended)
 """Statuses of jobs that something may still happen to."""
@@ -63,8 +64,7 @@ class Jobs(Shelf):
             now_ms: wall clock, milliseconds since 1970.
         """
         super().__init__(database, now_ms)
-        dialect: Any = postgresql if database.dialect == "postgresql" else sqlite
-        self._event: Any = dialect.insert(tables.job_events).on_conflict_do_nothing()
+        self._event: Any = inserting(database.dialect, tables.job_events).on_conflict_do_nothing()
 
     def new_id(self) -> str:
         """An id that nobody has."""
@@ -280,7 +280,7 @@ def _job(row: Row[Any] | None) -> TuneJob | None:
 
 
 def _decoded(text: str) -> TuneJob:
-    return msgspec.json.decode(text, type=TuneJob)
+    return from_json(text, TuneJob)
 
 
 def _row(job: TuneJob) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import struct
@@ -116,7 +117,7 @@ class Journal:
         self._longest = segment_bytes // 16
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
-        self._number = 0
+        self._numbers = itertools.count(1)
         self._hold: int | None = _own(folder)
         self._open: dict[str, tuple[Position, int]] = {}
         """Where each open entry is, and the room that is promised to its ending."""
@@ -222,18 +223,24 @@ class Journal:
             if idle:
                 database_sync()
                 self._sync()  # what moved on must be there before what it was copied from goes
+            reused: list[Segment] = []
+            for segment in idle:  # calls go on meanwhile: files are slow
+                if segment.size == self._bytes and len(self._spares) + len(reused) < _SPARES:
+                    segment.begin(next(self._numbers))
+                    reused.append(segment)
             with self._lock:
                 for segment in idle:
                     self._segments.remove(segment)
-                    if segment.size == self._bytes and len(self._spares) < _SPARES:
-                        self._number += 1
-                        segment.begin(self._number)
-                        self._add(segment)
-                    else:
-                        segment.close(remove=True)
-                if not self._spares:
-                    with suppress(StoreError):  # there is room in this one yet
-                        self._grow()
+                for segment in reused:
+                    self._add(segment)
+            for segment in idle:
+                if segment not in reused:
+                    segment.close(remove=True)
+            if not self._spares:
+                with suppress(StoreError):  # there is room in this one yet
+                    spare = self._made(self._bytes)
+                    with self._lock:
+                        self._add(spare)
 
     def sync(self) -> None:
         """Wait until everything entered so far is on disk.
@@ -289,6 +296,8 @@ class Journal:
             self._grow()
         # what is lost here was set aside when the file was added
         self._room += self._longest - (self._current.size - self._current.end)
+        # the file keeps it; this process need not hold it as well
+        self._current.map.madvise(mmap.MADV_DONTNEED)
         self._current = self._spares.pop(0)
         self._segments.append(self._current)
         return self._current
@@ -301,8 +310,8 @@ class Journal:
         self._room += segment.size - segment.end - self._longest
 
     def _made(self, size: int) -> Segment:
-        self._number += 1
-        return Segment(self.folder / f"{self._number:08d}.journal", size, self._number)
+        number = next(self._numbers)
+        return Segment(self.folder / f"{number:08d}.journal", size, number)
 
     def _carry(self) -> None:
         """Copy what is open in the oldest file to the newest, if that is all that holds the old one."""

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, cast, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from baimo.core.ids import plain
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
+from baimo.store.dialects import inserting, member
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 Said = Literal["agree", "fix", "reject"]
 """It is right; it is wrong, and this would be right; it is wrong."""
@@ -120,8 +120,8 @@ class Judgements(Shelf):
             facts: for the audit: where they come from.
         """
         rows = [_row(one) for one in reviews]
-        dialect = postgresql if self._database.dialect == "postgresql" else sqlite
-        enter: Any = dialect.insert(tables.reviews).on_conflict_do_nothing().returning(tables.reviews.c.id)
+        enter = inserting(self._database.dialect, tables.reviews).on_conflict_do_nothing()
+        enter = enter.returning(tables.reviews.c.id)
         with self._database.writing() as connection:
             new = sum(connection.execute(enter.values(row)).first() is not None for row in rows)
             audit.enter(connection, by, "review.queue", "reviews", {**facts, "new": new}, self.now_ms())
@@ -222,7 +222,7 @@ class Judgements(Shelf):
         query = select(table.c.judgement).where(table.c.tenant == tenant, table.c.review == id)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(table.c.at_ms, table.c.reader)).scalars()
-            return [msgspec.json.decode(row, type=Judgement) for row in rows]
+            return [from_json(row, Judgement) for row in rows]
 
     def said(self, tenant: str, *, task: str = "") -> list[tuple[Review, list[Judgement]]]:
         """Every review that somebody has judged, with what was said, the earliest first."""
@@ -236,15 +236,12 @@ class Judgements(Shelf):
             for row in connection.execute(query.order_by(judgements.c.at_ms, judgements.c.reader)):
                 review = _review(row.review)
                 told = found.setdefault(review.id, (review, []))
-                told[1].append(msgspec.json.decode(row.judgement, type=Judgement))
+                told[1].append(from_json(row.judgement, Judgement))
         return list(found.values())
 
     def _told(self, name: str) -> Any:
         """A field of a review that has no column of its own."""
-        text = tables.reviews.c.review
-        if self._database.dialect == "postgresql":
-            return func.jsonb_extract_path_text(cast(text, JSONB), name)
-        return func.json_extract(text, f"$.{name}")
+        return member(self._database.dialect, tables.reviews.c.review, name)
 
     def _there(self, connection: Connection, tenant: str, id: str) -> bool:
         table = tables.reviews
@@ -277,7 +274,7 @@ def _state(reader: str, state: State) -> list[Any]:
 
 
 def _review(text: str) -> Review:
-    return msgspec.json.decode(text, type=Review)
+    return from_json(text, Review)
 
 
 def _row(review: Review) -> dict[str, Any]:

@@ -7,10 +7,11 @@ number and the moment at which it started; one elsewhere by its silence.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,15 +100,19 @@ def known(connection: Connection, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def entered(connection: Connection, calls: Sequence[Ended], head: Head) -> dict[str, int]:
-    """Append the lines of ended calls with their contents; returns what they charge, by bucket."""
+def entered(connection: Connection, calls: Iterable[Ended], head: Head) -> dict[str, int]:
+    """Append the lines of ended calls with their contents; returns what they charge, by bucket.
+
+    Calls that are read while they are asked for are never all in memory.
+    """
     appending = Appending(connection, head)
     charged: dict[str, int] = {}
-    for start in range(0, len(calls), _AT_A_STRETCH):
+    waiting = iter(calls)
+    while stretch := list(itertools.islice(waiting, _AT_A_STRETCH)):
         rows: list[Row] = []
         lines: list[bytes] = []
         contents: list[Kept] = []
-        for row, line, charges, content in calls[start : start + _AT_A_STRETCH]:
+        for row, line, charges, content in stretch:
             if content:
                 hash, stored = sealed(content)
                 kept: Row = (*row[: PLACE["content_hash"]], hash)  # the last column
@@ -123,8 +128,7 @@ def entered(connection: Connection, calls: Sequence[Ended], head: Head) -> dict[
         appending.add(rows, lines)
         if contents:
             put(connection, contents)
-        if start + _AT_A_STRETCH < len(calls):
-            time.sleep(0)  # let the event loop have its turn
+        time.sleep(0)  # let the event loop have its turn
     appending.end()
     return charged
 

@@ -20,6 +20,7 @@ from baimo.store import audit, tables
 from baimo.store.adapters import raise_revision
 from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 
 class Releases(Shelf):
@@ -186,4 +187,4 @@ def _found(connection: Connection, id: str) -> Release | None:
 
 
 def _decoded(text: str) -> Release:
-    return msgspec.json.decode(text, type=Release)
+    return from_json(text, Release)

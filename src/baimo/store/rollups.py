@@ -27,8 +27,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """Kind of roll-up → what it tells apart, besides day and currency; where several serve, the first is the smallest."""
 UNKNOWN = "?"
 """Status of what was pruned before there were roll-ups: neither status nor route nor tags are known."""
-TOGETHER = 10_000
-"""Lines that are counted in at once: while they are, SQLite lets nobody else write."""
+TOGETHER = 2_000
+"""Lines that are counted in at once: while they are, SQLite lets nobody else write, and sorts them in memory."""
 TAIL = 5_000
 """So many lines may be left for questions to add."""
 PATIENCE_MS = 100

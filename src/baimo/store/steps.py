@@ -337,4 +337,5 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             ),
         ),
     ),
+    ("0018_files_by_time", ("CREATE INDEX files_by_time ON files (tenant, created_ms, id)",)),
 )

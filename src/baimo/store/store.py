@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.call import Completion, Request
 from baimo.core.ids import plain
@@ -18,9 +17,11 @@ from baimo.core.run import Run, Sample, StoredAnswer
 from baimo.core.verdict import Verdict
 from baimo.store import tables
 from baimo.store.chain import append
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 from baimo.store.lines import record_of, row_of_record
 from baimo.store.purses import Purse
+from baimo.typed import from_json
 
 _Noun = TypeVar("_Noun")
 
@@ -46,7 +47,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._new_answer: Any = self._insert(tables.answers).on_conflict_do_nothing()
+        self._new_answer: Any = inserting(self.database.dialect, tables.answers).on_conflict_do_nothing()
 
     # answers
 
@@ -136,7 +137,7 @@ class Store:
         """Enter a batch of samples; a sample that is entered again replaces the old one."""
         if not samples:
             return
-        statement = self._insert(tables.samples)
+        statement = inserting(self.database.dialect, tables.samples)
         replace = {name: statement.excluded[name] for name in ("position", "outcome", "sample")}
         rows = [
             {
@@ -221,7 +222,9 @@ class Store:
         hash = hashlib.sha256(data).hexdigest()
         with self.database.writing() as connection:
             row = {"hash": hash, "kind": kind, "data": data}
-            connection.execute(self._insert(tables.blobs).values(row).on_conflict_do_nothing())
+            connection.execute(
+                inserting(self.database.dialect, tables.blobs).values(row).on_conflict_do_nothing()
+            )
         return hash
 
     def blob(self, hash: str) -> bytes | None:
@@ -236,17 +239,13 @@ class Store:
         """Give back every connection."""
         self.database.close()
 
-    def _insert(self, table: Any) -> Any:
-        dialect = postgresql if self.database.dialect == "postgresql" else sqlite
-        return dialect.insert(table)
-
 
 def _encoded(noun: object) -> str:
     return msgspec.json.encode(plain(noun)).decode()
 
 
 def _decoded(text: str, kind: type[_Noun]) -> _Noun:
-    return msgspec.json.decode(text, type=kind)
+    return from_json(text, kind)
 
 
 def _answer(row: RowMapping) -> StoredAnswer:

@@ -24,6 +24,7 @@ from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.files import Files, Incoming, StoredFile, unwritable
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 LIVES_MS = 3_600_000
 """An upload that is not completed within an hour of its beginning expires."""
@@ -312,7 +313,7 @@ def _which(tenant: str, id: str) -> tuple[Any, ...]:
 
 
 def _decoded(text: str) -> Upload:
-    return msgspec.json.decode(text, type=Upload)
+    return from_json(text, Upload)
 
 
 def _row(upload: Upload) -> dict[str, Any]:

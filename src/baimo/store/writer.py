@@ -8,10 +8,12 @@ that dies unnoticed (`health` says since when and why).
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +32,8 @@ from baimo.store.meters import Meters
 
 TOGETHER = 2048
 """Most lines in one transaction."""
-IN_MEMORY = 4096
-"""Ended calls that wait in memory; those beyond are read back from the journal."""
+BEHIND = 4096
+"""Ended calls that wait for the writer before the request path waits for it, too."""
 BEAT_S = 10.0
 """How often a process shows that it lives."""
 SILENT_S = 30.0
@@ -44,6 +46,8 @@ _CROWD = 64
 """Calls that ended within one `flush_ms`, from which on they move into the database less often."""
 _SKIPPED = 3
 """How often in a row they do not."""
+_NICE = 5
+"""A quarter of the processor where others want it, too; it lags behind for a moment, and then the calls wait for it."""
 _IDLE_S = 0.25
 _WATCH_S = 0.05
 _RETRY_S = (0.05, 2.0)
@@ -52,8 +56,9 @@ _HERE = select(tables.holders.c.id).where(tables.holders.c.id == bindparam("hold
 _WANTED = select(tables.meters.c.bucket).where(tables.meters.c.wanted > 0)
 _log = logging.getLogger("baimo.store")
 
-Item = tuple[Position | None, Ended | None]
-"""An ended call: where the journal has it, and what it is, unless it is to be read from there."""
+Item = Position | Ended
+"""An ended call: where the journal has it, or the call itself where the disk was full. Thousands that are kept as
+objects until they are written cost megabytes; reading them back costs no time beyond what is saved."""
 
 
 class Health(NamedTuple):
@@ -167,7 +172,7 @@ class Writer:
             self._moving = 0
             trade.commit()
             self._succeeded(trade)
-            self._journal.applied([position for position, _ in batch if position is not None])
+            self._journal.applied([item for item in batch if not isinstance(item, Ended)])
             try:
                 self._journal.sync()
                 self._journal.reclaim(self._database.sync)
@@ -181,7 +186,7 @@ class Writer:
         return recovery.recover(self._database, self._folder, self._holder, self._now_ms())
 
     def _transaction(self, batch: Sequence[Item], leave: bool) -> Trade:
-        calls = [self._call(item) for item in batch]
+        calls: Iterable[Ended] = map(self._call, batch)
         trade = Trade(self._meters, self._holder, self._now_ms())
         try:
             with self._database.writing(wait_ms=LOCK_WAIT_MS) as connection:
@@ -189,7 +194,7 @@ class Writer:
                 self._attend(connection)
                 before: list[Ended] = []
                 if self._careful:
-                    calls, before = self._unknown(connection, calls)
+                    calls, before = self._unknown(connection, [*calls])
                 charged = recovery.entered(connection, calls, head)
                 trade.begin(connection, charged, self._wanting, leave=leave, settled=before)
         except BaseException:
@@ -199,11 +204,7 @@ class Writer:
         return trade
 
     def _call(self, item: Item) -> Ended:
-        position, call = item
-        if call is None:
-            assert position is not None, "what is not in memory is in the journal"
-            call = read_ending(self._journal.read(position))
-        return call
+        return item if isinstance(item, Ended) else read_ending(self._journal.read(item))
 
     def _unknown(self, connection: Connection, calls: Sequence[Ended]) -> tuple[list[Ended], list[Ended]]:
         """After a failure: whose commit may have succeeded, and whose rows may have been refused."""
@@ -271,6 +272,10 @@ class Writer:
                 self._meters.refuse(wait, known)
 
     def _run(self) -> None:
+        if sys.platform == "linux":
+            # there every thread has a priority of its own: who answers calls goes first
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         pause, busy = self._flush_s, time.monotonic()
         retry = _RETRY_S[0]
         while not self._stopping:

@@ -20,6 +20,7 @@ from baimo.errors import ConfigError
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.search.work import Work
 from baimo.tuning.teaching import Teachers
+from baimo.typed import converted
 
 Reward = Callable[[Row, str], float]
 """How good an answer to a row is; a scorer or a grader, lent by the workspace."""
@@ -121,9 +122,7 @@ def overridden(recipe: str, settings: Chosen, overrides: Mapping[str, Any]) -> C
         if value is None or value == "auto":
             continue
         try:
-            settings = msgspec.convert(
-                {**values, name: value}, type(settings), strict=not isinstance(value, str)
-            )
+            settings = converted({**values, name: value}, type(settings), strict=not isinstance(value, str))
         except msgspec.ValidationError as error:
             problem = str(error).partition(" - at")[0]
             raise ConfigError(

@@ -27,10 +27,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import msgspec
-
 from baimo.core.ids import canonical, plain
 from baimo.core.tuning import Row, TuneSpec
+from baimo.typed import from_json, json_decoder
 
 Wish = Literal["", "pause", "cancel"]
 
@@ -54,7 +53,7 @@ class JobFolder:
 
     def spec(self) -> TuneSpec:
         """What is asked."""
-        return msgspec.json.decode((self.path / "spec.json").read_bytes(), type=TuneSpec)
+        return from_json((self.path / "spec.json").read_bytes(), TuneSpec)
 
     def train(self) -> list[Row]:
         """The rows to learn from."""
@@ -221,10 +220,10 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def rows(path: Path) -> Iterator[Row]:
     """The rows of a file that `write_rows` wrote."""
-    decoder = msgspec.json.Decoder(Row)
+    decode = json_decoder(Row)
     with path.open("rb") as file:
         for line in file:
-            yield decoder.decode(line)
+            yield decode(line)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

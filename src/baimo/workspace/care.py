@@ -25,6 +25,7 @@ from baimo.text import text
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.forecast import enough, worked_minutes
 from baimo.tuning.launch import Child, killed_for_memory, last_lines
+from baimo.typed import converted
 
 if TYPE_CHECKING:
     from baimo.workspace.queue import Queue
@@ -132,7 +133,7 @@ class Care:
                 self._tries = 0
             case "progress":
                 with contextlib.suppress(msgspec.ValidationError):  # a loss that is no number
-                    self._progress = msgspec.convert(event.facts.get("progress"), TuneProgress)
+                    self._progress = converted(event.facts.get("progress"), TuneProgress)
             case "done" | "failed" | "paused" | "cancelled":
                 self._ending = {"kind": event.kind, **event.facts}
                 self._tries = 0 if event.kind == "paused" else self._tries

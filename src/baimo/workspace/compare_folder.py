@@ -24,6 +24,7 @@ import msgspec
 from baimo.core.verdict import Forecast, Progress, Verdict
 from baimo.errors import BaimoError
 from baimo.tuning.folder import JobFolder
+from baimo.typed import converted
 
 if TYPE_CHECKING:
     from baimo.evals.compare import Watcher
@@ -135,8 +136,8 @@ def latest(folder: JobFolder) -> Latest:
             case _:
                 pass
     return Latest(
-        None if progress is None else msgspec.convert(_numbered(progress), Progress),
-        None if forecast is None else msgspec.convert(forecast, Forecast),
+        None if progress is None else converted(_numbered(progress), Progress),
+        None if forecast is None else converted(forecast, Forecast),
         tuple(notices),
         _size(folder),
     )

@@ -37,6 +37,7 @@ from baimo.store.comparisons import WAITING, Comparisons
 from baimo.text import language, text
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Child, Launch, last_lines
+from baimo.typed import converted
 from baimo.workspace.compare_folder import FOLDER, run_folder
 from baimo.workspace.known_tasks import KnownTasks
 from baimo.workspace.queue import free_place
@@ -344,7 +345,7 @@ def _prepared(said: Mapping[str, Any]) -> Prepared:
     return Prepared(
         run=str(said["run"]),
         task=str(said["task"]),
-        forecast=None if forecast is None else msgspec.convert(forecast, Forecast),
+        forecast=None if forecast is None else converted(forecast, Forecast),
         fetches=list(said["fetches"]),
         notices=list(said["notices"]),
         candidates=list(said["candidates"]),

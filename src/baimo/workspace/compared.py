@@ -24,6 +24,7 @@ from baimo.evals.options import CompareOptions
 from baimo.store.comparisons import WAITING, Comparisons
 from baimo.tuning.folder import JobFolder, read_json
 from baimo.tuning.launch import TAKEN
+from baimo.typed import converted, from_json
 from baimo.workspace.bridge import bridged
 from baimo.workspace.compare_folder import full
 from baimo.workspace.comparing import Comparing, Silent
@@ -60,7 +61,7 @@ class _Noticing(Silent):
 
 def ordered(said: bytes) -> dict[str, Any]:
     """What an order would take, or why it cannot be: `{error: {type, key, facts}}`."""
-    order = msgspec.json.decode(said, type=Order)
+    order = from_json(said, Order)
     watcher = _Noticing()
     try:
         with Workspace(order.workspace, flags=order.flags) as workspace:
@@ -92,7 +93,7 @@ def ordered(said: bytes) -> dict[str, Any]:
 def run(path: Path) -> int:
     """Go on with the run of a folder; its exit code."""
     folder, bench = JobFolder(path), read_json(path / "bench.json")
-    given = msgspec.convert(read_json(path / "order.json"), CompareOptions)
+    given = converted(read_json(path / "order.json"), CompareOptions)
     with Workspace(bench["workspace"], flags=bench["flags"]) as workspace:
         try:
             workspace.compare(given)

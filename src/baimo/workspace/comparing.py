@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 import baimo
 from baimo.core.call import Completion, Request
 from baimo.core.ids import canonical, plain, sortable_id
@@ -37,6 +35,7 @@ from baimo.models.pull import located, pull
 from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.text import text
+from baimo.typed import converted
 from baimo.workspace.compare_folder import Told, obeyed, run_folder
 from baimo.workspace.known_tasks import KnownTasks
 from baimo.workspace.payers import Rights, rights
@@ -247,7 +246,7 @@ class Comparing:
 
         run = self.workspace.run(options.resume or "")
         task = self.workspace.task_of(run)
-        before = msgspec.convert(dict(run.options), CompareOptions)
+        before = converted(dict(run.options), CompareOptions)
         given = {name: getattr(options, name) for name in ("max_cost", "max_calls", "max_minutes")}
         changes = {name: value for name, value in given.items() if value is not None}
         options = replace(before, resume=run.id, **changes)

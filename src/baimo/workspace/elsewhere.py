@@ -10,6 +10,7 @@ from baimo.errors import BadReply
 from baimo.providers.wire.origin import origin
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ProviderSettings
+from baimo.typed import from_json
 
 _LONGEST = 64 * 1024
 
@@ -44,6 +45,6 @@ async def elsewhere_counted(pools: Pools, process: ProviderSettings, model: Mode
     finally:
         answer.close()
     try:
-        return msgspec.json.decode(said, type=_Counted).input_tokens
+        return from_json(said, _Counted).input_tokens
     except msgspec.MsgspecError:
         raise BadReply("local.engine_failed", problem=f"HTTP {answer.status}") from None

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from baimo.core.waiting import happened
 from baimo.errors import BaimoError, CallRefused, ScorerError, StoreError
 from baimo.evals.graders.grade import Grade
 from baimo.evals.graders.grading import grade, with_json
@@ -337,8 +338,7 @@ class EvalWork:
             raise Halted from error
 
     async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._halt.wait(), seconds)
+        await happened(self._halt, seconds)
         if self.halted():
             raise Halted
 

@@ -7,10 +7,9 @@ all sweep the same rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from baimo.core.moments import DAY_MS
 from baimo.core.tenant import Tenant
@@ -20,6 +19,7 @@ from baimo.store.audit import Actor
 from baimo.store.cached import Cached
 from baimo.store.contents import Contents
 from baimo.store.conversations import Conversations
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 from baimo.store.files import Files
 from baimo.store.ledger import Ledger
@@ -46,10 +46,9 @@ class House(NamedTuple):
 def due(house: House) -> bool:
     """Whether this hour is to be seen to, and by us: true once per hour among all processes."""
     table, hour = tables.revisions, house.now_ms() // HOUR_MS
-    dialect: Any = postgresql if house.database.dialect == "postgresql" else sqlite
     with house.database.writing() as connection:
-        first = dialect.insert(table).values(name=HOUR, revision=0).on_conflict_do_nothing()
-        connection.execute(first)
+        first = inserting(house.database.dialect, table).values(name=HOUR, revision=0)
+        connection.execute(first.on_conflict_do_nothing())
         ours = update(table).where(table.c.name == HOUR, table.c.revision < hour).values(revision=hour)
         return bool(connection.execute(ours).rowcount)
 

@@ -21,10 +21,13 @@ from baimo.core.moments import wall_ms
 from baimo.errors import BaimoError, Conflict, NotSupported
 from baimo.models.pull import located
 from baimo.tuning.folder import lock
+from baimo.typed import from_json
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
 
+_TRIES = 50
+"""A second: whoever looks at a fetch holds its lock for a moment, and so does one that has just said how it ended."""
 TELL_S = 0.25
 """How often it is written down how far a fetch is."""
 log = logging.getLogger("baimo.serve")
@@ -103,7 +106,7 @@ class Pulling:
 
     def _fetch(self, model: Model, begun: Pull, taken: threading.Event, refused: list[Conflict]) -> None:
         path = self._path(model.name)
-        with lock(path.with_suffix(".lock")) as mine:
+        with lock(path.with_suffix(".lock"), tries=_TRIES) as mine:
             if not mine:
                 refused.append(Conflict("pulls.under_way", model=model.name, field="/model"))
                 taken.set()
@@ -157,6 +160,6 @@ class Pulling:
 def _told(path: Path) -> Pull | None:
     """What a fetch has last said."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Pull)
+        return from_json(path.read_bytes(), Pull)
     except (OSError, msgspec.MsgspecError):
         return None

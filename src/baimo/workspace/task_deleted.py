@@ -21,6 +21,7 @@ from baimo.errors import BaimoError, Conflict, NotFound, TaskError
 from baimo.store import audit
 from baimo.store.audit import Actor
 from baimo.store.jobs import Jobs
+from baimo.typed import from_json
 from baimo.workspace.known_tasks import KnownTask
 from baimo.workspace.task_history import locked
 from baimo.workspace.task_keeping import TaskKeeping
@@ -107,7 +108,7 @@ class DeletedTasks:
         path = self._home(tenant) / id / _FACTS
         if not _ID.fullmatch(id) or not path.is_file():
             raise NotFound("tasks.no_deleted", field="/deleted")
-        return msgspec.json.decode(path.read_bytes(), type=DeletedTask)
+        return from_json(path.read_bytes(), DeletedTask)
 
     def bring_back(self, id: str, tenant: str, by: Actor, *, name: str = "") -> str:
         """Put one back where it was, or under another name; its name now.

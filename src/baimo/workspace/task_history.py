@@ -25,6 +25,7 @@ from baimo.core.ids import plain
 from baimo.errors import Conflict, NotFound, TaskError
 from baimo.store.audit import Actor
 from baimo.tuning.folder import lock
+from baimo.typed import from_json
 
 FOLDER = ".history"
 _PATIENCE = 500
@@ -113,7 +114,7 @@ class History:
             lines = (self._at / "log.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        return [msgspec.json.decode(line, type=Version) for line in lines if line.strip()]
+        return [from_json(line, Version) for line in lines if line.strip()]
 
     def changed(self, version: int) -> dict[str, Delta]:
         """What a version changed, by file.
@@ -125,7 +126,7 @@ class History:
             packed = (self._at / "changes" / f"{version}.json.gz").read_bytes()
         except FileNotFoundError:
             raise NotFound("tasks.no_version", version=version, field="/version") from None
-        return msgspec.json.decode(gzip.decompress(packed), type=dict[str, Delta])
+        return from_json(gzip.decompress(packed), dict[str, Delta])
 
     def at(self, version: int) -> Texts:
         """The files as a version left them.

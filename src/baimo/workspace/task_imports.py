@@ -23,6 +23,7 @@ from baimo.evals.tasks.folder import assumed_scorer
 from baimo.evals.tasks.formats.columns import Columns
 from baimo.evals.tasks.formats.recognise import Contents, columns_of, read_file
 from baimo.evals.tasks.notes import Note, Notebook
+from baimo.typed import from_json
 from baimo.workspace.task_keeping import Placed, Split, TaskKeeping, placed_of, with_examples
 
 LARGEST = 24 * 2**20
@@ -121,7 +122,7 @@ class TaskImports:
         path = self._home(tenant) / id / "upload.json"
         if not _ID.fullmatch(id) or not path.is_file():
             raise NotFound("tasks.no_upload", field="/upload")
-        return msgspec.json.decode(path.read_bytes(), type=Upload)
+        return from_json(path.read_bytes(), Upload)
 
     def waiting(self, tenant: str) -> list[Upload]:
         """Files that are not stored yet, the newest first."""

@@ -21,6 +21,7 @@ from baimo.evals.tasks.folder import prompt_of, read_task
 from baimo.evals.tasks.manifest import FILE_NAME, CandidateTable, PromptTable
 from baimo.evals.tasks.prompts import Renderer
 from baimo.store.audit import Actor
+from baimo.typed import converted
 from baimo.workspace.known_tasks import KnownTask
 from baimo.workspace.task_history import Made, Version
 from baimo.workspace.task_keeping import Kept, Placed, TaskKeeping
@@ -87,10 +88,10 @@ def _recipe(source: str, task: Task) -> Recipe:
     assumed = [{"name": spec.name, **plain(dict(spec.args))} for spec in task.scorers]
     return Recipe(
         source=source,
-        prompts=tuple(msgspec.convert(one, PromptTable) for one in prompts),
+        prompts=tuple(converted(one, PromptTable) for one in prompts),
         sampling=tree.get("sampling", {}),
         scorers=tuple(tree.get("scorers") or assumed),
-        candidates=tuple(msgspec.convert(one, CandidateTable) for one in tree.get("candidates", ())),
+        candidates=tuple(converted(one, CandidateTable) for one in tree.get("candidates", ())),
     )
 
 

@@ -31,6 +31,7 @@ from baimo.tuning.bench import RECIPES, Bench, Facts
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.forecast import enough
 from baimo.tuning.launch import TAKEN
+from baimo.typed import from_json
 
 NICE = 10
 """Calls that are served here come first."""
@@ -67,7 +68,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, folder: JobFolder) -> Given:
         """As the parent wrote it."""
-        return msgspec.json.decode((folder.path / "bench.json").read_bytes(), type=cls)
+        return from_json((folder.path / "bench.json").read_bytes(), cls)
 
 
 def main(arguments: list[str], recipes: Mapping[str, str] = RECIPES) -> int:
@@ -198,7 +199,7 @@ def _facts(folder: JobFolder, bench: Bench, given: Given) -> Facts:
     """Counted once for all lives of the job: its plan must not change when it is resumed."""
     kept = folder.path / "facts.json"
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(kept.read_bytes(), type=Facts)
+        return from_json(kept.read_bytes(), Facts)
     from baimo.tuning.facts import facts
 
     base = device = None

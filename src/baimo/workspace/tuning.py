@@ -18,8 +18,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from baimo import errors
 from baimo.core.ids import digest, plain
 from baimo.core.record import Record
@@ -34,6 +32,7 @@ from baimo.tuning.bench import RECIPES
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Child, Launch, last_lines
 from baimo.tuning.options import TuneOptions
+from baimo.typed import converted
 from baimo.workspace.care import ASK_FIRST, Adopt
 from baimo.workspace.queue import Queue, settled, unadopted
 from baimo.workspace.training import Training, training
@@ -378,7 +377,7 @@ class Tuning:
 
     def _record(self, job: TuneJob, facts: Mapping[str, Any]) -> None:
         """Enter a call of a child into the ledger; one that is there already was entered before a kill."""
-        record = msgspec.convert(facts["record"], Record)
+        record = converted(facts["record"], Record)
         store = self.workspace.store
         if all(known.id != record.id for known in store.records(run=job.spec.id, since_ms=record.at_ms)):
             store.settle(replace(record, key=job.key))

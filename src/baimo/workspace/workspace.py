@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from baimo.config import settings
 from baimo.core.model import Model
 from baimo.core.run import Run
@@ -24,6 +22,7 @@ from baimo.providers.weights import Weights
 from baimo.settings import Settings
 from baimo.store.engine import Database
 from baimo.store.store import Store
+from baimo.typed import from_json
 from baimo.workspace.bridge import bridged
 
 if TYPE_CHECKING:
@@ -253,7 +252,7 @@ class Workspace:
         data = self.store.blob(run.task_blob)
         if data is None:
             raise TaskError("compare.no_task", run=run.id)
-        return msgspec.json.decode(data, type=Task)
+        return from_json(data, Task)
 
     def report(self, id: str) -> Report:
         """Everything that a report of this run shows.

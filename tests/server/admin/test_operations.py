@@ -62,7 +62,8 @@ def test_a_key_is_made_used_changed_rotated_and_revoked(house: Served, admin: st
 def test_keys_come_in_pages_that_hold_each_once(house: Served, admin: str) -> None:
     house.tenant("pages")
     made = [
-        house.workspace.accounts.create_key(Key(tenant="pages", label=f"k{at}")).key.public for at in range(7)
+        house.workspace.accounts.create_key(Key(tenant="pages", label=f"key {at}")).key.public
+        for at in range(7)
     ]
     seen: list[str] = []
     cursor = ""
@@ -74,7 +75,7 @@ def test_keys_come_in_pages_that_hold_each_once(house: Served, admin: str) -> No
             break
         cursor = f"&cursor={page['next']}"
     assert sorted(seen) == sorted(made)
-    assert house.call("GET", "/api/keys?tenant=pages&text=K5", admin).data["data"][0]["label"] == "k5"
+    assert house.call("GET", "/api/keys?tenant=pages&text=KEY%205", admin).data["data"][0]["label"] == "key 5"
     lost = house.call("GET", "/api/keys?cursor=nothing", admin)
     assert (lost.status, lost.data["error"]["field"]) == (400, "/cursor")
 
@@ -198,19 +199,28 @@ def test_the_proof_says_what_was_changed(tmp_path: Path) -> None:
 def test_limits_show_what_is_used_and_left(house: Served, admin: str) -> None:
     house.tenant("frugal")
     before = house.records
-    key = house.call(
-        "POST", "/api/keys", admin, {"tenant": "frugal", "limit": ["cost=1/month", "requests=10/day"]}
-    ).data
+    wanted = {
+        "tenant": "frugal",
+        "label": "night shift",
+        "limit": ["cost=1/month", "requests=10/day", "concurrency=4"],
+    }
+    key = house.call("POST", "/api/keys", admin, wanted).data
+    house.call("POST", "/api/keys", admin, {"tenant": "frugal", "limit": ["requests=3/day", "tokens=9/day"]})
     for _ in range(2):
         assert house.chat(key["credential"]).status == 200
     house.recorded(before + 2)
-    shown = house.call("GET", "/api/limits?tenant=frugal&scope=key", admin).data["data"]
+    every = house.call("GET", "/api/limits?tenant=frugal&scope=key", admin).data["data"]
+    shown = house.call("GET", f"/api/limits?tenant=frugal&whose={key['key']}", admin).data["data"]
+    assert shown == [one for one in every if one["name"] == key["key"]]
+    assert len(every) == 5 and {one["label"] for one in shown} == {"night shift"}
+    tightest = house.call("GET", "/api/limits?tenant=frugal&tightest=true&limit=1", admin).data
+    assert [one["limit"] for one in tightest["data"]] == ["requests=10/day"] and tightest["next"] is None
     requests = next(one for one in shown if one["counts"] == "requests")
     assert (requests["used"], requests["amount"], requests["remaining"]) == ("2", "10", "8")
     cost = next(one for one in shown if one["counts"] == "cost")
     assert float(cost["used"]) > 0
     mine = house.call("GET", "/api/me", key["credential"]).data
-    assert {one["limit"] for one in mine["limits"]} == {"cost=1/month", "requests=10/day"}
+    assert {one["limit"] for one in mine["limits"]} == {"cost=1/month", "requests=10/day", "concurrency=4"}
     assert mine["tenant"]["id"] == "frugal"
 
 

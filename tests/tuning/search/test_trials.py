@@ -42,10 +42,10 @@ def test_a_question_is_asked_once_and_answered_from_then_on(tmp_path: Path) -> N
     assert [cell.score for cell in first] == [0.0, 1.0, 0.0, 0.0] * 2
 
 
-def test_what_is_under_way_counts_as_a_call_and_not_as_an_answer(tmp_path: Path) -> None:
+def test_what_is_under_way_counts_as_a_call_and_not_as_one_that_ended(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     made = trials(tmp_path, Scripted())
-    made.look = lambda: seen.append((made.bill.calls, made.bill.answered))
+    made.look = lambda: seen.append((made.bill.calls, made.bill.ended))
 
     async def together() -> None:
         halves = (made.scored(Prompt(), some, Purse(50)) for some in (TRAIN[:8], TRAIN[8:16]))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import msgspec
 from markupsafe import Markup
 from starlette.responses import Response
 
@@ -23,6 +22,7 @@ from baimo.evals.report.html import Pair, Side, cards, flagged, heat, standing, 
 from baimo.evals.report.report import SMALL, Mean, Pareto, Slice, Slicing, pareto
 from baimo.evals.report.sentences import account
 from baimo.evals.report.terminal import marks
+from baimo.typed import converted
 
 STATUSES = ("queued", "running", "interrupted", "done", "stopped", "failed")
 SORTS = ("started", "task", "status", "winner", "candidates", "calls", "cost")
@@ -123,11 +123,9 @@ async def comparison(visit: Visit) -> Response:
     facts |= {"told": None, "standing": None, "progress": None, "rows": ROWS}
     facts["whole"] = {short: name for name, short in read_as.items() if short != name}
     if verdict is not None:
-        facts |= await _read(
-            visit, path, msgspec.convert(_whole(_read_as(verdict, read_as)), Verdict), read_as
-        )
+        facts |= await _read(visit, path, converted(_whole(_read_as(verdict, read_as)), Verdict), read_as)
     elif detail["progress"] is not None:
-        progress = msgspec.convert(_whole(_read_as(detail["progress"], read_as)), Progress)
+        progress = converted(_whole(_read_as(detail["progress"], read_as)), Progress)
         leader = next((one.candidate for one in progress.standings if one.judged), None)
         facts |= {"progress": progress, "leader": leader}
         facts["standing"] = _drawn(standing(progress.standings, leader, Pareto((), (), ())))

@@ -77,13 +77,14 @@ async def home(visit: Visit) -> Response:
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     sums, limits, health, providers, shutdowns, work = await asyncio.gather(
         _optional(visit, "ledger_sums", "/api/ledger/sums", since=today, by="model"),
-        _optional(visit, "limits_list", "/api/limits", limit=50),
+        _optional(visit, "limits_list", "/api/limits", tightest="true", limit=5),
         _optional(visit, "health", "/api/health"),
         _optional(visit, "providers_list", "/api/providers", configured="true", limit=500),
         _shutdowns(visit),
         _work(visit),
     )
     spent: list[Any] = sums["data"] if sums else []
+    tightest: list[Any] = limits["data"] if limits else []
     used = bool(spent)
     if not used:
         newest: Any = await _optional(visit, "ledger_records", "/api/ledger/records", limit=1)
@@ -94,7 +95,7 @@ async def home(visit: Visit) -> Response:
         events=events,
         health=health,
         totals=totals(spent),
-        limits=tightest(limits["data"] if limits else []),
+        limits=[_with_share(one) for one in tightest],
         warnings=[*_warnings(spent, health), *_resting(providers), *shutdowns],
         work=work,
         steps=[] if used else await _steps(visit),
@@ -135,14 +136,8 @@ def totals(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def tightest(limits: Sequence[Mapping[str, Any]], most: int = 5) -> list[dict[str, Any]]:
-    """The limits of which the largest part is used, with that part."""
-    found = [
-        {**one, "share": float(Decimal(one["used"]) / Decimal(one["amount"]))}
-        for one in limits
-        if one["counts"] != "concurrency"
-    ]
-    return sorted(found, key=lambda one: -one["share"])[:most]
+def _with_share(limit: Mapping[str, Any]) -> dict[str, Any]:
+    return {**limit, "share": float(Decimal(limit["used"]) / Decimal(limit["amount"]))}
 
 
 def _warnings(sums: Sequence[Mapping[str, Any]], health: Mapping[str, Any] | None) -> list[Warning]:

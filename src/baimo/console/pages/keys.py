@@ -80,9 +80,10 @@ async def key(visit: Visit) -> Response:
         visit.api.get("/api/ledger/sums", key=public, since=since_of("30d"), by="model"),
         visit.api.get("/api/audit", subject=public, limit=20) if visit.may("audit_list") else _nothing(),
     )
-    limits = await visit.api.get("/api/limits", scope="key", tenant=shown["tenant"], limit=500)
-    mine = [one for one in limits["data"] if one["name"] == public]
-    return visit.shown("key.html", page="keys", key=shown, limits=mine, sums=sums["data"], acts=acts["data"])
+    limits = await visit.api.get("/api/limits", scope="key", tenant=shown["tenant"], whose=public)
+    return visit.shown(
+        "key.html", page="keys", key=shown, limits=limits["data"], sums=sums["data"], acts=acts["data"]
+    )
 
 
 async def _nothing() -> dict[str, Any]:
@@ -133,7 +134,7 @@ async def tenant(visit: Visit) -> Response:
         except Refused as error:
             refused = error
     shown = await visit.api.get(path)
-    limits = await visit.api.get("/api/limits", scope="tenant", tenant=id, limit=500)
+    limits = await visit.api.get("/api/limits", scope="tenant", tenant=id)
     facts: dict[str, Any] = {"tenant": shown, "limits": limits["data"], "refused": refused}
     return visit.shown("tenant.html", refused.status if refused else 200, page="keys", **facts)
 

@@ -6,7 +6,7 @@ const TURN_MS = 1000;
 const LEAST_MS = 700;  // between two drawings
 const PART = 4;  // a page that takes long to draw is drawn less often: at most a fifth of the time
 const SILENT_MS = 40_000;  // the server says something every 15 s: after this long the connection is lost
-const AGAIN_MS = 5000;  // until a stream that was refused is asked for again
+const AGAIN_MS = 5000;  // until what was refused or lost, a stream or a drawing, is asked for again
 
 const parts = () => [...document.querySelectorAll("[data-live]")];
 const seconds = (name) => Math.min(...parts().map((one) => Number(one.dataset[name]) || Infinity));
@@ -33,23 +33,26 @@ const kin = (one, other) => one.nodeName === other.nodeName && key(one) === key(
 const key = (one) => one.id || one.dataset?.key || one.getAttribute?.("aria-labelledby")
   || one.className?.baseVal || one.className || "";
 
-function grow(now, next) {
-  const before = [...now.childNodes];
-  for (const fresh of [...next.childNodes]) {
+// A thing that is still there further on is not taken away for one that is merely like the next.
+export function grow(now, next) {
+  const before = [...now.childNodes], coming = [...next.childNodes];
+  const awaited = (one, from) => one.nodeType === Node.ELEMENT_NODE && coming.slice(from).some((next) => kin(one, next));
+  coming.forEach((fresh, place) => {
     const at = before.findIndex((one) => kin(one, fresh));
-    if (at < 0) {
+    const between = before.slice(0, Math.max(at, 0));
+    if (at < 0 || between.some((one) => awaited(one, place + 1))) {
       now.insertBefore(fresh, before[0] ?? null);
     } else {
       for (const gone of before.splice(0, at)) gone.remove();
       become(before.shift(), fresh);
     }
-  }
+  });
   for (const gone of before) gone.remove();
 }
 
 export function live(dress) {
   let stream = null, heard = 0, again = 0;  // the stream, its last sign of life, when to ask for one
-  let pending = false, drawing = false, drawn = performance.now(), took = 0;
+  let pending = false, drawing = false, drawn = performance.now(), pause = LEAST_MS;
   let last = "";  // id of the last event
 
   const notice = document.createElement("p");
@@ -62,8 +65,10 @@ export function live(dress) {
     drawing = true;
     pending = false;
     const began = performance.now();
+    let fine = false;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const signal = AbortSignal.timeout(SILENT_MS);
+      const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal });
       const elsewhere = answer.redirected && new URL(answer.url).pathname !== location.pathname;
       if (elsewhere || answer.status === 404) return location.reload();  // signed out, or deleted: the page says so
       if (answer.ok) {
@@ -71,13 +76,15 @@ export function live(dress) {
         const next = fresh.querySelectorAll("[data-live]");
         parts().forEach((part, at) => { if (next[at]) become(part, next[at]); });
         for (const part of parts()) dress(part);
+        fine = true;
       }
       lost(answer.status >= 502);
     } catch {
       lost(true);
     } finally {
       drawn = performance.now();
-      took = drawn - began;
+      pause = fine ? Math.max(LEAST_MS, PART * (drawn - began)) : AGAIN_MS;
+      pending ||= !fine;  // the event may have been the last
       drawing = false;
     }
   }
@@ -122,7 +129,7 @@ export function live(dress) {
     if (!stream && now >= again) listen();
     const open = stream?.readyState === EventSource.OPEN;
     const due = now - drawn >= 1000 * (open ? seconds("also") : every);
-    const may = now - drawn >= Math.max(LEAST_MS, PART * took) && !document.querySelector("dialog[open]");
+    const may = now - drawn >= pause && !document.querySelector("dialog[open]");
     if (!drawing && may && (due || (pending && (open || now - drawn >= 1000)))) draw();
   }
 

@@ -43,9 +43,10 @@ async def graded(grader: Python, names: Mapping[str, Any]) -> float:
         f"print('\\n{mark}' + _json.dumps(float(_value)), flush=True)\n"
     )
     try:
-        ran = await asyncio.wait_for(
-            run(grader.source, [test], seconds=SECONDS, memory_mib=MEMORY_MIB, processes=PROCESSES), SECONDS
-        )
+        async with asyncio.timeout(SECONDS):
+            ran = await run(
+                grader.source, [test], seconds=SECONDS, memory_mib=MEMORY_MIB, processes=PROCESSES
+            )
     except TimeoutError:
         error = ScorerError("graders.code_broken", problem=f"timeout: {SECONDS} s")
         raise GradingError(error, kind="timeout") from None

@@ -19,6 +19,7 @@ from baimo.evals.graders.formula import formula
 from baimo.evals.graders.messages import input_templates
 from baimo.evals.graders.similarity import Metric
 from baimo.evals.graders.template import checked
+from baimo.typed import converted
 
 LONGEST_CODE = 256 * 1000
 """Bytes of a Python grader, as OpenAI has it."""
@@ -206,7 +207,7 @@ def _convert(row: object, field: str) -> Grader:
         raise CallRefused("graders.wrong_value", field=f"{field}.type", got=str(name)[:40], expected=known)
     # null stands for a member that is not there
     try:
-        return msgspec.convert({name: one for name, one in given.items() if one is not None}, KINDS[name])
+        return converted({name: one for name, one in given.items() if one is not None}, KINDS[name])
     except msgspec.ValidationError as error:
         raise _misfit(str(error), field) from error
 

@@ -18,6 +18,7 @@ from baimo.core.registry import Spec, resolve
 from baimo.core.run import Scorer
 from baimo.errors import TaskError
 from baimo.evals.scorers.base import GIVEN, Ask
+from baimo.typed import converted
 
 SCORERS = {
     "all": "baimo.evals.scorers.combine:All",
@@ -74,7 +75,7 @@ def _built(spec: Spec, folder: Path, ask: Ask | None) -> Scorer:
             near = _near(name, fields.keys() - GIVEN)
             raise TaskError("scorers.unknown_argument", scorer=spec.name, name=name, near=near)
         try:
-            arguments[name] = msgspec.convert(value, types[name])
+            arguments[name] = converted(value, types[name])
         except msgspec.ValidationError as error:
             raise TaskError("scorers.bad_argument", scorer=spec.name, name=name, problem=error) from error
     needed = (field for field in fields.values() if field.default is dataclasses.MISSING)

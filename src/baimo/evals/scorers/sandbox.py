@@ -86,7 +86,8 @@ async def _report(job: bytes, folder: str, *, wall_s: float) -> dict[str, Any]:
              "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     try:
-        answer, errors = await asyncio.wait_for(process.communicate(job), wall_s)
+        async with asyncio.timeout(wall_s):
+            answer, errors = await process.communicate(job)
     except TimeoutError:
         return {"status": "timeout", "detail": "SIGKILL"}
     finally:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from baimo.core.call import Sampling
 from baimo.core.task import Candidate, FewShot, Prompt, Task
 from baimo.errors import TaskError
 from baimo.evals.tasks.folder import prompt_of, response_format
 from baimo.evals.tasks.manifest import PromptTable
+from baimo.typed import converted
 
 
 def candidates(task: Task) -> tuple[Candidate, ...]:
@@ -54,7 +53,7 @@ def candidate(task: Task, table: Mapping[str, Any]) -> Candidate:
 
 def _prompt(task: Task, name: str | Mapping[str, Any]) -> Prompt:
     if isinstance(name, Mapping):
-        return prompt_of(msgspec.convert(name, PromptTable))
+        return prompt_of(converted(name, PromptTable))
     if not name:
         return task.prompts[0]
     for prompt in task.prompts:

@@ -13,6 +13,7 @@ import msgspec
 from baimo.config import line_of, misfit
 from baimo.errors import TaskError
 from baimo.evals.tasks.formats.rows import content
+from baimo.typed import converted
 
 FILE_NAME = "task.toml"
 Json = dict[str, Any] | bool
@@ -174,7 +175,7 @@ class Manifest:
     def decoded(self, value: Any, kind: type[_Table], place: tuple[str | int, ...]) -> _Table:
         """`value` as `kind`; errors name the line of the key under `place`."""
         try:
-            return msgspec.convert(value, kind)
+            return converted(value, kind)
         except msgspec.ValidationError as error:
             raise self._validation_error(error, kind, place) from error
 
@@ -218,7 +219,7 @@ def prompt_table(path: Path) -> PromptTable:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise TaskError("tasks.bad_toml", path=path, problem=error) from error
     try:
-        return msgspec.convert(tree.get("prompt"), PromptTable)
+        return converted(tree.get("prompt"), PromptTable)
     except msgspec.ValidationError as error:
         line = line_of(source, ("prompt",))
         problem = misfit(str(error))

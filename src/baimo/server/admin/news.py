@@ -13,12 +13,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from baimo.core.ids import digest
+from baimo.core.waiting import happened
 from baimo.errors import BaimoError, Overloaded
 from baimo.store.unended import Unended, kept, look
 from baimo.text import text
@@ -153,7 +153,7 @@ class News:
                     if now >= spoke + QUIET_S:
                         spoke = now
                         yield QUIET
-                    await _set(turned, spoke + QUIET_S - now)
+                    await happened(turned, spoke + QUIET_S - now)
                     continue
                 seen = word
                 while (said := await asyncio.to_thread(more)).pieces:
@@ -184,7 +184,7 @@ class News:
     async def _look_on(self) -> None:
         while self.watching:
             busy = any(one.id for one in self._signs or ())
-            await _set(self._service.draining, BUSY_S if busy else IDLE_S)
+            await happened(self._service.draining, BUSY_S if busy else IDLE_S)
             if self._service.draining.is_set():
                 self._turned.set()
                 return
@@ -245,10 +245,3 @@ def _word(signs: Iterable[Sign], wanted: Wanted) -> str:
 def _place(waiting: Sequence[str], id: str) -> tuple[int, ...]:
     """In the queue."""
     return (waiting.index(id),) if id in waiting else ()
-
-
-async def _set(event: asyncio.Event, patience_s: float) -> None:
-    """Return when it is set, or after a while."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(patience_s):
-            await event.wait()

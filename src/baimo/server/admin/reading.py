@@ -18,6 +18,7 @@ import msgspec
 
 from baimo.config import misfit
 from baimo.errors import NotFound, UsageError
+from baimo.typed import converted
 
 LONGEST_BODY = 1024 * 1024
 """Bytes."""
@@ -103,7 +104,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
 def _converted(kind: type[Any], given: dict[str, Any], *, strict: bool) -> Any:
     _sound(given, "")
     try:
-        made = msgspec.convert(given, kind, strict=strict)
+        made = converted(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         problem, _, where = str(error).partition(" - at `$")
         missing = re.fullmatch(r"Object missing required field `([^`]+)`", problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from baimo.core import rights
@@ -25,6 +26,8 @@ class LimitShown:
     """key, tenant, model or route."""
     name: str
     """Whose it is."""
+    label: str
+    """What people call that; empty = as above."""
     limit: str
     """As it is written: `cost=20/month`."""
     counts: str
@@ -46,8 +49,12 @@ class LimitsAsked(Paged):
 
     scope: Literal["key", "tenant", "model", "route"] | None = None
     """Only limits of these."""
+    whose: str | None = None
+    """Only of what is called so."""
     tenant: str | None = None
     """Only this tenant's and its keys'."""
+    tightest: bool = False
+    """Instead of a page: so many of all limits on amounts, the one of which the largest part is used first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,7 @@ class Limited(NamedTuple):
     meter: str
     """The name under which its use is counted."""
     limits: Sequence[Limit]
+    label: str = ""
 
 
 def shown_limits(asking: Asking, whose: Sequence[Limited]) -> list[LimitShown]:
@@ -100,6 +108,7 @@ def _shown(limited: Limited, use: Spent) -> LimitShown:
     return LimitShown(
         scope=limited.scope,
         name=limited.name,
+        label=limited.label,
         limit=rights.shown(limit),
         counts=limit.counts,
         window=limit.window,
@@ -110,7 +119,15 @@ def _shown(limited: Limited, use: Spent) -> LimitShown:
 
 def _limits(asking: Asking, asked: LimitsAsked) -> LimitsPage:
     asking.within(asked.tenant)
-    every = [one for one in _limited(asking, asked.tenant) if one.limits and asked.scope in (None, one.scope)]
+    every = [
+        one
+        for one in _limited(asking, asked.tenant)
+        if one.limits and asked.scope in (None, one.scope) and asked.whose in (None, one.name)
+    ]
+    if asked.tightest:
+        found = [one for one in shown_limits(asking, every) if one.counts != "concurrency"]
+        found.sort(key=lambda one: Decimal(one.used) / Decimal(one.amount), reverse=True)
+        return LimitsPage(data=found[: asked.limit], next=None)
     page, after = cut(every, asked, lambda one: f"{one.scope}:{one.name}")
     return LimitsPage(data=shown_limits(asking, page), next=after)
 
@@ -122,7 +139,7 @@ def _limited(asking: Asking, tenant: str | None) -> Iterator[Limited]:
         if tenant in (None, name):
             yield Limited("tenant", name, one.id, one.limits)
     for key in asking.accounting.keys(tenant or asking.scope):
-        yield Limited("key", key.public, key.meter, key.limits)
+        yield Limited("key", key.public, key.meter, key.limits, key.label)
     if asking.owner and tenant is None:
         settings = asking.service.settings
         for scope, owners in (("model", settings.models), ("route", settings.routes)):
@@ -134,7 +151,7 @@ def _me(asking: Asking, _: Nothing) -> Me:
     from baimo.server.admin.table import OPERATIONS
 
     key, tenant = asking.key, asking.tenant
-    mine = Limited("key", key.public, key.meter, key.limits)
+    mine = Limited("key", key.public, key.meter, key.limits, key.label)
     ours = Limited("tenant", tenant.id or rights.OWNER_NAME, tenant.id, tenant.limits)
     return Me(
         key=shown_key(key),

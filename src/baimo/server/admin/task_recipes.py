@@ -21,6 +21,7 @@ from baimo.server.admin.task_recipe_forms import (
 )
 from baimo.server.admin.task_scope import TASK, TaskNamed, keeping, kept, known, tenant_of
 from baimo.server.admin.task_versions import VersionShown, version_shown
+from baimo.typed import converted
 from baimo.workspace.task_recipe import Recipe, Recipes, Wanted, recipe_of, rendered, source_of
 from baimo.workspace.task_scorers import scorer_kinds
 
@@ -41,7 +42,7 @@ def _get(asking: Asking, asked: TaskNamed) -> RecipeShown:
         hash=recipe.hash,
         problem=problem,
         prompts=list(recipe.prompts),
-        sampling=msgspec.convert(dict(recipe.sampling), SamplingShown),
+        sampling=converted(dict(recipe.sampling), SamplingShown),
         scorers=[_scorer(table) for table in recipe.scorers],
         candidates=list(recipe.candidates),
         variables=variables,

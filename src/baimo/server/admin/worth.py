@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
-
 from baimo.core.rights import OWNER_NAME
 from baimo.server.admin.ledger import scoped
 from baimo.server.admin.operation import Asking, Operation
+from baimo.typed import converted
 from baimo.workspace.ledger_options import LatencyOptions, ReconcileOptions
 from baimo.workspace.reconciliation import of_text
 
@@ -139,7 +138,7 @@ def _reconcile(asking: Asking, sent: StatementSent) -> Reconciled:
         api_key=sent.api_key,
         project=sent.project,
     )
-    return msgspec.convert(of_text(asking.books, sent.statement, options), Reconciled)
+    return converted(of_text(asking.books, sent.statement, options), Reconciled)
 
 
 WORTH = (

@@ -20,6 +20,7 @@ from baimo.server.surfaces.chat_watch import ChatWatch
 from baimo.server.surfaces.usage import seen_answer
 from baimo.server.surfaces.vendor_ids import vendor_id
 from baimo.server.surfaces.wirejson import NOTHING, Members, opened, refused, says, written
+from baimo.typed import json_decoder
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 Answers = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
@@ -94,7 +95,7 @@ class Body(msgspec.Struct):
 
 
 KNOWN = frozenset(Body.__struct_fields__)
-_decoded = msgspec.json.Decoder(Body).decode
+_decoded = json_decoder(Body)
 
 
 class ChatPeek(Peek, kw_only=True):

@@ -24,6 +24,7 @@ from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.sse import encoded
 from baimo.server.surfaces.wirejson import read
 from baimo.text import text
+from baimo.typed import json_decoder
 
 
 class Body(msgspec.Struct):
@@ -40,7 +41,7 @@ class Body(msgspec.Struct):
 
 KNOWN = frozenset(Body.__struct_fields__)
 _SAID = KNOWN | {"temperature", "top_p", "stop", "seed", "logprobs", "echo", "suffix"}
-_decoded = msgspec.json.Decoder(Body).decode
+_decoded = json_decoder(Body)
 _listed = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _OPENING_BYTES = 4096
 

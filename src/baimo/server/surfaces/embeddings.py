@@ -17,6 +17,7 @@ from baimo.providers.openai_reply import fields, items
 from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 from baimo.server.surfaces.usage import counted
 from baimo.server.surfaces.wirejson import NOTHING, read, says
+from baimo.typed import json_decoder
 
 
 class Body(msgspec.Struct):
@@ -34,8 +35,8 @@ class _Answer(msgspec.Struct):
     model: str = ""
 
 
-_decoded = msgspec.json.Decoder(Body).decode
-_answer = msgspec.json.Decoder(_Answer).decode
+_decoded = json_decoder(Body)
+_answer = json_decoder(_Answer)
 _anything = msgspec.json.Decoder(object).decode
 _ATTACHED = frozenset({"image", "image_url", "input_audio", "audio", "video", "file"})
 

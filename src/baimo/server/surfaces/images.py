@@ -15,6 +15,7 @@ from baimo.server.surfaces.chat import Answers
 from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 from baimo.server.surfaces.usage import counted
 from baimo.server.surfaces.wirejson import read
+from baimo.typed import json_decoder
 
 
 class Body(msgspec.Struct):
@@ -32,8 +33,8 @@ class _Answer(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
-_decoded = msgspec.json.Decoder(Body).decode
-_answer = msgspec.json.Decoder(_Answer).decode
+_decoded = json_decoder(Body)
+_answer = json_decoder(_Answer)
 
 
 class Images(Passed):

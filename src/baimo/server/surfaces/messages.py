@@ -24,6 +24,7 @@ from baimo.server.surfaces.messages_answer import MessageEvents, first, message
 from baimo.server.surfaces.sse import LineWatch, encoded
 from baimo.server.surfaces.usage import Count, object_in
 from baimo.server.surfaces.vendor_ids import vendor_id
+from baimo.typed import json_decoder
 
 _ATTACHED = (b'"image"', b'"document"', b"\\u00")
 """One of these is in every body with an attachment; the last stands for a name written with escapes."""
@@ -48,7 +49,7 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
 
 
-_head = msgspec.json.Decoder(_Head).decode
+_head = json_decoder(_Head)
 
 
 class MessagesPeek(Peek, kw_only=True):
@@ -165,7 +166,7 @@ class _Event(msgspec.Struct):
     error: _Error | None = None
 
 
-_EVENT = msgspec.json.Decoder(_Event)
+_event = json_decoder(_Event)
 
 
 class MessagesWatch(LineWatch):
@@ -187,7 +188,7 @@ class MessagesWatch(LineWatch):
     def read(self, data: bytes) -> None:
         """The first event, the last two, or an error."""
         try:
-            event = _EVENT.decode(data)
+            event = _event(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         if event.type == "message_start" and event.message is not None:

@@ -13,6 +13,7 @@ from baimo.gateway.surface import Peek
 from baimo.server.surfaces.embeddings import pictures
 from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 from baimo.server.surfaces.wirejson import read
+from baimo.typed import json_decoder
 
 
 class Body(msgspec.Struct):
@@ -22,7 +23,7 @@ class Body(msgspec.Struct):
     model: str = ""
 
 
-_decoded = msgspec.json.Decoder(Body).decode
+_decoded = json_decoder(Body)
 
 
 class Moderations(Passed):

@@ -15,6 +15,7 @@ from baimo.server.surfaces.embeddings import pictures
 from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 from baimo.server.surfaces.usage import counted, object_in
 from baimo.server.surfaces.wirejson import read
+from baimo.typed import json_decoder
 
 
 class Body(msgspec.Struct):
@@ -25,7 +26,7 @@ class Body(msgspec.Struct):
     model: str = ""
 
 
-_decoded = msgspec.json.Decoder(Body).decode
+_decoded = json_decoder(Body)
 
 
 class Rerank(Passed):

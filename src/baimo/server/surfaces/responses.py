@@ -26,6 +26,7 @@ from baimo.server.surfaces.responses_answer import PREVIOUS, Frame, ResponsesEve
 from baimo.server.surfaces.sse import LineWatch, encoded
 from baimo.server.surfaces.usage import Count, counted, object_in
 from baimo.server.surfaces.vendor_ids import vendor_id
+from baimo.typed import json_decoder
 
 QUIRK = "responses"
 """Vendors with it are sent the request as it is."""
@@ -62,7 +63,7 @@ class _Head(msgspec.Struct):
 
 
 _MEMBERS = frozenset(_Head.__struct_fields__)
-_head = msgspec.json.Decoder(_Head).decode
+_head = json_decoder(_Head)
 
 
 class ResponsesPeek(Peek, kw_only=True):

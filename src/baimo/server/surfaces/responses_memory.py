@@ -26,6 +26,7 @@ from baimo.server.surfaces.responses import user_item
 from baimo.server.surfaces.responses_answer import PREVIOUS
 from baimo.server.surfaces.sse import LineWatch
 from baimo.store.responses import DAYS, KeptResponse
+from baimo.typed import from_json, json_decoder
 
 log = logging.getLogger(__name__)
 _ENDS = ("response.completed", "response.incomplete")
@@ -61,7 +62,7 @@ class _Head(msgspec.Struct):
     store: bool | None = None
 
 
-_head = msgspec.json.Decoder(_Head).decode
+_head = json_decoder(_Head)
 decoded_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MEMBERS = frozenset({"model", "input", "store", "stream", "previous_response_id", PREVIOUS})
 _NO_PREVIOUS = re.compile(rb'"previous_response_id"\s*:\s*null')
@@ -85,7 +86,7 @@ class Turn(NamedTuple):
     def answered(self, response: bytes) -> KeptResponse | None:
         """What is to be kept with this answer; None when it is no response that can be continued."""
         try:
-            row = msgspec.json.decode(response, type=_Answer)
+            row = from_json(response, _Answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         if not row.id or row.status not in ("completed", "incomplete"):
@@ -113,7 +114,7 @@ class _Item(msgspec.Struct):
         return self.id is not None and self.role is None and self.type in (None, "item_reference")
 
 
-_item = msgspec.json.Decoder(_Item).decode
+_item = json_decoder(_Item)
 
 
 class _Answer(msgspec.Struct):
@@ -308,7 +309,7 @@ class _Last(LineWatch):
     def read(self, data: bytes) -> None:
         """An event that may be the last."""
         try:
-            event = msgspec.json.decode(data, type=_Event)
+            event = from_json(data, _Event)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         if event.type in _ENDS:
@@ -327,7 +328,7 @@ class _Event(msgspec.Struct):
 def _said(turn: KeptResponse) -> dict[str, msgspec.Raw | None]:
     """What a turn's answer adds to the conversation, by the items' ids. Items that a model behind us made carry ids
     that no vendor knows, and reasoning that no other model can read: neither goes on (None)."""
-    output: list[msgspec.Raw] = msgspec.json.decode(turn.response, type=_Output).output
+    output: list[msgspec.Raw] = from_json(turn.response, _Output).output
     tail = turn.id.partition("_")[2]
     said: dict[str, msgspec.Raw | None] = {}
     for place, item in enumerate(output):

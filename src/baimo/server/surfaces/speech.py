@@ -12,6 +12,7 @@ import msgspec
 from baimo.gateway.surface import Peek, Seen
 from baimo.server.surfaces.passed import OVERHEAD_BYTES, Passed
 from baimo.server.surfaces.wirejson import read
+from baimo.typed import json_decoder
 
 
 class Body(msgspec.Struct):
@@ -22,7 +23,7 @@ class Body(msgspec.Struct):
     stream_format: str | None = None
 
 
-_decoded = msgspec.json.Decoder(Body).decode
+_decoded = json_decoder(Body)
 
 
 class Speech(Passed):

@@ -14,6 +14,7 @@ import msgspec
 from baimo.core.call import Usage
 from baimo.gateway.surface import Seen
 from baimo.providers.openai_reply import count, fields, items, usage_anywhere
+from baimo.typed import json_decoder
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -70,7 +71,7 @@ class _Answer(msgspec.Struct):
     service_tier: str | None = None
 
 
-_answer = msgspec.json.Decoder(_Answer).decode
+_answer = json_decoder(_Answer)
 
 
 def seen_answer(body: bytes) -> Seen:

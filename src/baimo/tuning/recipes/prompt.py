@@ -343,7 +343,7 @@ class _Searching:
         if wish := self.bench.folder.wished():
             raise _Wished(wish)
         bill, elapsed = self.trials.bill, time.monotonic() - self.began
-        done = bill.answered  # not what is under way: the time of a call would be taken for that of a dozen
+        done = bill.ended  # not what is under way: the time of a call would be taken for that of a dozen
         rest = self.settings.calls - done
         self.bench.folder.tell(
             "progress",

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from baimo.core.ids import plain
+from baimo.typed import json_decoder
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +43,8 @@ class Bill:
 
     calls: int = 0
     """Distinct calls, those under way among them."""
-    answered: int = 0
-    """Of them that have ended."""
+    ended: int = 0
+    """Of them that are not under way any more."""
     failed: int = 0
     """Of them without an answer."""
     tokens_in: int = 0
@@ -62,7 +63,7 @@ class Bill:
 
     def charge(self, cell: Cell) -> None:
         """Put an answer on the bill; `calls` is counted by whoever asks."""
-        self.answered += 1
+        self.ended += 1
         self.failed += cell.failed
         self.tokens_in += cell.tokens_in or 0
         self.tokens_out += cell.tokens_out or 0
@@ -76,11 +77,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[str, Cell] = {}
-        decoder = msgspec.json.Decoder(Cell)
+        decode = json_decoder(Cell)
         if path.exists():
             for line in path.read_bytes().splitlines():
                 try:
-                    cell = decoder.decode(line)
+                    cell = decode(line)
                 except msgspec.DecodeError:  # half a line, of a life that was killed
                     continue
                 self.known[cell.key] = cell

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from baimo.core.call import Sampling
 from baimo.core.message import Message
+from baimo.typed import from_json
 
 FILE = "served.json"
 
@@ -52,7 +51,7 @@ class Served:
     @classmethod
     def read(cls, folder: Path) -> Served:
         """From the folder of an adapter of the kind "prompt"."""
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=cls)
+        return from_json((folder / FILE).read_bytes(), cls)
 
     def messages(self, asked: Sequence[Message], slice: str = "") -> tuple[Message, ...]:
         """The conversation that is sent for a caller's.

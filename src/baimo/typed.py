@@ -1,0 +1,57 @@
+"""Decoding into types, safe for threads.
+
+Prevents a crash of the whole process: msgspec 0.22 learns a type (a dataclass, struct, enum …) when it first meets it,
+and meanwhile other threads see it half learned and follow its null pointers. Here types are learned one at a time, and
+used only then. Types without classes of ours (`dict[str, Any]`, `msgspec.Raw`) have nothing to be learned.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+Kind = TypeVar("Kind")
+_learning = threading.RLock()
+_learned: dict[Any, Callable[[bytes | str], Any]] = {}
+
+
+def json_decoder(kind: type[Kind]) -> Callable[[bytes | str], Kind]:
+    """What makes a `kind` of JSON; it raises `msgspec.DecodeError`."""
+    decode = _learned.get(kind)
+    if decode is None:
+        with _learning:
+            decode = _learned[kind] = msgspec.json.Decoder(kind).decode
+    return decode
+
+
+def from_json(data: bytes | str, kind: type[Kind]) -> Kind:
+    """A `kind` of JSON.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON, or (ValidationError) no such thing; says where.
+    """
+    return json_decoder(kind)(data)
+
+
+def from_msgpack(data: bytes, kind: type[Kind]) -> Kind:
+    """A `kind` of MessagePack; raises what `from_json` raises."""
+    json_decoder(kind)
+    return msgspec.msgpack.decode(data, type=kind)
+
+
+def converted(value: Any, kind: type[Kind], *, strict: bool = True) -> Kind:
+    """A `kind` of dicts, lists and scalars.
+
+    Args:
+        value: as a JSON or TOML parser gives it.
+        kind: what it becomes.
+        strict: False = numbers and truths may be written as texts.
+
+    Raises:
+        msgspec.ValidationError: it is no such thing; says where.
+    """
+    json_decoder(kind)
+    return msgspec.convert(value, kind, strict=strict)
