@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from typing import Any
 
 import msgspec
@@ -45,6 +47,30 @@ def test_a_similar_question_gets_the_answer_and_says_so() -> None:
     assert said(reply) == "first"
     assert reply.headers["x-baimo-cache"].startswith("similar; cosine=0.99")
     assert said(asked.ask(asking(text="goodbye"))) == "second"
+
+
+def test_a_similar_question_is_known_as_soon_as_the_first_is_answered() -> None:
+    written = threading.Event()
+
+    class SlowShelf:
+        def get(self, tenant: str, key: str, since_ms: int) -> None:
+            return None
+
+        def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None:
+            written.wait(30)
+
+    async def two() -> str:
+        asked = house(shelf=SlowShelf())
+        first, second = asked.call(asking(text="hello")), asked.call(asking(text="hello!"))
+        serving = asyncio.create_task(asked.gateway.serve(first))
+        while not first.reply.ended:
+            await asyncio.sleep(0.001)
+        await asked.gateway.serve(second)
+        written.set()
+        await serving
+        return said(second.reply)
+
+    assert asyncio.run(two()) == "first"
 
 
 def test_every_embedding_is_paid_for_by_the_caller() -> None:

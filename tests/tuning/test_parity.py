@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,20 @@ def test_a_wrong_tokenizer_is_named_by_its_tokens(bench: Bench) -> None:
         found = parity(trained, side, ordinary()[:2], tokens=TOKENS)
     assert found.differs == "template"
     assert "other tokens: from place 5" in found.how
+
+
+ENDED = """
+import sys
+from pathlib import Path
+from baimo.providers.llamacpp_server import LlamaCppOptions, LlamaCppServer
+for _ in range(30):
+    LlamaCppServer(Path(sys.argv[1]), LlamaCppOptions(threads=1, max_batch=1, window=512)).close()
+"""
+
+
+def test_an_engine_that_is_ended_as_soon_as_it_is_loaded_ends(bench: Bench) -> None:
+    # an own process: the library holds the interpreter while it waits for its loop
+    subprocess.run([sys.executable, "-c", ENDED, str(bench.like)], check=True, timeout=300)
 
 
 def test_an_adapter_that_is_silently_not_applied_is_named(bench: Bench) -> None:

@@ -339,10 +339,10 @@ class Gateway:
     async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
         _, key, question, vector, _ = grant.looked_up
         if key and body:
-            kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
-            await self._parts.cache.put(call.tenant.id, key, kept)
             if self._parts.semantic is not None and question is not None and vector is not None:
                 self._parts.semantic.remember(call.tenant.id, question, vector, key)
+            kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
+            await self._parts.cache.put(call.tenant.id, key, kept)  # found at once, before it lies in the store
 
     # what went wrong
 

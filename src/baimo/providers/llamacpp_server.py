@@ -104,6 +104,7 @@ class LlamaCppServer:
         except RuntimeError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise ProviderError("local.cannot_load", path=path, problem=problem(error)) from error
+        self._asked("GET", "/slots")  # answered by its loop: whoever ends a loop that has not begun waits for ever
 
     @property
     def address(self) -> str:
@@ -113,15 +114,11 @@ class LlamaCppServer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, nothing added."""
         body = json.dumps({"content": text, "add_special": False, "parse_special": True})
-        connection = self._connection()
+        answer = self._asked("POST", "/tokenize", body)
         try:
-            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-            connection.request("POST", "/tokenize", body, headers)
-            return list(json.loads(connection.getresponse().read())["tokens"])
-        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            raise BadReply("local.engine_failed", problem=error) from error
-        finally:
-            connection.close()
+            return list(answer["tokens"])
+        except (KeyError, TypeError) as error:
+            raise BadReply("local.engine_failed", problem=answer) from error
 
     def complete(self, body: Mapping[str, Any], receive: Any) -> None:
         """Run one request; `receive` gets every chunk as JSON text and ends the request by returning True.
@@ -176,6 +173,17 @@ class LlamaCppServer:
         """End the server and its threads."""
         del self._server  # its destructor joins the loop
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _asked(self, method: str, path: str, body: str | None = None) -> Any:
+        connection = self._connection()
+        try:
+            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+            connection.request(method, path, body, headers)
+            return json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise BadReply("local.engine_failed", problem=error) from error
+        finally:
+            connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
         if sys.platform == "win32":
