@@ -50,21 +50,23 @@ def test_a_similar_question_gets_the_answer_and_says_so() -> None:
 
 
 def test_a_similar_question_is_known_as_soon_as_the_first_is_answered() -> None:
-    written = threading.Event()
+    began, written = threading.Event(), threading.Event()
 
     class SlowShelf:
         def get(self, tenant: str, key: str, since_ms: int) -> None:
             return None
 
         def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None:
+            began.set()
             written.wait(30)
 
     async def two() -> str:
         asked = house(shelf=SlowShelf())
         first, second = asked.call(asking(text="hello")), asked.call(asking(text="hello!"))
         serving = asyncio.create_task(asked.gateway.serve(first))
-        while not first.reply.ended:
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(
+            began.wait, 30
+        )  # the first is answered, and its answer is not yet in the store
         await asked.gateway.serve(second)
         written.set()
         await serving

@@ -339,10 +339,11 @@ class Gateway:
     async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
         _, key, question, vector, _ = grant.looked_up
         if key and body:
+            # before the store is written: the client has its answer and may ask again at once
             if self._parts.semantic is not None and question is not None and vector is not None:
                 self._parts.semantic.remember(call.tenant.id, question, vector, key)
             kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
-            await self._parts.cache.put(call.tenant.id, key, kept)  # found at once, before it lies in the store
+            await self._parts.cache.put(call.tenant.id, key, kept)
 
     # what went wrong
 

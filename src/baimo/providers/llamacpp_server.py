@@ -104,7 +104,8 @@ class LlamaCppServer:
         except RuntimeError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise ProviderError("local.cannot_load", path=path, problem=problem(error)) from error
-        self._asked("GET", "/slots")  # answered by its loop: whoever ends a loop that has not begun waits for ever
+        # answered by its loop: a server that is ended before its loop has begun never ends
+        self._asked("GET", "/slots")
 
     @property
     def address(self) -> str:
