@@ -138,11 +138,11 @@ def ordered(tuning: Tuning, **args: Any) -> TuneJob:
 
 def test_a_job_of_the_endpoint_is_forecast_by_its_own_first_steps_and_goes_on(workspace: Workspace) -> None:
     tuning, seen = Scripted(workspace), Onlooker()
-    job = ordered(tuning, steps=40)
+    job = ordered(tuning, steps=200)
     done = tuning.settled(job.spec.id, seen, no)
     assert done.status is JobStatus.SUCCEEDED and done.forecast is not None
-    # six seconds a step; the others are yet to come
-    assert 30 * 6 / 60 < done.forecast.raw_minutes < 40 * 6 / 60
+    # six seconds a step; the others are yet to come: most of them, however late the first were looked at
+    assert 50 * 6 / 60 < done.forecast.raw_minutes < 200 * 6 / 60
     assert done.forecast.raw_memory_mb == 100.0 and done.forecast.cost_micros is not None
     assert seen.kinds.count("started") == 1
 
