@@ -9,17 +9,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.cli.runner import Ended, baimo
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 60.0
 """Longest wait for something that must happen; no test measures time."""
 
 
@@ -164,14 +163,6 @@ def serving(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def until(true: Callable[[], object]) -> None:
-    """Return when `true()`; fail after `PATIENCE_S`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def found(pattern: str, text: str) -> str:

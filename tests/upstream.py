@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.upstream_answers import TOKENS_IN, TOKENS_OUT, WORDS, events, form, whole, wish_of
+from tests.waiting import PATIENCE_S
 
 __all__ = ["TOKENS_IN", "TOKENS_OUT", "WORDS", "Upstream", "upstream"]
 
@@ -72,12 +73,12 @@ def upstream(**facts: Any) -> Iterator[Upstream]:
     stop = asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="upstream")
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE_S)
     try:
         yield made
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(PATIENCE_S)
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 SOURCES = Path(__file__).parents[2] / "benchmarks" / "gateway"
 
 pytestmark = pytest.mark.skipif(
@@ -37,7 +39,7 @@ def upstream(tools: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with subprocess.Popen([tools / "upstream", "--port", str(port), *options]) as process:
-        for _ in range(200):
+        for _ in range(5000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -50,7 +52,9 @@ def upstream(tools: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen
 
 def load(tools: Path, port: int, *options: str | Path) -> dict[str, Any]:
     command = [tools / "load", "--port", str(port), *options]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 
 @pytest.fixture(params=["en", "zh"])
 def lang(request: pytest.FixtureRequest, english: None, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -83,7 +85,7 @@ def other_server() -> Iterator[str]:
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(5)
+    thread.join(PATIENCE_S)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from tests.cli.bad_input import ALL, CANARY
 from tests.cli.runner import Ended, baimo, has_chinese, process
 from tests.cli.tasks import config, task, two_models
+from tests.waiting import PATIENCE_S
 
 HINT = "\n  → "
 
@@ -237,7 +238,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:
         first = running.stdout.readline()
         running.stdout.close()
         complaint = running.stderr.read()
-        code = running.wait(60)
+        code = running.wait(PATIENCE_S)
     assert first
     assert (code, complaint) == (0, b"")
 
@@ -251,5 +252,5 @@ def test_an_output_that_is_full_is_told(folder: Path, lang: str) -> None:
 def test_an_output_that_is_closed_stops_nothing(folder: Path) -> None:
     program = "import os; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'baimo', 'models', 'vendors'])"
     command = [sys.executable, "-c", f"import sys; {program}"]
-    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, check=False, timeout=60)
+    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, check=False, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.runner import Ended, baimo, has_chinese, process
 from tests.cli.tasks import config, task, two_models
+from tests.waiting import PATIENCE_S
 
 # models
 
@@ -295,7 +296,7 @@ def test_ctrl_c_ends_with_a_verdict_on_what_is_known_and_a_way_to_go_on(folder: 
         while not (line := running.stderr.readline()).startswith("compare:"):
             assert line, "it ended by itself"
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 130
     assert "Traceback" not in err
     found = json.loads(out)

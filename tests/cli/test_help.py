@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from baimo.cli.command import anywhere, columns, wrapped
 from baimo.errors import UsageError
 from tests.cli.runner import baimo, has_chinese, process
+from tests.waiting import PATIENCE_S
 
 COMMANDS = [
     "",
@@ -73,7 +74,7 @@ def pages(lang: str) -> dict[str, tuple[int, str]]:
     """Exit code and text of every page, from one process: texts keep the language of their import."""
     environment = {"BAIMO_LANG": lang, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-c", PROGRAM, json.dumps(COMMANDS)]
-    done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=PATIENCE_S)
     return json.loads(done.stdout)
 
 
@@ -175,7 +176,7 @@ def test_the_version_is_the_package_s(folder: Path) -> None:
 
 def test_baimo_runs_as_a_module(folder: Path) -> None:
     command = [sys.executable, "-m", "baimo", "models", "vendors"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=PATIENCE_S)
     assert b"openai\t" in done.stdout
     failed = subprocess.run(
         [*command[:3], "nonsense"], cwd=folder, capture_output=True, check=False, timeout=60

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from tests.server.served import Served
+from tests.waiting import PATIENCE_S
 
 
 class Shown(NamedTuple):
@@ -56,7 +57,7 @@ class Browser:
             headers["content-type"] = "application/x-www-form-urlencoded"
         if origin:
             headers["origin"] = origin
-        connection = http.client.HTTPConnection("127.0.0.1", self._house.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._house.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()

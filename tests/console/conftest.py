@@ -12,6 +12,7 @@ import pytest
 from baimo.core.tenant import OWNER
 from tests.console.browser import Browser
 from tests.server.served import Served
+from tests.waiting import PATIENCE_S
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -92,7 +93,7 @@ class People:
             **options,
         )
         self._contexts.append(context)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_S * 1000)
         context.add_init_script(TOLD)
         self._watched(context, origin, expected)
         cookies = {"baimo_lang": language, "baimo_theme": theme}

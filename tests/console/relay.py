@@ -7,6 +7,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
+from tests.waiting import PATIENCE_S
+
 
 class Relay:
     """Passes bytes on, from a port of its own that stays."""
@@ -36,7 +38,7 @@ class Relay:
         self.cut()
         self._listening.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE_S)
         self._listening.close()
 
     def _begun(self, work: object, *given: object) -> None:

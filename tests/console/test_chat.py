@@ -17,6 +17,7 @@ from tests.console.talking import ANSWERS, SETTINGS, Talking, talking
 from tests.server.admin.talks import vote
 from tests.server.admin.tasked import task
 from tests.server.served import TOML, Served, served
+from tests.waiting import PATIENCE_S
 
 SAID = {
     "models": ["up/heron"],
@@ -163,7 +164,7 @@ def test_an_answer_streams_is_stopped_by_esc_asked_again_and_edited(
     )
     page.keyboard.press("Escape")
     page.wait_for_selector("text=stopped")
-    assert up.left.wait(10)  # the model's server is not left writing
+    assert up.left.wait(PATIENCE_S)  # the model's server is not left writing
     assert said(page) == ["This goes on and"]
     assert [up.bodies[-1][name] for name in ("seed", "messages")] == [
         5,

@@ -20,8 +20,9 @@ from tests.console.conftest import People
 from tests.console.reading import Reading
 from tests.providers.local_model import smollm2 as smollm2
 from tests.server.served import Served, served
-from tests.server.test_comparisons import TASK, TOML, ended, prepares_here, until, written
+from tests.server.test_comparisons import TASK, TOML, ended, prepares_here, written
 from tests.serving import children, serving
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -188,13 +189,13 @@ def test_a_comparison_on_the_embedded_model_outlives_reloads_and_the_server(
         for pid in (endpoint.process.pid, *children(endpoint.process.pid)):
             if pid != works_on:
                 os.kill(pid, signal.SIGKILL)
-        endpoint.process.wait(60)
+        endpoint.process.wait(PATIENCE_S)
         before = heard(job)
         until(lambda: heard(job) > before)
     with serving(folder, LOCAL) as endpoint:
         page = people(endpoint, key=credential, expected=offline)
         page.goto(f"/console/compare/{run}")
-        page.locator(".headline").wait_for(timeout=120_000)  # drawn when it is there, without a reload
+        page.locator(".headline").wait_for()  # drawn when it is there, without a reload
         assert page.locator("h1 .badge").inner_text() == "done"
         assert page.get_by_role("heading", name="Tiers").is_visible()
         ok = endpoint.rows(f"SELECT count(*) FROM records WHERE run = '{run}' AND status = 'ok'")

@@ -12,8 +12,9 @@ from tests.console.browser import Browser
 from tests.console.conftest import People
 from tests.console.relay import Relay, relayed
 from tests.server.served import Served, served
-from tests.server.test_tuning_api import order, until, wait
+from tests.server.test_tuning_api import order, reached
 from tests.server.tuned import tuned
+from tests.waiting import until
 
 OFFLINE = ("Failed to load resource",)
 POLLED_NEVER = """
@@ -61,7 +62,7 @@ def test_a_page_follows_a_job_through_a_cut_line_and_another_server(tmp_path: Pa
             relay.mend(house.port)
             key = house.key(role="engineer")
             job = order(house, key, overrides={"steps": 2000, "pause_s": 0.05}, start=True)
-            until(house, key, job, "running")
+            reached(house, key, job, "running")
             page = people(Reached(house, relay), key=key, expected=OFFLINE)
             page.goto(f"/console/tune/{job}")
             page.locator("progress").wait_for()
@@ -69,7 +70,7 @@ def test_a_page_follows_a_job_through_a_cut_line_and_another_server(tmp_path: Pa
             page.evaluate(POLLED_NEVER)
             page.get_by_text("Everything about this job").click()
             goes_on(page)
-            wait(lambda: streams(house) == 1)
+            until(lambda: streams(house) == 1)
             # what the reader has done stays: focus, what is unfolded, also when something of its kind comes before it
             page.get_by_text("Checkpoints (").wait_for()
             assert page.evaluate("document.activeElement.nodeName") == "SUMMARY"
@@ -84,7 +85,7 @@ def test_a_page_follows_a_job_through_a_cut_line_and_another_server(tmp_path: Pa
                 other.evaluate(POLLED_NEVER)
                 goes_on(other)
             hide(other, hidden=True)
-            wait(lambda: streams(house) == 1)
+            until(lambda: streams(house) == 1)
             hide(other, hidden=False)
             goes_on(other)
             other.context.close()
@@ -102,19 +103,19 @@ def test_a_page_follows_a_job_through_a_cut_line_and_another_server(tmp_path: Pa
             relay.mend(house.port)
             page.locator(".lost").wait_for(state="hidden")
             goes_on(page)
-            wait(lambda: streams(house) == 1)
+            until(lambda: streams(house) == 1)
             page.evaluate(POLLED_NEVER)
 
             # the last that happened could not be shown: the page tries again, although nothing more happens
             page.evaluate(REFUSED)
             house.call("POST", f"/api/tuning/jobs/{job}/cancel", key, {})
-            until(house, key, job, "cancelled")
-            wait(lambda: folder.pid is None)
+            reached(house, key, job, "cancelled")
+            until(lambda: folder.pid is None)
             before = page.evaluate("window.refused")
             page.wait_for_function("before => window.refused > before + 1", arg=before)
             page.evaluate("window.fetch = window.theirs")
             page.locator(".phase-cancelled").wait_for()
-            wait(lambda: streams(house) == 0)  # there will be nothing new
+            until(lambda: streams(house) == 0)  # there will be nothing new
             assert page.evaluate("window.mark") == 1
 
 

@@ -34,7 +34,7 @@ def test_what_nobody_may_meet_is_noticed(house: Served, people: People) -> None:
     ):
         people.complaints.clear()
         page.evaluate(act)
-        for _ in range(100):
+        for _ in range(1000):
             if any(trace in complaint for complaint in people.complaints):
                 break
             page.wait_for_timeout(50)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ from tests.console.conftest import People
 from tests.console.reading import Reading
 from tests.server.admin import compared
 from tests.server.served import Served
-from tests.server.test_tuning_api import TASK, ask, order, until
+from tests.server.test_tuning_api import TASK, ask, order, reached
 from tests.server.tuned import BASE, lines, tuned
 from tests.serving import Endpoint, serving
+from tests.waiting import until
 
 PASSED = {
     "prompts": 8,
@@ -103,13 +103,13 @@ def test_the_form_orders_a_job_that_asks_and_the_page_says_what_it_will_take(
     )
     assert made.path.startswith("/console/tune/ftjob-"), Reading(made.html).text
     job = made.path.rpartition("/")[2]
-    until(house, key, job, "asking")
+    reached(house, key, job, "asking")
     words = shown(browser, made.path)
     assert "waits for your yes" in words and "Minutes" in words and "Start" in words
     assert "no hourly rate is set" in words and "as asked" not in words
     done = browser.post(f"{made.path}/resume")
     assert done.path == made.path
-    until(house, key, job, "succeeded")
+    reached(house, key, job, "succeeded")
     words = shown(browser, made.path)
     assert "Forecast and fact" in words and "Not judged yet." in words and "Loss" in words
     assert "it cannot be promoted" in words.lower()
@@ -129,7 +129,7 @@ def test_the_table_of_jobs_is_sorted_by_its_heads_and_taken_along_as_it_is_shown
 ) -> None:
     for suffix, count in (("zebra", 2), ("adder", 3)):
         job = order(house, key, task="home", suffix=suffix, overrides={"steps": count}, start=True)
-        until(house, key, job, "succeeded")
+        reached(house, key, job, "succeeded")
     page = browser.get("/console/tune?recipe=sft&text=e")
     head = page.html.partition("<thead>")[2].partition("</thead>")[0]
     assert 'aria-sort="descending"><a href="?recipe=sft&amp;text=e&amp;sort=created"' in head.replace(
@@ -152,7 +152,7 @@ def test_a_judgement_is_said_in_words_and_decides_whether_there_is_a_way_to_prom
     house: Served, browser: Browser, key: str
 ) -> None:
     job = order(house, key, task="home", overrides={"steps": 2}, start=True)
-    model = until(house, key, job, "succeeded")["model"]
+    model = reached(house, key, job, "succeeded")["model"]
     judged(house, model, "blocked", DIFFERS)
     words = shown(browser, f"/console/tune/{job}")
     assert "Tokens: log-probabilities of 0 tokens differ too much" in words and "token 3" in words
@@ -189,9 +189,9 @@ def compared_with_its_base(house: Served, model: str, base: str) -> str:
 
 def test_what_came_of_a_job_is_seen_at_one_look(house: Served, browser: Browser, key: str) -> None:
     job = order(house, key, task="home", suffix="lamps", overrides={"steps": 40})
-    until(house, key, job, "asking")
+    reached(house, key, job, "asking")
     ask(house, key, "POST", f"/api/tuning/jobs/{job}/resume", {})
-    model = until(house, key, job, "succeeded")["model"]
+    model = reached(house, key, job, "succeeded")["model"]
     page = shown(browser, f"/console/tune/{job}")
     assert "Not compared with its base yet." in page and "Not judged yet." in page
     judged(house, model, "ready", PASSED)
@@ -260,15 +260,7 @@ def test_a_model_is_tried_with_one_tiny_call_that_is_in_the_ledger(house: Served
     words = " ".join(Reading(tried.html).text.split())
     assert "It answers" in words and "It is noon." in words and "$0.0000" in words
     admin = house.key(role="admin")
-    wait(lambda: ask(house, admin, "GET", "/api/ledger/records?surface=test")["data"])
-
-
-def wait(what: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if what():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came to be so")
+    until(lambda: ask(house, admin, "GET", "/api/ledger/records?surface=test")["data"])
 
 
 def test_a_file_from_ones_own_machine_is_looked_at_uploaded_and_chosen(
@@ -303,7 +295,7 @@ def test_a_file_from_ones_own_machine_is_looked_at_uploaded_and_chosen(
     page.get_by_role("button", name="Forecast").click()
     page.wait_for_url("**/console/tune/ftjob-*")
     job = page.url.rpartition("/")[2]
-    found = until(house, key, job, "asking", "succeeded")
+    found = reached(house, key, job, "asking", "succeeded")
     assert (found["file"], found["suffix"], found["effort"]) == (chosen, "lamps", "medium")
 
 

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.serving import serving
+from tests.waiting import PATIENCE_S
 
 SIOCSIFFLAGS, IFF_UP_RUNNING = 0x8914, 0x1 | 0x40
 
@@ -34,7 +35,7 @@ def main() -> None:
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
         headers = {"authorization": f"Bearer {endpoint.key}", "content-type": "application/json"}
         request = urllib.request.Request(f"{endpoint.address}/v1/chat/completions", body, headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             status = answer.status
         endpoint.baimo("ledger", "verify")
     during = packets_without_a_way() - before

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.chart import ROOT, tool
+from tests.waiting import PATIENCE_S
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "baimo.service"
@@ -20,7 +21,9 @@ def systemd(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from baimo import settings as shapes
 from baimo import config, errors
 from baimo.cli.main import group
 from tests.catalogue import messages
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -28,7 +29,7 @@ def page(name: str) -> str:
 def test_every_generated_page_is_what_the_code_says() -> None:
     # in a process of its own: help texts keep the language in which their command was imported
     command = [sys.executable, str(ROOT / "scripts" / "reference.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from tests.serving import PATIENCE_S, Endpoint
+from tests.serving import Endpoint
+from tests.waiting import PATIENCE_S
 
 PATHS = {
     "chat": "/v1/chat/completions",

@@ -19,8 +19,9 @@ from baimo.store.secret import workspace_secret
 from baimo.workspace.account_options import NewKey
 from baimo.workspace.workspace import Workspace
 from tests.e2e.clients import PATHS, answered, asked, line, request
-from tests.serving import Endpoint, serving, until
+from tests.serving import Endpoint, serving
 from tests.upstream import Upstream, upstream
+from tests.waiting import until
 
 CLIENTS = 24
 LIMITS = ("cost=1000/month", "tokens=1000000000/day", "requests=1000000", "concurrency=1000")

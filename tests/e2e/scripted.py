@@ -20,6 +20,7 @@ from aiohttp import web
 
 from baimo.core.verdict import Forecast, Progress
 from baimo.workspace.workspace import Workspace
+from tests.waiting import PATIENCE_S
 
 Reply = str | int | None
 Behaviour = Callable[[str, int], Reply]
@@ -82,14 +83,14 @@ class Server:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE_S)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
 
     def _run(self, ready: threading.Event) -> None:
         async def serve() -> None:

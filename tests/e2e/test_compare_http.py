@@ -23,6 +23,7 @@ from tests.e2e.scripted import (
     write_settings,
     write_task,
 )
+from tests.waiting import PATIENCE_S
 
 MODELS = {"org/good@v1": 0.95, "fair": 0.7, "poor": 0.4, "bad": 0.1}
 """Names as vendors have them, slashes and signs included."""
@@ -248,7 +249,7 @@ def test_a_requirement_that_is_not_met_is_exit_code_6_and_the_verdict_is_printed
         write_settings(place, ("board", server, ""))
         models = [word for name in NAMES for word in ("--model", name)]
         process = started(place, "compare", "task", "--json", "-q", "--require", "score>=0.99", *models)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 6, err
     assert json.loads(out)["winner"] == "board/org/good@v1"
     assert "score" in err
@@ -260,7 +261,7 @@ def test_two_processes_compare_in_one_workspace_at_once(place: Path) -> None:
         models = [word for name in NAMES for word in ("--model", name)]
         command = ("compare", "task", "--json", "-q", "--exhaustive", *models)
         both = [started(place, *command), started(place, *command)]
-        ended = [process.communicate(timeout=90) for process in both]
+        ended = [process.communicate(timeout=PATIENCE_S) for process in both]
         assert [process.returncode for process in both] == [0, 0], ended
         verdicts = [json.loads(out) for out, _ in ended]
         with Workspace(place) as workspace:

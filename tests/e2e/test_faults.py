@@ -11,9 +11,9 @@ import pytest
 
 from tests.e2e.clients import PATHS, Answer, line, request
 from tests.e2e.watched import Watched, watched
-from tests.serving import PATIENCE_S, until
 from tests.upstream import TOKENS_IN, TOKENS_OUT
 from tests.upstream_answers import events
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.xdist_group("faults")
 WAYS = [

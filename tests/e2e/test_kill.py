@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.clients import PATHS, Answer, asked, post
 from tests.e2e.killing import House, house, killed, moments
 from tests.serving import Endpoint
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("kill")
 
@@ -68,6 +69,6 @@ def test_a_server_that_is_told_to_stop_ends_its_calls_first(tmp_path: Path, work
 
             answers = asyncio.run(stopped())
             assert [(answer.status, answer.whole) for answer in answers] == [(200, True)] * len(bodies)
-            assert endpoint.process.wait(60) in (0, -signal.SIGTERM)
+            assert endpoint.process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
         assert [record["status"] for record in endpoint.records()] == ["ok"] * len(bodies)
         stands(made, endpoint)

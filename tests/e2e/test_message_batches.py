@@ -10,8 +10,9 @@ import pytest
 from anthropic.types.messages import MessageBatch
 
 from tests.e2e.test_batches import config
-from tests.serving import Endpoint, serving, until
+from tests.serving import Endpoint, serving
 from tests.upstream import TOKENS_IN, Upstream, upstream
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

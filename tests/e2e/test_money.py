@@ -18,6 +18,7 @@ from baimo.workspace.workspace import Workspace
 from tests.e2e.clients import PATHS, Answer, asked, crowd
 from tests.serving import Endpoint, serving
 from tests.upstream import TOKENS_OUT, Upstream, upstream
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("money")
 
@@ -245,7 +246,7 @@ def test_a_restart_refills_no_budget_and_the_ledger_stands(house: House) -> None
     assert before == sum(len(over) for over in house.model.lines)
     folder = house.endpoint.folder
     house.endpoint.process.terminate()
-    assert house.endpoint.process.wait(60) == 0
+    assert house.endpoint.process.wait(PATIENCE_S) == 0
     assert house.endpoint.rows("SELECT * FROM leases") == []
     with serving(folder, CONFIG.format(address=house.model.address), "--workers", "2") as again:
         for case in CASES:

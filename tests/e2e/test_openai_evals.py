@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from tests.e2e.test_counting import NAME as LOCAL
 from tests.e2e.test_counting import config as local_config
-from tests.serving import Endpoint, serving, until
+from tests.serving import Endpoint, serving
 from tests.upstream import TOKENS_IN, TOKENS_OUT, upstream
+from tests.waiting import until
 
 ITEM = {
     "type": "object",

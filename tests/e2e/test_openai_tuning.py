@@ -22,6 +22,7 @@ pytest.importorskip("xllamacpp")
 
 from baimo.providers.gguf_write import gguf_of  # noqa: E402
 from tests.tuning.adapters import tuned  # noqa: E402
+from tests.waiting import PATIENCE_S  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries about each other
 
@@ -115,7 +116,7 @@ def test_a_job_outlives_its_server_and_then_its_own_process(tmp_path: Path, smol
 def killed(endpoint: Endpoint) -> None:
     """As `kill -9` of the server, and of nothing else."""
     os.kill(endpoint.process.pid, signal.SIGKILL)
-    endpoint.process.wait(20)
+    endpoint.process.wait(PATIENCE_S)
 
 
 def steps(ours: openai.OpenAI, id: str) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.e2e.scripted import (
     write_settings,
     write_task,
 )
+from tests.waiting import PATIENCE_S, until
 
 MODELS: dict[str, Behaviour] = {
     "good": skilled(0.9, "good"),
@@ -64,14 +64,6 @@ def essence(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def until(happened: Callable[[], bool]) -> None:
-    """Wait for it; fails after half a minute."""
-    end = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def uninterrupted(place: Path, server: Server, **more: Any) -> dict[str, Any]:
     """What a run says that nothing happens to, in a workspace of its own."""
     write_settings(place / "whole", ("board", server, "retries = 0"), prices=PRICES)
@@ -93,7 +85,7 @@ def test_ctrl_c_gives_a_verdict_and_resume_the_whole_one(place: Path, server: Se
     process = started(place, *COMMAND, "--exhaustive")
     until(lambda: server.requests - before > 100)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     stopped = json.loads(out)
     assert stopped["stopped"] == "interrupted"
@@ -124,7 +116,7 @@ def test_after_kill_9_only_calls_under_way_are_made_again(
     process = started(place, *COMMAND)
     until(lambda: server.requests > 40)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     with Workspace(place) as workspace:
         stored = sum(record.status == "ok" for record in workspace.store.records())
     until(lambda: server.answered.total() == server.requests)  # it answers into the void
@@ -132,7 +124,7 @@ def test_after_kill_9_only_calls_under_way_are_made_again(
     assert lost <= 16
     server.latency_s = 0.0
     process = started(place, *again)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert sum(count - 1 for count in server.answered.values()) <= lost
     assert server.requests == wanted["calls"] + lost

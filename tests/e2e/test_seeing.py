@@ -11,15 +11,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.test_serve import CONFIG, client
-from tests.serving import Endpoint, serving, until
+from tests.serving import Endpoint, serving
 from tests.upstream import TOKENS_IN, TOKENS_OUT, upstream
+from tests.waiting import PATIENCE_S, until
 
 
 def scraped(endpoint: Endpoint) -> dict[str, float]:
     """Counters and gauges, summed over their labels, by whichever worker takes the connection."""
     asked = urllib.request.Request(f"{endpoint.address}/metrics")
     asked.add_header("authorization", f"Bearer {endpoint.key}")
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
         body = answer.read().decode()
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(body):

@@ -11,8 +11,9 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.serving import Endpoint, serving, until
+from tests.serving import Endpoint, serving
 from tests.upstream import TOKENS_IN, TOKENS_OUT, upstream
+from tests.waiting import PATIENCE_S, until
 
 CONFIG = """
 [providers.mock]
@@ -63,7 +64,7 @@ def test_the_first_key_is_printed_once_and_kept_nowhere(tmp_path: Path) -> None:
         link = re.search(r"(http://\S+)(/console/enter/bm-\S+)", endpoint.log.read_text())
         assert link is not None
         for expected in (303, 401):  # it opens the console once
-            asked = http.client.HTTPConnection(link[1].removeprefix("http://"), timeout=20)
+            asked = http.client.HTTPConnection(link[1].removeprefix("http://"), timeout=PATIENCE_S)
             asked.request("POST", link[2], "", {"origin": link[1]})
             assert asked.getresponse().status == expected
             asked.close()

@@ -21,7 +21,7 @@ from baimo.workspace.account_options import NewKey
 from baimo.workspace.workspace import Workspace
 from tests.e2e.clients import PATHS, Answer, answered, line, post, request
 from tests.e2e.watched import Watched, watched
-from tests.serving import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("strain")
 

@@ -21,8 +21,9 @@ from baimo.core.call import Request, Sampling  # noqa: E402
 from baimo.core.message import Message  # noqa: E402
 from baimo.providers.gguf_write import gguf_of  # noqa: E402
 from baimo.tuning.reference import Reference  # noqa: E402
-from tests.serving import Endpoint, serving, until  # noqa: E402
+from tests.serving import Endpoint, serving  # noqa: E402
 from tests.tuning.adapters import tuned  # noqa: E402
+from tests.waiting import PATIENCE_S, until  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the libraries about each other
 
@@ -86,7 +87,7 @@ def asked(endpoint: Endpoint, path: str, key: str, body: Any = None, method: str
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     request = urllib.request.Request(endpoint.address + path, data, headers, method=method or None)
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())

@@ -13,8 +13,9 @@ from baimo.store.secret import workspace_secret
 from baimo.workspace.account_options import NewKey
 from baimo.workspace.workspace import Workspace
 from tests.e2e.clients import PATHS, Answer, asked, post
-from tests.serving import Endpoint, serving, until
+from tests.serving import Endpoint, serving
 from tests.upstream import Upstream, upstream
+from tests.waiting import until
 
 CONFIG = """
 [serve]

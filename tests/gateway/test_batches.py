@@ -31,6 +31,7 @@ from baimo.store.batches import Batch, Batches
 from baimo.store.engine import Database
 from baimo.store.files import Files
 from tests.gateway.doubles import MODELS, House, Script, answer
+from tests.waiting import PATIENCE_S
 
 CHAT = "/v1/chat/completions"
 ANSWER = b'{"object":"chat.completion",\n "usage": {"n": 1}}'
@@ -442,7 +443,7 @@ def test_a_crew_that_hears_news_as_it_is_stopped_stops(place: Place) -> None:
         working.nudge()
         for _ in range(passes):
             await asyncio.sleep(0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await working.stop(5.0)
 
     for passes in range(5):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from baimo.errors import CallRefused, Forbidden, StoreError, Unauthenticated
 from baimo.gateway.keyring import Keyring, permits_name, permits_surface
 from baimo.store.accounts import Accounts
 from baimo.store.engine import Database
+from tests.waiting import settled
 
 PUBLIC, SECRET = "abcdef123456", "s" * 48
 GOOD = f"bm-{PUBLIC}-{SECRET}".encode()
@@ -133,21 +134,13 @@ def test_accounts_that_cannot_be_read_leave_the_keys_as_they_were() -> None:
 
     async def watched() -> None:
         watching = asyncio.ensure_future(keys.watch())
-        await until(lambda: keys.trouble is not None)
+        await settled(lambda: keys.trouble is not None)
         keys.authenticate(GOOD, "")
         accounts.trouble = None
-        await until(lambda: keys.trouble is None)
+        await settled(lambda: keys.trouble is None)
         watching.cancel()
 
     asyncio.run(watched())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it never came to pass")
 
 
 def test_patterns_say_what_a_key_may_use() -> None:

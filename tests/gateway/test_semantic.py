@@ -13,6 +13,7 @@ from baimo.errors import ConfigError
 from baimo.gateway.semantic import QUESTIONS, Question, Semantic
 from baimo.server.surfaces.embeddings import Embeddings
 from tests.gateway.doubles import House, Script, answer, asking, key
+from tests.waiting import PATIENCE_S
 
 ON = Tenant(id="t", cache="on")
 POLICY = {"policy": {"semantic_cache": 0.9, "semantic_model": "acme/vectors"}}
@@ -58,7 +59,7 @@ def test_a_similar_question_is_known_as_soon_as_the_first_is_answered() -> None:
 
         def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None:
             began.set()
-            written.wait(30)
+            written.wait(PATIENCE_S)
 
     async def two() -> str:
         asked = house(shelf=SlowShelf())

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from provider_doubles import settings, vendor
+from tests.waiting import PATIENCE_S
 
 import baimo
 from baimo.core.model import Vendor
@@ -44,7 +45,7 @@ def test_where_the_gateway_decides_when_to_ask_nothing_is_held_back(
     pace = getattr(made, "_provider", made).pace
 
     async def all_at_once() -> int:
-        async with asyncio.timeout(30), contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(PATIENCE_S), contextlib.AsyncExitStack() as stack:
             for _ in range(100):
                 await stack.enter_async_context(pace.slot(1000))
             return int(pace.in_flight)

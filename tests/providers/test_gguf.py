@@ -12,6 +12,7 @@ import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.waiting import PATIENCE_S
 
 from baimo.errors import ProviderError
 from baimo.providers import agreement, gguf
@@ -109,7 +110,7 @@ def test_two_processes_that_convert_at_once_leave_one_whole_copy(tmp_path: Path)
         subprocess.Popen([sys.executable, "-c", program, str(source)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = {process.communicate(timeout=60)[0].strip() for process in both}
+    said = {process.communicate(timeout=PATIENCE_S)[0].strip() for process in both}
     assert len(said) == 1
     assert [path.name for path in (tmp_path / ".converted").iterdir()] == [Path(said.pop()).name]
     numpy.testing.assert_allclose(

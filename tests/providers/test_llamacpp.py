@@ -99,7 +99,7 @@ def test_a_caller_that_goes_away_ends_the_work(on_llamacpp: LocalProvider) -> No
         deltas = on_llamacpp.stream(asked("Count to a thousand", max_tokens=900))
         assert (await anext(deltas)).text
         await deltas.aclose()  # type: ignore[attr-defined]
-        for _ in range(1000):
+        for _ in range(10_000):
             if engine.running == 0:  # type: ignore[attr-defined]
                 break
             await asyncio.sleep(0.01)

@@ -15,6 +15,7 @@ from baimo.core.call import Completion, Request, Usage
 from baimo.core.message import ToolCall
 from baimo.providers.fake import last_user_text
 from tests.server.served import Said, Served
+from tests.waiting import PATIENCE_S
 
 TOML = """
 [providers.acme]
@@ -95,7 +96,7 @@ def ordered(house: Served, key: str, evaluation: str, source: dict[str, Any], **
 
 def ended(house: Served, key: str, evaluation: str, run: str) -> Any:
     """The run, once it has ended."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while True:
         said = house.call("GET", f"/v1/evals/{evaluation}/runs/{run}", key)
         if said.data["status"] in ENDED:

@@ -14,6 +14,7 @@ import uvicorn
 from baimo.server.lane import Lane
 from baimo.server.lanes import Handler, Lanes
 from baimo.settings import ServeSettings
+from tests.waiting import PATIENCE_S
 
 
 @dataclass
@@ -119,7 +120,7 @@ async def house(
         yield House(listening.getsockname()[1], server, lanes)
     finally:
         server.should_exit = True
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, PATIENCE_S)
         listening.close()
 
 

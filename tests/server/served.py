@@ -21,6 +21,7 @@ from baimo.core.tenant import Key, Tenant
 from baimo.server.app import application
 from baimo.server.lane import Lane
 from baimo.workspace.workspace import Workspace
+from tests.waiting import PATIENCE_S
 
 TOML = """
 [providers.acme]
@@ -73,7 +74,7 @@ class Served:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             sent.setdefault("content-type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
@@ -105,7 +106,7 @@ class Served:
     def settled(self) -> None:
         """Wait until the server has heard of every key there is."""
         service = self.state["service"]
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while service.keyring._revision != self.workspace.accounts.revision():
             assert time.monotonic() < until
             service.keyring.refresh()
@@ -128,7 +129,7 @@ class Served:
 
     def recorded(self, count: int) -> None:
         """Wait until so many Records are in the ledger."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while self.records < count:
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -155,7 +156,7 @@ def served(folder: Path, toml: str = TOML) -> Iterator[Served]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while not server.started:
         assert thread.is_alive()
         assert time.monotonic() < until
@@ -166,6 +167,6 @@ def served(folder: Path, toml: str = TOML) -> Iterator[Served]:
     finally:
         house.workspace.close()
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
         listening.close()
         assert not thread.is_alive()

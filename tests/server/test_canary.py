@@ -18,6 +18,7 @@ from baimo.server.admin.table import OPERATIONS
 from baimo.store.ledger import Ledger
 from tests.server.served import TOML, Served, served
 from tests.server.upstream import Upstream, upstream
+from tests.waiting import PATIENCE_S
 
 PROVIDER_KEY = "canary-provider-0a1b2c3d4e5f"
 HEADER = "canary-header-6f7e8d9c0b1a"
@@ -244,7 +245,7 @@ def test_a_start_that_fails_does_not_print_a_password(tmp_path: Path, variables:
         output += line
         if b"listens on" in line:  # it could be started: then it says nothing either
             process.terminate()
-    process.wait(30)
+    process.wait(PATIENCE_S)
     process.stdout.close()
     assert output
     assert PASSWORD.encode() not in output

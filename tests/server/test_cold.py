@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from tests.server.lane_house import house, post
+from tests.waiting import PATIENCE_S, settled
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -23,21 +24,13 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 def run(request: pytest.FixtureRequest) -> Run:
     def runner(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=request.param) as under:
-            return under.run(asyncio.wait_for(coroutine, 25))
+            return under.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
     return runner
 
 
 def get(path: bytes, *, method: bytes = b"GET", head: bytes = b"") -> bytes:
     return b"%s %s HTTP/1.1\r\nHost: test\r\n%s\r\n" % (method, path, head)
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came about")
 
 
 def test_starlette_answers_whole_streamed_and_by_head(run: Run) -> None:

@@ -7,8 +7,7 @@ import io
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from baimo.workspace.compare_folder import run_folder
 from baimo.workspace.compare_queue import CompareQueue
 from baimo.workspace.compared import ordered
 from tests.server.served import Said, Served, served
+from tests.waiting import until
 
 TOML = """
 [compare]
@@ -115,14 +115,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def engineer(house: Served) -> str:
     return house.key(role="engineer")
-
-
-def until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 60
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
 
 
 def begun(house: Served, key: str, **options: Any) -> str:

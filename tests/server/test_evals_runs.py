@@ -35,6 +35,7 @@ from tests.server.evaluated import (
 )
 from tests.server.served import Served, served
 from tests.server.test_evals import CODE, LABEL, LIKE, SCORE
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_a_run_that_is_cancelled_asks_nothing_more(house: Served, key: str) -> N
     HOLD.clear()
     try:
         run = ordered(house, key, evaluation, completions([{"q": f"hold {number}"} for number in range(40)]))
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while house.call("GET", f"{root}/{run}", key).data["status"] != "in_progress":
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -290,7 +291,7 @@ def test_a_run_whose_key_is_revoked_fails_and_says_so(house: Served) -> None:
     HOLD.clear()
     try:
         run = ordered(house, mine, evaluation, completions([{"q": f"hold {number}"} for number in range(30)]))
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while not ASKED["hold 0"]:
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -343,7 +344,7 @@ def test_what_a_process_left_is_done_by_the_next_and_nothing_twice(house: Served
                 + [{"q": "hold it", "a": "it"}]
             ),
         )
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while len(items(house, key, evaluation, run)) < 3:
             assert time.monotonic() < until
             time.sleep(0.02)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from baimo.providers.wire.parked import Parked
 from baimo.server.exchange import Exchange
 from tests.server.lane_house import Client, house, post
+from tests.waiting import PATIENCE_S, settled
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 HOT = (b"POST", b"/hot")
@@ -26,17 +27,9 @@ HOT = (b"POST", b"/hot")
 def run(request: pytest.FixtureRequest) -> Run:
     def runner(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=request.param) as under:
-            return under.run(asyncio.wait_for(coroutine, 25))
+            return under.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
     return runner
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came about")
 
 
 async def echo(call: Exchange) -> None:

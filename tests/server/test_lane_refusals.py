@@ -15,6 +15,7 @@ from baimo.server.exchange import Exchange
 from baimo.server.lanes import Lanes
 from baimo.settings import ServeSettings
 from tests.server.lane_house import house, post
+from tests.waiting import PATIENCE_S, settled
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 HOT = (b"POST", b"/hot")
@@ -25,7 +26,7 @@ START = b"POST /hot HTTP/1.1\r\nHost: test\r\n"
 def run(request: pytest.FixtureRequest) -> Run:
     def runner(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=request.param) as under:
-            return under.run(asyncio.wait_for(coroutine, 25))
+            return under.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
     return runner
 
@@ -39,14 +40,6 @@ class Counting:
     async def __call__(self, call: Exchange) -> None:
         self.calls += 1
         call.whole(200, [], call.body)
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came about")
 
 
 def status_of(answer: bytes) -> tuple[int, str]:

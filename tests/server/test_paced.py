@@ -14,6 +14,7 @@ from typing import Any
 from baimo.workspace.ledger_options import ShowOptions
 from tests.server.served import served
 from tests.server.upstream import upstream
+from tests.waiting import PATIENCE_S
 
 HOUSE = """
 [serve]
@@ -47,14 +48,14 @@ class Gate:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             self.changed.notify_all()
-        assert self.go.wait(30)
+        assert self.go.wait(PATIENCE_S)
         with self.changed:
             self.under_way -= 1
         return ANSWER
 
     def full(self) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.under_way == 2, 30)
+            assert self.changed.wait_for(lambda: self.under_way == 2, PATIENCE_S)
 
 
 def test_a_provider_is_asked_by_no_more_clients_at_once_than_its_settings_say(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_provider_is_asked_by_no_more_clients_at_once_than_its_settings_say(tm
             gate.full()
             body = json.dumps({"model": "acme/small", "messages": [{"role": "user", "content": "hi"}]})
             leaving.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {key}"})
-            until = time.monotonic() + 20
+            until = time.monotonic() + PATIENCE_S
             while service.gateway.in_flight < 7:
                 assert time.monotonic() < until
                 time.sleep(0.005)
@@ -77,7 +78,7 @@ def test_a_provider_is_asked_by_no_more_clients_at_once_than_its_settings_say(tm
                 assert time.monotonic() < until
                 time.sleep(0.005)
             gate.go.set()
-            assert [one.result(30).status for one in asked] == [200] * 6
+            assert [one.result(PATIENCE_S).status for one in asked] == [200] * 6
             assert (gate.most, gate.under_way) == (2, 0)
             house.recorded(7)
             lines = [line.record for line in house.workspace.bookkeeping.newest(ShowOptions(record=""))]
@@ -109,7 +110,7 @@ def test_who_waits_in_vain_is_told_when_to_come_again_in_the_words_of_the_api(tm
             refused = house.call("POST", "/v1/messages", key, words)
             assert (refused.status, refused.data["type"]) == (429, "error")
             gate.go.set()
-            assert [one.result(30).status for one in asked] == [200] * 2
+            assert [one.result(PATIENCE_S).status for one in asked] == [200] * 2
             page = house.call("GET", "/metrics", house.key(role="viewer")).body.decode()
             (waited,) = re.findall(r"^baimo_limit_wait_seconds_total (\S+)$", page, re.MULTILINE)
             assert float(waited) >= 3 * 0.04

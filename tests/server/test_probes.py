@@ -11,6 +11,7 @@ from baimo.settings import PolicySettings, Settings
 from baimo.store.writer import Health
 from baimo.workspace.serving import checked_masking
 from tests.server.served import TOML, Served, served
+from tests.waiting import PATIENCE_S
 
 DOWN = """
 [providers.down]
@@ -103,7 +104,7 @@ def test_a_changed_log_setting_is_followed(tmp_path: Path) -> None:
         watching = house.state["watching"]
         assert not watching._access
         (tmp_path / "baimo.toml").write_text(TOML + "[observe]\naccess_log = true\n")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not watching._access:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from baimo.core.tuning import Adapter
 from baimo.store.adapters import Adapters
 from tests.server.served import TOML, Served, served
 from tests.server.tuned import client
+from tests.waiting import until
 
 MODELS = f"""{TOML}
 [providers.new]
@@ -76,14 +76,6 @@ def adapter(house: Served, tenant: str, status: str, parity: Any) -> str:
     )
     house.state["service"].adapted.refresh()
     return name
-
-
-def until(what: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came to be so")
 
 
 def test_an_alias_leads_to_the_promoted_model_at_once_and_back_again(house: Served) -> None:

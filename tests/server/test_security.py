@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from baimo.server.admin.routes import Resource
 from baimo.server.admin.table import OPERATIONS
 from tests.server.served import TOML, Served, served
+from tests.waiting import PATIENCE_S
 
 OPEN = {"/", "/healthz", "/readyz"}
 """Paths that want no key."""
@@ -113,7 +114,7 @@ BAD = (
 
 
 def knock(house: Served, door: Door, authorization: tuple[str, ...]) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=PATIENCE_S)
     try:
         connection.putrequest(door.method, door.path)
         for value in authorization:

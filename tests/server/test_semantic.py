@@ -10,6 +10,7 @@ from typing import Any
 from baimo.workspace.ledger_options import ShowOptions
 from tests.server.served import Said, Served, served
 from tests.server.upstream import upstream
+from tests.waiting import PATIENCE_S
 
 TOML = """
 [providers.acme]
@@ -107,7 +108,7 @@ def test_it_is_off_until_it_is_asked_for_and_needs_no_restart(tmp_path: Path) ->
             assert vendor.embedded == []
             service = house.state["service"]
             (tmp_path / "baimo.toml").write_text(toml + OPEN, encoding="utf-8")
-            until = time.monotonic() + 20
+            until = time.monotonic() + PATIENCE_S
             while service.parts.semantic is None:
                 assert time.monotonic() < until
                 time.sleep(0.02)

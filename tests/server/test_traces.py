@@ -29,6 +29,8 @@ grpc = pytest.importorskip("grpc")
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as wire  # noqa: E402
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service  # noqa: E402
 
+from tests.waiting import PATIENCE_S  # noqa: E402
+
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
@@ -345,7 +347,7 @@ def test_a_served_endpoint_sends_its_traces_and_nothing_secret(tmp_path: Path) -
             for wrong in (unknown, "bm-nonsense"):
                 assert house.chat(wrong, "the question", "fast").status == 401
             assert house.chat(credential, "the question", "no/such").status == 404
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while len(received.spans) < 5:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

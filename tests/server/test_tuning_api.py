@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from baimo.store import audit
 from tests.server.served import Said, Served
 from tests.server.tuned import BASE, client, example, lines, tuned, uploaded
+from tests.waiting import PATIENCE_S, until
 
 TASK = """
 name = "home"
@@ -61,9 +62,9 @@ def order(house: Served, key: str, **what: Any) -> str:
     return str(ask(house, key, "POST", "/api/tuning/jobs", {"model": BASE, **what})["job"])
 
 
-def until(house: Served, key: str, job: str, *phases: str) -> Any:
+def reached(house: Served, key: str, job: str, *phases: str) -> Any:
     """The job, as soon as it is in one of these phases."""
-    for _ in range(3000):
+    for _ in range(9000):
         shown = ask(house, key, "GET", f"/api/tuning/jobs/{job}")
         if shown["phase"] in phases:
             return shown
@@ -75,7 +76,7 @@ def test_a_job_says_what_it_will_take_before_it_goes_on_and_then_what_it_took(
     house: Served, key: str
 ) -> None:
     job = order(house, key, overrides={"steps": 60}, suffix="lamp", seed=3)
-    asking = until(house, key, job, "asking")
+    asking = reached(house, key, job, "asking")
     assert asking["status"] == "paused" and asking["progress"]["step"] < 60
     said = asking["forecast"]
     for name in ("minutes", "memory_mb"):
@@ -83,7 +84,7 @@ def test_a_job_says_what_it_will_take_before_it_goes_on_and_then_what_it_took(
     assert (said["based_on"], asking["overridden"], asking["seed"]) == ("calibration", ["steps"], 3)
     assert asking["settings"] == {"micro_tokens": 8}
     ask(house, key, "POST", f"/api/tuning/jobs/{job}/resume", {})
-    done = until(house, key, job, "succeeded")
+    done = reached(house, key, job, "succeeded")
     assert done["model"].startswith("ft:") and "lamp" in done["model"]
     assert done["took"]["minutes"] > 0 and done["took"]["minutes_off"] is not None
     assert [one["step"] for one in done["points"]] == list(range(1, 61))
@@ -98,7 +99,7 @@ def test_a_job_says_what_it_will_take_before_it_goes_on_and_then_what_it_took(
 
 def test_a_job_that_is_to_start_does_not_ask(house: Served, key: str) -> None:
     job = order(house, key, overrides={"steps": 3}, start=True)
-    assert until(house, key, job, "succeeded")["progress"]["step"] == 3
+    assert reached(house, key, job, "succeeded")["progress"]["step"] == 3
 
 
 def test_a_task_is_learnt_by_its_name(house: Served, key: str) -> None:
@@ -110,7 +111,7 @@ def test_a_task_is_learnt_by_its_name(house: Served, key: str) -> None:
     (folder / "task.toml").write_text(TASK)
     assert "home" in ask(house, key, "GET", "/api/tuning/offer")["tasks"]
     job = order(house, key, task="home", overrides={"steps": 2}, start=True)
-    done = until(house, key, job, "succeeded")
+    done = reached(house, key, job, "succeeded")
     assert (done["task"], done["file"]) == ("home", None)
     learnt = house.state["service"].tuning.queue.at(job).train()
     assert [row.messages[-1].content for row in learnt] == [str(number) for number in range(9)]
@@ -167,9 +168,9 @@ def test_tenants_order_what_learns_from_rows_and_nothing_that_asks_models(house:
 def test_jobs_wait_in_a_queue_in_the_order_in_which_they_came(house: Served, key: str) -> None:
     busy = [order(house, key, overrides={"steps": 9999, "pause_s": 0.05}, start=True) for _ in range(2)]
     for job in busy:
-        until(house, key, job, "running")
+        reached(house, key, job, "running")
     waiting = [order(house, key, overrides={"steps": 1}, start=True) for _ in range(2)]
-    places = [until(house, key, job, "queued")["place"] for job in waiting]
+    places = [reached(house, key, job, "queued")["place"] for job in waiting]
     assert places == [1, 2]
     listed = ask(house, key, "GET", "/api/tuning/jobs?status=unended&limit=3")
     assert [one["job"] for one in listed["data"]] == [*reversed(waiting), busy[1]]
@@ -180,12 +181,12 @@ def test_jobs_wait_in_a_queue_in_the_order_in_which_they_came(house: Served, key
     for job in busy:
         assert ask(house, key, "POST", f"/api/tuning/jobs/{job}/pause", {})["status"] == "paused"
     for job in waiting:
-        until(house, key, job, "succeeded")
+        reached(house, key, job, "succeeded")
     again = house.call("POST", f"/api/tuning/jobs/{busy[0]}/pause", key, {})
     assert (again.status, again.data["error"]["code"]) == (409, "tune.cannot_paused")
-    step = until(house, key, busy[0], "paused")["progress"]["step"]
+    step = reached(house, key, busy[0], "paused")["progress"]["step"]
     ask(house, key, "POST", f"/api/tuning/jobs/{busy[0]}/resume", {})
-    wait(lambda: ask(house, key, "GET", f"/api/tuning/jobs/{busy[0]}")["progress"]["step"] > step)
+    until(lambda: ask(house, key, "GET", f"/api/tuning/jobs/{busy[0]}")["progress"]["step"] > step)
     for job in busy:
         assert ask(house, key, "POST", f"/api/tuning/jobs/{job}/cancel", {})["status"] == "cancelled"
         deleted(house, key, job)
@@ -196,22 +197,14 @@ def test_jobs_wait_in_a_queue_in_the_order_in_which_they_came(house: Served, key
 
 def deleted(house: Served, key: str, job: str) -> None:
     """As soon as its child has let go of it."""
-    wait(lambda: house.call("DELETE", f"/api/tuning/jobs/{job}", key).status == 200)
-
-
-def wait(what: Callable[[], object]) -> None:
-    for _ in range(2000):
-        if what():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came to be so")
+    until(lambda: house.call("DELETE", f"/api/tuning/jobs/{job}", key).status == 200)
 
 
 class Stream:
     """Server-sent events as a client reads them."""
 
     def __init__(self, house: Served, key: str, job: str, after: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=20)
+        self._connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=PATIENCE_S)
         headers = {"authorization": f"Bearer {key}", "accept": "text/event-stream"}
         headers |= {"last-event-id": after} if after else {}
         self._connection.request("GET", f"/api/tuning/jobs/{job}/events", headers=headers)
@@ -264,7 +257,7 @@ def test_a_stream_tells_everything_and_goes_on_where_it_broke_off(
 
 def test_a_stream_has_the_lines_of_the_log(house: Served, key: str) -> None:
     job = order(house, key, overrides={"steps": 1}, start=True)
-    until(house, key, job, "succeeded")
+    reached(house, key, job, "succeeded")
     with (house.state["service"].tuning.queue.at(job).path / "log").open("a") as log:
         log.write("loading the base\nhalf a li")
     stream = Stream(house, key, job)
@@ -280,12 +273,12 @@ def test_a_stream_of_another_tenants_job_is_not_there(house: Served, key: str) -
     green = house.key(tenant="green", role="admin")
     said: Said = house.call("GET", f"/api/tuning/jobs/{job}/events", green)
     assert (said.status, said.data["error"]["code"]) == (404, "tuning.no_job")
-    until(house, key, job, "succeeded")
+    reached(house, key, job, "succeeded")
 
 
 def test_a_job_that_fails_says_why(house: Served, key: str) -> None:
     job = order(house, key, overrides={"steps": 1, "fail": True})
-    failed = until(house, key, job, "failed")
+    failed = reached(house, key, job, "failed")
     assert failed["error"] == {"code": "bad_base", "message": "this base cannot be tuned"}
 
 
@@ -293,12 +286,12 @@ def test_watching_does_not_keep_an_endpoint_from_stopping(tmp_path: Any) -> None
     with tuned(tmp_path) as short:
         asker = short.key(role="engineer")
         job = order(short, asker, overrides={"steps": 9999, "pause_s": 0.05}, start=True)
-        until(short, asker, job, "running")
+        reached(short, asker, job, "running")
         folder = short.state["service"].tuning.queue.at(job)
         stream = Stream(short, asker, job)
         reader = threading.Thread(target=lambda: list(stream), daemon=True)
         reader.start()
-    reader.join(10)  # the job works on, for whoever comes next
+    reader.join(PATIENCE_S)  # the job works on, for whoever comes next
     stream.close()
     assert not reader.is_alive() and folder.pid is not None
     os.killpg(folder.pid, signal.SIGKILL)
@@ -307,7 +300,7 @@ def test_watching_does_not_keep_an_endpoint_from_stopping(tmp_path: Any) -> None
 def test_jobs_are_a_table_that_is_sorted_filtered_and_taken_along(house: Served, key: str) -> None:
     for suffix, count in (("=b", 5), ("a", 3), ("", 4)):
         job = order(house, key, suffix=suffix.replace("=", "-"), overrides={"steps": count}, start=True)
-        until(house, key, job, "succeeded")
+        reached(house, key, job, "succeeded")
     path = "/api/tuning/jobs"
     whole = ask(house, key, "GET", f"{path}?limit=1000")["data"]
     for sort in ("created", "name", "-name", "status", "-base", "-recipe", "done", "-minutes", "task"):
@@ -355,7 +348,7 @@ def test_a_table_becomes_lines_that_the_files_api_takes_and_a_job_learns(house: 
     assert (found["rows"], found["faults"]) == (12, [])
     with client(house, key) as ours:
         file = uploaded(ours, found["jsonl"].encode(), "home.csv.jsonl")
-    until(house, key, order(house, key, file=file, overrides={"steps": 1}, start=True), "succeeded")
+    reached(house, key, order(house, key, file=file, overrides={"steps": 1}, start=True), "succeeded")
     pairs = "prompt,chosen,rejected\n" + "".join(f"q{n},good {n},bad {n}\n" for n in range(12))
     assert looked(house, key, "votes.csv", pairs, recipe="dpo").data["faults"] == []
     whole = looked(house, key, "train.jsonl", lines([example(n) for n in range(12)]).decode()).data

@@ -19,6 +19,7 @@ from baimo.store import audit, tables
 from baimo.store.accounts import Accounts
 from baimo.store.audit import Actor
 from baimo.store.engine import Database
+from tests.waiting import PATIENCE_S
 
 DAY_MS = 86_400_000
 RIGHTS = Key(label="search")
@@ -276,7 +277,7 @@ def test_two_processes_that_act_at_once_lose_none_of_each_other_s_changes(databa
         for actor in actors:
             actor.start()
         for actor in actors:
-            actor.join(60)
+            actor.join(PATIENCE_S)
         assert [actor.exitcode for actor in actors] == [0, 0]
         tenant = accounts.tenant("acme")
         assert (tenant.title, tenant.contents_days) == ("24", 25)

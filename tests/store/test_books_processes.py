@@ -27,6 +27,7 @@ from baimo.store.chain import locked_head
 from baimo.store.engine import Database
 from baimo.store.ledger import Ledger
 from tests.store.accounting import charge, charged, ended, entry
+from tests.waiting import PATIENCE_S
 
 CALLS = Limit(counts="requests", amount=100, window="total")
 AT_ONCE = Limit(counts="concurrency", amount=1_000)
@@ -108,9 +109,9 @@ def test_two_processes_that_race_for_a_limit_use_all_of_it_and_no_more(
     ]
     for racer in racers:
         racer.start()
-    results = [outcome.get(timeout=120) for _ in racers]
+    results = [outcome.get(timeout=PATIENCE_S) for _ in racers]
     for racer in racers:
-        racer.join(60)
+        racer.join(PATIENCE_S)
     # 10,000 at 100 each: a call that may take 250 fits as long as 9,750 or less are used
     assert sum(granted for granted, _ in results) == expected
     assert sum(refused for _, refused in results) == 80
@@ -172,7 +173,7 @@ def test_killed_at_random_moments_every_call_is_accounted_for(
         time.sleep(picked.random() * 0.2)
         assert process.pid is not None and process.is_alive()
         os.kill(process.pid, signal.SIGKILL)
-        process.join(60)
+        process.join(PATIENCE_S)
         for line in log.read_text().splitlines():
             kind, _, id = line.partition(" ")
             told[id] = kind
@@ -280,10 +281,10 @@ def test_on_a_full_disk_calls_are_refused_and_those_that_began_are_kept(tmp_path
     outcome: multiprocessing.Queue[object] = SPAWN.Queue()
     process = SPAWN.Process(target=_on_a_full_disk, args=(url, tmp_path, outcome))
     process.start()
-    begun = outcome.get(timeout=60)
+    begun = outcome.get(timeout=PATIENCE_S)
     assert isinstance(begun, int) and begun > 10
-    assert str(outcome.get(timeout=60)).startswith("store.")
-    process.join(60)
+    assert str(outcome.get(timeout=PATIENCE_S)).startswith("store.")
+    process.join(PATIENCE_S)
     heir = books(url, tmp_path)  # there is room again
     gone(heir)
     with closing(Database(url)) as database:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from baimo.errors import StoreError
 from baimo.store.journal import Journal
 from baimo.store.remains import Remains, remains
+from tests.waiting import PATIENCE_S
 
 SMALL = 1 << 16
 
@@ -170,9 +171,9 @@ def test_on_a_full_disk_no_call_begins_and_every_call_ends(tmp_path: Path) -> No
     outcome: multiprocessing.Queue[object] = spawn.Queue()
     process = spawn.Process(target=_on_a_full_disk, args=(tmp_path / "j", outcome))
     process.start()
-    key, begun = outcome.get(timeout=60)  # type: ignore[misc]
-    kept, still_open = outcome.get(timeout=60)  # type: ignore[misc]
-    process.join(60)
+    key, begun = outcome.get(timeout=PATIENCE_S)  # type: ignore[misc]
+    kept, still_open = outcome.get(timeout=PATIENCE_S)  # type: ignore[misc]
+    process.join(PATIENCE_S)
     assert key == "store.full" and begun > 10
     assert not kept and still_open == 0  # the content found no room; the ending did
     assert len(left(tmp_path / "j").closed) == begun
@@ -196,7 +197,7 @@ def test_killed_at_any_moment_it_lacks_nothing_but_the_last_entry(tmp_path: Path
         assert process.is_alive()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
+    process.join(PATIENCE_S)
     found = left(tmp_path / "j")
     ended = [int(id[1:]) for id in found.closed]
     assert ended == list(range(len(ended))) and len(ended) > 100

@@ -25,6 +25,7 @@ from baimo.errors import StoreError
 from baimo.store import migrations, tables
 from baimo.store.engine import Database
 from baimo.store.store import Spend, Store
+from tests.waiting import PATIENCE_S
 
 PRICE = Price(input_per_million=Decimal("2.5"), output_per_million=Decimal(10))
 
@@ -179,7 +180,7 @@ def test_two_processes_write_to_one_store_at_once(empty_url: str) -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(PATIENCE_S)
     assert [writer.exitcode for writer in writers] == [0, 0]
     with closing(Store(Database(empty_url))) as store:
         assert len(list(store.records())) == 120
@@ -193,12 +194,12 @@ def test_what_was_written_survives_a_killed_process(database_url: str) -> None:
     store = Store(Database(database_url))
     writer.start()
     assert writer.pid is not None
-    for _ in range(600):
+    for _ in range(3600):
         if len(list(store.records())) > 20:
             break
         time.sleep(0.05)
     os.kill(writer.pid, signal.SIGKILL)
-    writer.join(30)
+    writer.join(PATIENCE_S)
     records = list(store.records())
     assert len(records) > 20
     numbers = sorted(int(each.id.rpartition("_")[2]) for each in records)

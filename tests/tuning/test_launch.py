@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> JobFolder:
 
 
 def ended(child: Child) -> None:
-    for _ in range(1000):
+    for _ in range(10_000):
         if not child.alive:
             return
         time.sleep(0.01)

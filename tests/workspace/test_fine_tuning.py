@@ -29,6 +29,7 @@ from baimo.workspace.fine_tuning_wiring import fine_tuning
 from baimo.workspace.queue import Queue
 from baimo.workspace.validation import apart
 from baimo.workspace.workspace import Workspace
+from tests.waiting import PATIENCE_S
 
 ROW = Row(messages=(Message(role="user", content="Hi"), Message(role="assistant", content="Hello")))
 BASE = Model(name="local/tiny", vendor="local", upstream="tiny")
@@ -68,7 +69,7 @@ class House:
     def _read(self, path: Path, method: str, param: str, file: str) -> Sequence[Row]:
         self.read.append((param, path.read_text()))
         self.reading.set()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(PATIENCE_S)
         if self.problem is not None:
             raise self.problem
         return self.rows
@@ -131,11 +132,11 @@ def test_what_a_dead_process_left_half_validated_is_validated_by_the_next(
     house.go_on.clear()
     first = threading.Thread(target=house.tuning.validate)
     first.start()
-    assert house.reading.wait(10)
+    assert house.reading.wait(PATIENCE_S)
     other = house.started(tmp_path)
     assert other.validate() == 0, "somebody is at it"
     house.go_on.set()
-    first.join(10)
+    first.join(PATIENCE_S)
     assert house.now(job).status is JobStatus.QUEUED
     left = house.order()  # a server that died before it looked: nothing holds this job
     assert other.validate() == 1 and house.now(left).status is JobStatus.QUEUED
@@ -146,10 +147,10 @@ def test_a_job_that_is_cancelled_while_its_files_are_read_stays_cancelled(house:
     house.go_on.clear()
     reading = threading.Thread(target=house.tuning.validate)
     reading.start()
-    assert house.reading.wait(10)
+    assert house.reading.wait(PATIENCE_S)
     house.tuning.queue.cancel("", job.spec.id)
     house.go_on.set()
-    reading.join(10)
+    reading.join(PATIENCE_S)
     assert house.now(job).status is JobStatus.CANCELLED
 
 

@@ -15,6 +15,7 @@ from baimo.errors import Conflict, NotSupported, PullError
 from baimo.models.pull import Pulled
 from baimo.tuning.folder import lock
 from baimo.workspace.pulling import Pull, Pulling
+from tests.waiting import PATIENCE_S
 
 
 class House:
@@ -28,7 +29,7 @@ class House:
     def pull(self, name: str, progress: Callable[[int, int | None], None]) -> Pulled:
         progress(3, 10)
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE_S)
         if self.problem is not None:
             raise self.problem
         return Pulled(source=name, path=self.path, sha256="", bytes=10, fresh=True)
@@ -50,7 +51,7 @@ def pulling(house: Any) -> Pulling:
 
 def ended(house: House) -> Pull:
     """The newest fetch, as soon as it has ended; as another process sees it."""
-    for _ in range(1000):
+    for _ in range(10_000):
         (found,) = pulling(house).known()
         if found.state != "pulling":
             return found
@@ -60,7 +61,7 @@ def ended(house: House) -> Pull:
 
 def test_a_fetch_goes_on_by_itself_and_everybody_sees_how_far_it_is(house: House) -> None:
     assert pulling(house).start(model()).state == "pulling"
-    assert house.begun.wait(20)
+    assert house.begun.wait(PATIENCE_S)
     (seen,) = pulling(house).known()
     assert (seen.model, seen.state, seen.done, seen.total) == ("acme/heavy", "pulling", 3, 10)
     house.go_on.set()
@@ -96,7 +97,7 @@ def test_somebody_who_looks_does_not_keep_a_fetch_from_beginning(house: House) -
         begun.start()
         begun.join(0.1)
         assert begun.is_alive()
-    begun.join(20)
+    begun.join(PATIENCE_S)
     assert ended(house).state == "done"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 from tests.providers.wire.scripted import Talk, answer, upstream
+from tests.waiting import PATIENCE_S
 
 from baimo.errors import ConfigError, Unreachable
 from baimo.providers.wire.dial import _taking_turns
@@ -26,7 +27,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 def run(request: pytest.FixtureRequest) -> Run:
     def runner(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=request.param) as under:
-            return under.run(asyncio.wait_for(coroutine, 20))
+            return under.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
     return runner
 

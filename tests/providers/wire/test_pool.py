@@ -14,6 +14,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.providers.wire.scripted import Script, Talk, answer, chunked, upstream
+from tests.waiting import PATIENCE_S, settled
 
 from baimo.errors import BadReply, ProviderError, RequestRefused, Unreachable
 from baimo.providers.wire.origin import Stages, origin
@@ -29,7 +30,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 def run(request: pytest.FixtureRequest) -> Run:
     def runner(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=request.param) as under:
-            return under.run(asyncio.wait_for(coroutine, 20))
+            return under.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
     return runner
 
@@ -48,14 +49,6 @@ async def asked(
 ) -> bytes:
     reply = await pools.send(at, method, target, [(b"x-test", b"1")], body)
     return await reply.whole(1_000_000)
-
-
-async def settled(condition: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came about")
 
 
 def serving(*answers: bytes) -> Script:

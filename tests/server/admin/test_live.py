@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from baimo.server.admin.news import News
 from baimo.store.jobs import Jobs
 from tests.server.admin.jobs import tune_job
 from tests.server.served import Served, served
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ class Stream:
     """Server-sent events as a browser reads them."""
 
     def __init__(self, house: Served, key: str, query: str = "", after: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=PATIENCE_S)
         headers = {"authorization": f"Bearer {key}", "accept": "text/event-stream"}
         headers |= {"last-event-id": after} if after else {}
         self._connection.request("GET", f"/api/live{query}", headers=headers)
@@ -119,8 +119,8 @@ def test_however_many_look_on_the_database_is_asked_once_and_not_at_all_when_nob
     assert news(house).watching == 12
     for stream in streams:
         stream.close()
-    _until(lambda: news(house).watching == 0)
-    _until(lambda: _still(house))
+    until(lambda: news(house).watching == 0)
+    until(lambda: _still(house))
 
 
 def _still(house: Served) -> bool:
@@ -128,14 +128,6 @@ def _still(house: Served) -> bool:
     before = news(house).looks
     time.sleep(1.6)
     return news(house).looks == before
-
-
-def _until(true: Any) -> None:
-    for _ in range(1000):
-        if true():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came to be so")
 
 
 def test_a_job_that_ends_is_a_change_and_so_is_one_that_comes(house: Served) -> None:

@@ -20,6 +20,7 @@ from baimo.workspace.ledger_options import LedgerOptions
 from tests.server.admin import talks
 from tests.server.admin.jobs import idle, job_for, trained_on
 from tests.server.served import TOML, Served, served
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +272,7 @@ def test_a_changed_configuration_is_read_when_asked_and_a_broken_one_refused(tmp
 
 def kept(house: Served, count: int) -> None:
     """Wait until so many answers are on disk: they go there after the client has them."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_S
     while True:
         with house.workspace.store.database.reading() as connection:
             if connection.execute(sql("SELECT count(*) FROM cache")).scalar() == count:

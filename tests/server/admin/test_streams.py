@@ -10,6 +10,7 @@ import pytest
 from baimo.errors import Overloaded, UsageError
 from baimo.server.admin.routes import STREAMS, Desk
 from baimo.server.admin.streams import PIECE_BYTES, WAITING, Pieces
+from tests.waiting import PATIENCE_S
 
 
 class Client:
@@ -103,7 +104,7 @@ def test_a_thread_does_not_go_on_for_a_client_that_has_left() -> None:
             ended.set()
 
     asyncio.run(answered(work, Client(leaves_after=3)))
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE_S)
     assert written <= 3 + WAITING + 2
 
 
@@ -135,7 +136,7 @@ def test_only_so_many_streams_run_at_once() -> None:
         def work(pieces: Pieces) -> None:
             pieces.write("first\n")
             pieces.flush()
-            go_on.wait(10)
+            go_on.wait(PATIENCE_S)
 
         open_ones = [await desk.stream(work, "text/csv", "a.csv") for _ in range(STREAMS)]
         with pytest.raises(Overloaded) as caught:

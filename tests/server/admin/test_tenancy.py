@@ -17,6 +17,7 @@ from baimo.workspace.releasing import Promotion
 from tests.server.admin import compared, reviewed, talks, tasked
 from tests.server.admin.jobs import trained_on, tune_job, tuned_model
 from tests.server.served import Said, Served
+from tests.waiting import PATIENCE_S
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 NAMING = {
@@ -249,7 +250,7 @@ def test_a_disabled_tenants_administrator_is_out(house: Served) -> None:
     assert house.call("GET", "/api/me", admin).status == 200
     owner = house.key(role="admin")
     assert house.call("POST", "/api/tenants/shut/disable", owner, {}).status == 200
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while (said := house.call("GET", "/api/me", admin)).status == 200:
         assert time.monotonic() < until
     assert (said.status, said.data["error"]["code"]) == (403, "gateway.tenant_disabled")

@@ -15,6 +15,7 @@ import uvicorn
 from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.errors import BaimoError
 from baimo.gateway.surface import Peek, Surface
+from tests.waiting import PATIENCE_S
 
 CREATED = 1_763_800_000
 CALL = "rec_01jd3kabcdefghjkmnpq"
@@ -125,7 +126,7 @@ class Listener:
 
     def close(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         self._socket.close()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

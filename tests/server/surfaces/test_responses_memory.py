@@ -24,6 +24,7 @@ from baimo.store.engine import Database
 from baimo.store.responses import KeptResponse
 from baimo.store.responses import Responses as Kept
 from tests.server.surfaces.endpoint import CREATED, listening, whole
+from tests.waiting import PATIENCE_S
 
 STOPPED = Delta(finish_reason="stop", usage=Usage(tokens_in=3, tokens_out=2))
 
@@ -367,7 +368,7 @@ class Slow:
         self.error = error
 
     def put(self, kept: KeptResponse) -> None:
-        assert self.let.wait(10)
+        assert self.let.wait(PATIENCE_S)
         if self.error is not None:
             raise self.error
         self.kept.append(kept)
