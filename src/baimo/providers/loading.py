@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +57,27 @@ def engine_of(
         cache_gib=options.cache_gib,
     )
     folder = Path(options.cache).expanduser() if options.cache else None
-    copy = gguf.converted(file.path, options.weights_format, cache=folder)  # pyright: ignore[reportArgumentType]
-    if not judged:
-        record = agreement_record(file.path, copy, built.precision, folder)
-        agreement.ensured(record, lambda: _measured(file.path, copy, built), source=file.path)
+    with _alone(file.path):
+        copy = gguf.converted(file.path, options.weights_format, cache=folder)  # pyright: ignore[reportArgumentType]
+        if not judged:
+            record = agreement_record(file.path, copy, built.precision, folder)
+            agreement.ensured(record, lambda: _measured(file.path, copy, built), source=file.path)
     return openvino.OpenVinoEngine(copy, built)
+
+
+@contextmanager
+def _alone(source: Path) -> Generator[None]:
+    """Wait for whoever prepares this file, so that it is prepared once: it takes all cores, up to a minute.
+
+    Where there are no such locks (Windows, some network file systems) everybody does it, and all come to the same.
+    """
+    with source.open("rb") as file:
+        if os.name != "nt":
+            import fcntl
+
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)  # given back with the file, and with the process
+        yield
 
 
 def agreement_record(source: Path, copy: Path, precision: str, cache: Path | None) -> Path:
