@@ -65,9 +65,8 @@ def test_a_similar_question_is_known_as_soon_as_the_first_is_answered() -> None:
         asked = house(shelf=SlowShelf())
         first, second = asked.call(asking(text="hello")), asked.call(asking(text="hello!"))
         serving = asyncio.create_task(asked.gateway.serve(first))
-        await asyncio.to_thread(
-            began.wait, 30
-        )  # the first is answered, and its answer is not yet in the store
+        await asyncio.to_thread(began.wait, PATIENCE_S)
+        # the first is answered, and its answer is not yet in the store
         await asked.gateway.serve(second)
         written.set()
         await serving

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from local_model import BRIEF, FRANCE, LABELS, asked
 from local_model import engine as engine_of
+from tests.waiting import settled
 
 from baimo.core.call import Completion, JsonFormat
 from baimo.errors import RequestRefused
@@ -99,10 +100,7 @@ def test_a_caller_that_goes_away_ends_the_work(on_llamacpp: LocalProvider) -> No
         deltas = on_llamacpp.stream(asked("Count to a thousand", max_tokens=900))
         assert (await anext(deltas)).text
         await deltas.aclose()  # type: ignore[attr-defined]
-        for _ in range(10_000):
-            if engine.running == 0:  # type: ignore[attr-defined]
-                break
-            await asyncio.sleep(0.01)
+        await settled(lambda: engine.running == 0)  # type: ignore[attr-defined]
         return engine.running  # type: ignore[attr-defined]
 
     assert asyncio.run(ask()) == 0

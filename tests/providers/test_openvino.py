@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from local_model import LABELS, asked, provider
 from local_model import engine as engine_of
+from tests.waiting import settled
 
 from baimo.core.call import Completion, JsonFormat
 from baimo.errors import BadReply, ProviderError, RateLimited, RequestRefused
@@ -223,10 +224,7 @@ def test_a_caller_that_goes_away_frees_its_slot(on_openvino: LocalProvider) -> N
             await asyncio.sleep(0.01)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-        for _ in range(10_000):
-            if engine.running == 0:  # type: ignore[attr-defined]
-                break
-            await asyncio.sleep(0.01)
+        await settled(lambda: engine.running == 0)  # type: ignore[attr-defined]
         return engine.running  # type: ignore[attr-defined]
 
     assert asyncio.run(ask()) == 0

@@ -15,6 +15,7 @@ from baimo.core.registry import Spec
 from baimo.core.tuning import TuneSpec
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import TAKEN, Child, Launch, killed_for_memory, last_lines
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,11 +28,7 @@ def folder(tmp_path: Path) -> JobFolder:
 
 
 def ended(child: Child) -> None:
-    for _ in range(10_000):
-        if not child.alive:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the child lives on")
+    until(lambda: not child.alive)
 
 
 def scripted(**given: object) -> Launch:
