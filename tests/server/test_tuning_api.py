@@ -287,14 +287,14 @@ def test_watching_does_not_keep_an_endpoint_from_stopping(tmp_path: Any) -> None
         asker = short.key(role="engineer")
         job = order(short, asker, overrides={"steps": 9999, "pause_s": 0.05}, start=True)
         reached(short, asker, job, "running")
-        folder = short.state["service"].tuning.queue.at(job)
+        pid = until(lambda: short.state["service"].tuning.queue.at(job).pid)
         stream = Stream(short, asker, job)
         reader = threading.Thread(target=lambda: list(stream), daemon=True)
         reader.start()
-    reader.join(PATIENCE_S)  # the job works on, for whoever comes next
+    reader.join(PATIENCE_S)
     stream.close()
-    assert not reader.is_alive() and folder.pid is not None
-    os.killpg(folder.pid, signal.SIGKILL)
+    assert not reader.is_alive()
+    os.killpg(pid, signal.SIGKILL)  # the job works on, for whoever comes next
 
 
 def test_jobs_are_a_table_that_is_sorted_filtered_and_taken_along(house: Served, key: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,8 @@ from baimo.store.jobs import Jobs
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
 from baimo.workspace.queue import Queue
+from tests import waiting
+from tests.waiting import Found
 
 ROOT = Path(__file__).parents[2]
 SCRIPTED = Launch(command=(sys.executable, "-m", "tests.tuning.scripted"), directory=ROOT)
@@ -67,15 +68,15 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.database.close()
 
 
-def until(what: Callable[[], object], *queues: Queue) -> None:
+def until(what: Callable[[], Found], *queues: Queue) -> Found:
     """Let the queues look after their jobs until something is so."""
-    for _ in range(3000):
+
+    def stepped() -> Found:
         for queue in queues:
             queue.step()
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came to be so")
+        return what()
+
+    return waiting.until(stepped)
 
 
 def test_a_job_runs_to_its_end_and_everything_it_said_is_entered_once(house: House) -> None:
@@ -118,7 +119,7 @@ def test_a_job_that_says_what_is_wrong_has_failed_with_these_words(house: House)
 
 
 def test_a_child_outlives_its_keeper_and_the_next_keeper_takes_it_over(house: House) -> None:
-    job, first, second = house.job(steps=40), house.queue(), house.queue()
+    job, first, second = house.job(steps=40, pause_s=0.1), house.queue(), house.queue()
     until(lambda: house.now(job).progress, first)
     assert not second.step()
     pid = house.queue().at(job.spec.id).pid
