@@ -10,7 +10,7 @@ from baimo.core.ids import base32
 class RecordIds:
     """Ids of one process."""
 
-    __slots__ = ("_bits", "_prefix", "_second")
+    __slots__ = ("_bits", "_prefix", "_since")
 
     _PAIRS = tuple(base32(number, 2) for number in range(1024))
 
@@ -20,15 +20,15 @@ class RecordIds:
             seed: from the system's own entropy: two processes may make ids in the same millisecond.
         """
         self._bits = random.Random(seed).getrandbits
-        self._second = -1
+        self._since = -1
         self._prefix = ""
 
     def next(self, now_ms: int) -> str:
         """An id that no other Record has: 50 random bits for each millisecond."""
-        second = now_ms >> 10
-        if second != self._second:
-            self._second = second
-            self._prefix = f"rec_{base32(second, 8)}"
+        since = now_ms >> 10
+        if since != self._since:  # about once a second
+            self._since = since
+            self._prefix = f"rec_{base32(since, 8)}"
         bits, pairs = self._bits(50), self._PAIRS
         return (
             f"{self._prefix}{pairs[now_ms & 1023]}{pairs[bits >> 40]}{pairs[bits >> 30 & 1023]}"

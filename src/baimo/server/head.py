@@ -24,9 +24,7 @@ def lines(headers: Pairs) -> bytes:
     Raises:
         ValueError: a name or value holds a line break or NUL.
     """
-    if not headers:
-        return b""
-    block = b"\r\n".join(map(b": ".join, headers)) + b"\r\n"
+    block = b"".join([b"%s: %s\r\n" % pair for pair in headers])
     count = len(headers)
     if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
         raise ValueError("a response header holds a line break")

@@ -109,19 +109,19 @@ class Meters:
         with self.lock:
             if self.closed is not None:
                 return not charges
-            for place, (bucket, limit, amount) in enumerate(charges):
+            for bucket, limit, amount in charges:
                 lease = leases.get(bucket)
                 if (
                     lease is None
+                    or lease.amount - lease.taken < amount
                     or lease.waiting
                     or lease.limit != limit
-                    or (left := lease.amount - lease.taken - amount) < 0
                 ):
-                    for bucket, _, amount in charges[:place]:
-                        leases[bucket].taken -= amount
                     return False
+            for bucket, _, amount in charges:
+                lease = leases[bucket]
                 lease.taken += amount
-                if left < lease.low:
+                if lease.amount - lease.taken < lease.low:
                     lease.low = 0  # asked once; the writer sets it again
                     self.low.add(bucket)
                     low = True
