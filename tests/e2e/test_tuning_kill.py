@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from baimo.workspace.workspace import Workspace
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
+from tests import waiting
 from tests.tuning.base import answers, tiny_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tuning")]
@@ -106,13 +106,13 @@ def ordered(queue: Queue, folder: Path) -> TuneJob:
     return queue.submit(spec, answers(40), answers(6))
 
 
-def until(queue: Queue | None, what: Callable[[], object], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came to be so"
+def until(queue: Queue | None, what: Callable[[], object]) -> None:
+    def stepped() -> object:
         if queue is not None:
             queue.step()
-        time.sleep(0.02)
+        return what()
+
+    waiting.until(stepped, within_s=240)
 
 
 def now(queue: Queue, job: TuneJob) -> TuneJob:

@@ -218,10 +218,7 @@ def test_a_caller_that_goes_away_frees_its_slot(on_openvino: LocalProvider) -> N
     async def ask() -> int:
         engine = await engine_of(on_openvino)
         call = asyncio.create_task(on_openvino.complete(asked("Count to a thousand", max_tokens=900)))
-        for _ in range(10_000):
-            if engine.running:  # type: ignore[attr-defined]
-                break
-            await asyncio.sleep(0.01)
+        await settled(lambda: engine.running)  # type: ignore[attr-defined]
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         await settled(lambda: engine.running == 0)  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,9 +99,7 @@ def test_a_child_that_does_not_listen_is_ended_and_a_job_that_was_only_forecast_
     assert stopped(queue, "acme", patience_s=0.2) == 1
     assert not (workspace.path / "tuning" / deaf.spec.id).exists()
     with pytest.raises(ProcessLookupError):
-        for _ in range(10_000):  # until it is reaped
-            os.kill(pid, 0)
-            time.sleep(0.01)
+        until(lambda: os.kill(pid, 0))  # until it is reaped
     found = {path.name for path in (workspace.path / "tuning").glob("ftjob-*")}
     assert found == {others.id}
     now = queue.jobs.get("acme", deaf.spec.id)
