@@ -18,16 +18,16 @@ import msgspec
 from baimo.core.call import Completion, Delta, Provider, Request, Usage
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price
-from baimo.core.record import Charge
 from baimo.core.registry import Spec
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import BudgetExceeded, LimitReached, UnknownModel
+from baimo.gateway.answers import by_name
 from baimo.gateway.assembly import Outside, assembled
 from baimo.gateway.call import Call
 from baimo.gateway.gateway import Gateway
 from baimo.server.surfaces.chat import Chat
 from baimo.settings import Settings
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 CHAT = Chat()
 
@@ -231,14 +231,14 @@ class RecordingReply:
         self._leaves_after = leaves_after
         self._slow = slow
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         assert self.status is None, "answered twice"
-        self._head(status, headers)
+        self._head(status, head)
         self.body, self.ended = body, True
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         assert self.status is None
-        self._head(status, headers)
+        self._head(status, head)
         self.started = True
 
     def write(self, piece: bytes) -> None:
@@ -258,10 +258,10 @@ class RecordingReply:
     def drained(self) -> Awaitable[None] | None:
         return asyncio.sleep(0) if self._slow else None
 
-    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def _head(self, status: int, head: bytes) -> None:
         self.status = status
-        self.headers = {name.decode(): value.decode() for name, value in headers}
-        assert len(self.headers) == len(headers), "a header was given twice"
+        self.headers = {name.decode(): value.decode() for name, value in by_name(head).items()}
+        assert len(self.headers) == head.count(b"\r\n"), "a header was given twice"
 
     @property
     def json(self) -> Any:

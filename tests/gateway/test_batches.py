@@ -241,7 +241,7 @@ class Place:
 
     @staticmethod
     async def well(line: Line, reply: Collected) -> None:
-        reply.whole(200, [], ANSWER)
+        reply.whole(200, b"", ANSWER)
 
     async def ask(self, batch: Batch, line: Line, request_id: str, reply: Collected) -> None:
         self.asked.append(line.custom_id)
@@ -297,11 +297,11 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_a_limit_that_says_when_is_waited_for_and_one_that_does_not_is_the_answer(place: Place) -> None:
     async def answers(line: Line, reply: Collected) -> None:
         if line.custom_id == "c1" and place.asked.count("c1") < 3:
-            reply.whole(429, [(b"retry-after", b"0")], b'{"error":{}}')
+            reply.whole(429, b"retry-after: 0\r\n", b'{"error":{}}')
         elif line.custom_id == "c2":
-            reply.whole(429, [], b'{"error":{"code":"insufficient_quota"}}')
+            reply.whole(429, b"", b'{"error":{"code":"insufficient_quota"}}')
         else:
-            reply.whole(200, [], ANSWER)
+            reply.whole(200, b"", ANSWER)
 
     place.answers = answers
     after = place.worked(place.ordered(written(1) + written(2)))
@@ -314,7 +314,7 @@ def test_what_has_not_begun_when_the_window_ends_says_so(place: Place) -> None:
     async def answers(line: Line, reply: Collected) -> None:
         place.clock.now_ms += 30 * 3_600_000
         await asyncio.sleep(1.2)  # until it is noticed
-        reply.whole(200, [], ANSWER)
+        reply.whole(200, b"", ANSWER)
 
     place.answers = answers
     after = place.worked(place.ordered("".join(written(number) for number in range(20))))
@@ -346,7 +346,7 @@ def test_a_batch_whose_input_was_deleted_by_hand_ends_with_what_was_answered(pla
 
     async def answers(line: Line, reply: Collected) -> None:
         await asyncio.sleep(0.01)
-        reply.whole(200, [], ANSWER)
+        reply.whole(200, b"", ANSWER)
         work.leave()
 
     place.answers = answers
@@ -363,7 +363,7 @@ def test_a_fault_of_ours_fails_the_line_and_not_the_batch(place: Place) -> None:
     async def answers(line: Line, reply: Collected) -> None:
         if line.custom_id == "c1":
             raise ZeroDivisionError
-        reply.whole(200, [], ANSWER)
+        reply.whole(200, b"", ANSWER)
 
     place.answers = answers
     after = place.worked(place.ordered(written(1) + written(2)))
@@ -389,7 +389,7 @@ def test_a_disk_that_is_full_stops_the_batch_and_it_goes_on_when_there_is_room(p
 
     async def answers(line: Line, reply: Collected) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, most))  # no file may grow beyond 20 bytes
-        reply.whole(200, [], ANSWER)
+        reply.whole(200, b"", ANSWER)
 
     place.answers = answers
     try:
@@ -413,7 +413,7 @@ def test_the_crew_finds_batches_works_on_them_and_leaves_them_when_it_stops(plac
     async def slow(line: Line, reply: Collected) -> None:
         begun.append(line.custom_id)
         await asyncio.sleep(0.05)
-        reply.whole(200, [], ANSWER)
+        reply.whole(200, b"", ANSWER)
 
     async def run(until: Callable[[], bool]) -> None:
         working = crew(place.tools())

@@ -377,8 +377,8 @@ def test_with_durable_answers_the_end_leaves_after_the_record(streamed: bool) ->
             super().write(piece)
             ends.append((house.books.synced, b"[DONE]" in piece))
 
-        def whole(self, status: int, headers: Any, body: bytes) -> None:
-            super().whole(status, headers, body)
+        def whole(self, status: int, head: bytes, body: bytes) -> None:
+            super().whole(status, head, body)
             ends.append((house.books.synced, True))
 
     house.ask(asking(stream=streamed), reply=Watching())

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baimo.core.record import Charge
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.gateway.limits import Plan, Rule, duration, limit_of, merged, plan
 from baimo.settings import LimitSettings
+from baimo.store.entry import Charge
 from tests.gateway.doubles import House, Script, answer, asking, key
 
 

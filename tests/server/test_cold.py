@@ -199,7 +199,7 @@ def test_an_application_that_fails_or_lies_about_its_length_never_looks_complete
 
 def test_uvicorn_counts_cold_and_hot_requests_alike(run: Run) -> None:
     async def hot(call: Any) -> None:
-        call.whole(200, [], b"")
+        call.whole(200, b"", b"")
 
     async def main() -> None:
         async with house({(b"POST", b"/hot"): hot}) as at:

@@ -8,7 +8,9 @@ import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from baimo.gateway.answers import lines
 from baimo.server.exchange import Exchange, Hot
 from baimo.server.known import Heads
 from tests.server.lane_house import house, post
@@ -79,7 +81,7 @@ def test_heads_that_will_not_come_again_are_not_kept_and_the_others_are_shared()
     data = HEAD % 4 + b"body"
     assert heads.learned(data, hot()) is heads.learned(HEAD % 5 + b"body!", hot())
     assert heads.learned(data, hot(x_request_id=b"1")) is None
-    assert heads.learned(data, hot()._replace(keep_alive=False)) is None
+    assert heads.learned(data, replace(hot(), keep_alive=False)) is None
     assert heads.learned(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", hot()) is None
     assert heads.learned(data + b"x", hot()) is None
 
@@ -101,7 +103,7 @@ def test_what_is_taken_without_the_parser_is_what_the_parser_says(
 
 def test_requests_alternate_between_known_and_new_on_one_connection() -> None:
     async def echo(call: Exchange) -> None:
-        call.whole(200, [(b"x-key", call.headers.get(b"x-key", b"-"))], call.body)
+        call.whole(200, lines([(b"x-key", call.headers.get(b"x-key", b"-"))]), call.body)
 
     async def main() -> None:
         async with house({(b"POST", b"/hot"): echo}, max_body_mib=0.001) as at:

@@ -14,6 +14,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baimo.gateway.answers import lines
 from baimo.providers.wire.parked import Parked
 from baimo.server.exchange import Exchange
 from tests.server.lane_house import Client, house, post
@@ -33,7 +34,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 async def echo(call: Exchange) -> None:
-    call.reply.whole(200, [(b"content-type", b"text/plain")], call.body)
+    call.reply.whole(200, b"content-type: text/plain\r\n", call.body)
 
 
 def test_a_whole_answer_has_its_length_and_the_standing_headers_and_the_connection_stays(run: Run) -> None:
@@ -57,7 +58,7 @@ def test_the_handler_sees_the_request(run: Run) -> None:
 
     async def handler(call: Exchange) -> None:
         seen.append(call)
-        call.whole(204, [], b"")
+        call.whole(204, b"", b"")
 
     async def main() -> None:
         async with house({HOT: handler}) as at:
@@ -81,7 +82,7 @@ def test_a_stream_is_chunked_and_leaves_as_it_is_written(run: Run) -> None:
     go_on: list[Parked[None]] = []
 
     async def handler(call: Exchange) -> None:
-        call.start(200, [(b"content-type", b"text/event-stream")])
+        call.start(200, b"content-type: text/event-stream\r\n")
         call.write(b"data: 1\n\n")
         call.write(b"")
         call.write(b"data: 2\n\n")
@@ -111,7 +112,7 @@ def test_a_stream_is_chunked_and_leaves_as_it_is_written(run: Run) -> None:
 
 def test_http_1_0_gets_a_stream_that_ends_with_the_connection(run: Run) -> None:
     async def handler(call: Exchange) -> None:
-        call.start(200, [])
+        call.start(200, b"")
         call.write(b"old ")
         call.write(b"client")
         call.end()
@@ -136,7 +137,7 @@ def test_a_handler_that_fails_answers_500_and_says_where_but_not_what(
         await asyncio.sleep(0)
 
     async def halfway(call: Exchange) -> None:
-        call.start(200, [])
+        call.start(200, b"")
         call.write(b"half")
         raise ValueError("canary-secret")
 
@@ -159,7 +160,7 @@ def test_a_stream_that_is_aborted_does_not_look_complete_and_its_handler_goes_on
     settled_after: list[bool] = []
 
     async def handler(call: Exchange) -> None:
-        call.start(200, [])
+        call.start(200, b"")
         call.write(b"half")
         await asyncio.sleep(0.01)
         call.abort()
@@ -193,7 +194,7 @@ def test_pipelined_requests_are_answered_in_order_whatever_takes_longer(run: Run
         most = max(most, running)
         await asyncio.sleep(0.02 if call.body in (b"0", b"3") else 0)
         running -= 1
-        call.whole(200, [], call.body)
+        call.whole(200, b"", call.body)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -227,7 +228,7 @@ def test_a_thousand_pipelined_requests_neither_nest_nor_pile_up(run: Run) -> Non
 def test_a_bad_request_behind_good_ones_waits_for_its_turn(run: Run) -> None:
     async def slow(call: Exchange) -> None:
         await asyncio.sleep(0.02)
-        call.whole(200, [], call.body)
+        call.whole(200, b"", call.body)
 
     async def main() -> None:
         async with house({HOT: slow}) as at:
@@ -243,7 +244,7 @@ def test_a_client_that_leaves_cancels_its_handler_at_every_point_of_a_stream(run
 
     async def handler(call: Exchange) -> None:
         try:
-            call.start(200, [])
+            call.start(200, b"")
             for number in range(100):
                 call.write(b"piece %d\n" % number)
                 await asyncio.sleep(0.002)
@@ -296,7 +297,7 @@ def test_a_slow_reader_is_waited_for_and_one_that_never_reads_is_cut_off(run: Ru
     async def handler(call: Exchange) -> None:
         nonlocal waits
         try:
-            call.start(200, [])
+            call.start(200, b"")
             for _ in range(400):
                 call.write(b"x" * 65_536)
                 wait = call.drained()
@@ -328,7 +329,7 @@ def test_a_slow_reader_is_waited_for_and_one_that_never_reads_is_cut_off(run: Ru
 def test_draining_finishes_calls_in_flight_and_closes_what_rests(run: Run) -> None:
     async def handler(call: Exchange) -> None:
         await asyncio.sleep(0.3)
-        call.whole(200, [], b"finished")
+        call.whole(200, b"", b"finished")
 
     async def main() -> None:
         busy: list[Client] = []
@@ -372,7 +373,7 @@ def test_a_call_that_outlives_the_drain_is_broken_off(run: Run) -> None:
 
 def test_headers_of_an_answer_cannot_be_split(run: Run) -> None:
     async def handler(call: Exchange) -> None:
-        call.whole(200, [(b"x-model", b"a\r\nset-cookie: evil=1")], b"")
+        call.whole(200, lines([(b"x-model", b"a\r\nset-cookie: evil=1")]), b"")
 
     async def main() -> None:
         async with house({HOT: handler}) as at:
@@ -384,7 +385,7 @@ def test_headers_of_an_answer_cannot_be_split(run: Run) -> None:
 
 def test_only_trusted_proxies_may_say_whom_they_speak_for(run: Run) -> None:
     async def peer(call: Exchange) -> None:
-        call.whole(200, [], call.peer.encode())
+        call.whole(200, b"", call.peer.encode())
 
     async def main() -> None:
         cases = [

@@ -39,7 +39,7 @@ class Counting:
 
     async def __call__(self, call: Exchange) -> None:
         self.calls += 1
-        call.whole(200, [], call.body)
+        call.whole(200, b"", call.body)
 
 
 def status_of(answer: bytes) -> tuple[int, str]:
@@ -184,7 +184,7 @@ def test_slow_heads_and_bodies_time_out_and_one_who_never_speaks_is_dropped(run:
 def test_a_resting_connection_is_closed_after_its_time_and_a_call_in_flight_is_not(run: Run) -> None:
     async def slow(call: Exchange) -> None:
         await asyncio.sleep(0.8)
-        call.whole(200, [], b"late")
+        call.whole(200, b"", b"late")
 
     async def main() -> None:
         async with house({HOT: slow}, idle_timeout_s=0.2, header_timeout_s=0.2, body_timeout_s=0.2) as at:

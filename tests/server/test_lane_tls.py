@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_hot_and_cold_requests_and_refusals_go_through_tls(loop: Any, files: tuple[Path, Path]) -> None:
     async def hot(call: Exchange) -> None:
-        call.start(200, [])
+        call.start(200, b"")
         for _ in range(20):
             call.write(call.body * 1000)
             if (behind := call.drained()) is not None:

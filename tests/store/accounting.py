@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from baimo.core.money import Rates
-from baimo.core.record import Charge
 from baimo.core.tenant import Limit
 from baimo.store.buckets import bucket_of, parsed
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 NOW_MS = 1_800_000_030_000
 """2027-01-15T08:00:30Z."""
@@ -50,7 +51,8 @@ def ended(call: Entry, tokens_in: int = 120, tokens_out: int = 40, **changes: ob
     """The same call when it went well."""
     call.tokens_in, call.tokens_out = tokens_in, tokens_out
     call.cost_micros, call.cost_rest = RATES.cost(tokens_in, tokens_out)
-    call.price_in, call.price_out, call.price_cached, call.price_cache_write, call.price_call = RATES
+    call.price_in, call.price_out, call.price_call = RATES.input, RATES.output, RATES.call
+    call.price_cached, call.price_cache_write = RATES.cached, RATES.cache_write
     call.charged_micros, call.charged_tokens = call.cost_micros, tokens_in + tokens_out
     call.http_status, call.attempts, call.latency_ms, call.queue_ms = 200, 1, 12.5, 0
     for name, value in changes.items():
@@ -68,4 +70,4 @@ def charge(
 def charged(call: Entry, reserved: Sequence[Charge]) -> tuple[Charge, ...]:
     """What the reservations of a call that ended turn into."""
     counted = {"cost": call.charged_micros, "tokens": call.charged_tokens, "requests": 1, "concurrency": 0}
-    return tuple(each._replace(amount=counted[parsed(each.bucket).counts]) for each in reserved)
+    return tuple(replace(each, amount=counted[parsed(each.bucket).counts]) for each in reserved)

@@ -24,9 +24,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 from sqlalchemy import text
 
-from baimo.core.record import INTERRUPTED, Charge
+from baimo.core.record import INTERRUPTED
 from baimo.core.tenant import Limit
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
@@ -34,7 +35,7 @@ from baimo.store.books import Books
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.entries import Ended, read_ending
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 from baimo.store.ledger import Ledger
 from baimo.store.writer import BEHIND
 from tests.store.accounting import NOW_MS, Hands, charge, charged, ended, entry
@@ -250,7 +251,7 @@ def test_charges_that_the_record_does_not_tell_are_written_down(database: Databa
     call = entry("rec_1", reserved=reserved)
     mine.open(call)
     mine.close(
-        ended(call), (reserved[0]._replace(amount=call.cost_micros or 0), reserved[1]._replace(amount=7))
+        ended(call), (replace(reserved[0], amount=call.cost_micros or 0), replace(reserved[1], amount=7))
     )
     mine.leave()
     line = Ledger(database).line("rec_1")
@@ -609,10 +610,10 @@ class Money(RuleBasedStateMachine):
             taken: Counter[str] = Counter()
             for held in (*self.reserved, *self.under_way):
                 if held.owner is slot.books:
-                    taken.update({bucket: amount for bucket, _, amount in held.charges})
+                    taken.update({charge.bucket: charge.amount for charge in held.charges})
             for item in slot.books._queue:
                 call = item if isinstance(item, Ended) else read_ending(slot.books._journal.read(item))
-                taken.update({bucket: amount for bucket, _, amount in call.charged})
+                taken.update({charge.bucket: charge.amount for charge in call.charged})
             assert {
                 bucket: lease.taken for bucket, lease in slot.books._meters.leases.items() if lease.taken
             } == {bucket: amount for bucket, amount in taken.items() if amount}

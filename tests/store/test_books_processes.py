@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from baimo.core.record import INTERRUPTED, Charge
+from baimo.core.record import INTERRUPTED
 from baimo.core.tenant import Limit
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
@@ -25,6 +25,7 @@ from baimo.store.books import Books
 from baimo.store.buckets import bucket_of
 from baimo.store.chain import locked_head
 from baimo.store.engine import Database
+from baimo.store.entry import Charge
 from baimo.store.ledger import Ledger
 from tests.store.accounting import charge, charged, ended, entry
 from tests.waiting import PATIENCE_S

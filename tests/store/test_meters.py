@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baimo.core.record import Charge
 from baimo.core.tenant import Limit
 from baimo.store.buckets import COUNTS, SCOPES, WINDOWS, bucket_of, named, parsed, window_end_ms, written
+from baimo.store.entry import Charge
 from baimo.store.meters import Lease, Meters, Wait
 from tests.store.accounting import NOW_MS, charge, charged, ended, entry
 

@@ -37,7 +37,8 @@ class Cost(NamedTuple):
     rest: int
 
 
-class Rates(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rates:
     """Whole micro-units per million tokens, and per call: what an exact cost is reckoned with."""
 
     input: int
@@ -50,10 +51,12 @@ class Rates(NamedTuple):
         self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, tokens_cache_write: int = 0
     ) -> Cost:
         """The exact cost of one call; cached and cache-write tokens are part of `tokens_in`."""
-        cached = min(tokens_cached, tokens_in)
-        written = min(tokens_cache_write, tokens_in - cached)
+        # written out where `min` would do: it is reckoned for every call, and min costs as much as all the rest
+        cached = tokens_cached if tokens_cached < tokens_in else tokens_in
+        fresh = tokens_in - cached
+        written = tokens_cache_write if tokens_cache_write < fresh else fresh
         exact = (
-            (tokens_in - cached - written) * self.input
+            (fresh - written) * self.input
             + cached * self.cached
             + written * self.cache_write
             + tokens_out * self.output

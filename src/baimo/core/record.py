@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from baimo.core.call import Usage
 
@@ -96,17 +95,6 @@ class Record:
     """Which limits it was charged to: one bit for each kind of limit (`Bucket.bit`)."""
     charges: str = ""
     """JSON [[bucket, amount], …] of the charges that cannot be told from `limits` and the fields above."""
-
-
-class Charge(NamedTuple):
-    """A share of one limit: reserved before the call at its most, charged after it as it was."""
-
-    bucket: str
-    """`scope:name:counts:window:start`, e.g. `key:ab12…:cost:month:2026-11`."""
-    limit: int
-    """The limit in force."""
-    amount: int
-    """Reserved: the most that the call may take. Charged: what it took (0 for concurrency)."""
 
 
 def linked(previous: bytes, line: bytes) -> bytes:

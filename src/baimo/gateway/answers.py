@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
 
 from baimo.errors import BaimoError, BudgetExceeded, Conflict, LimitReached, NotSupported
 from baimo.gateway.call import Reply
 from baimo.gateway.surface import Seen
 
 Headers = list[tuple[bytes, bytes]]
+Lines = bytes
+"""Header lines, each with its end, made by `lines` or out of such parts: no value in them ends a line early."""
 LONGEST_KEPT = 4 * 1024 * 1024
 """Most bytes of one answer that are kept for the cache or with a Record."""
 
 
 LONGEST_PATIENCE_S = 60.0
 """The official SDKs wait no longer than this for what Retry-After says; after that they would knock in vain."""
+
+
+def lines(headers: Sequence[tuple[bytes, bytes]]) -> Lines:
+    """Header lines of an answer.
+
+    Raises:
+        ValueError: a name or value holds a line break or NUL.
+    """
+    block = b"".join([b"%s: %s\r\n" % pair for pair in headers])
+    count = len(headers)
+    if block.count(b"\n") != count or block.count(b"\r") != count or block.find(b"\0") >= 0:
+        raise ValueError("a response header holds a line break")
+    return block
+
+
+def by_name(block: Lines) -> dict[bytes, bytes]:
+    """Headers by name, of lines."""
+    pairs = (line.partition(b": ") for line in block.splitlines())
+    return {name: value for name, _, value in pairs}
 
 
 def retry_headers(error: BaimoError) -> Headers:
@@ -29,7 +53,7 @@ def retry_headers(error: BaimoError) -> Headers:
     return headers
 
 
-class Whole(NamedTuple):
+class Whole(msgspec.Struct, frozen=True):
     """A complete answer, ready for the client."""
 
     status: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+
+import msgspec
 
 from baimo.core.model import Model
 from baimo.errors import BaimoError, ConfigError, Overloaded, RateLimited, Unreachable
@@ -33,7 +34,7 @@ FIRST_PAUSE_S = 0.1
 """Before the second repetition of an attempt that never reached the server; then twice as long each time."""
 
 
-class Ways(NamedTuple):
+class Ways(msgspec.Struct, frozen=True):
     """Everything that attempts need."""
 
     settings: Settings

@@ -19,6 +19,7 @@ import msgspec
 
 from baimo.core.call import Usage
 from baimo.errors import BaimoError
+from baimo.gateway.surface import Counts
 from baimo.store.files import unwritable
 from baimo.text import text
 from baimo.typed import json_decoder
@@ -56,7 +57,7 @@ class Written(NamedTuple):
 class Results:
     """The results of one batch. Opening, `sync` and `finish` block on the disk, the rest only on its cache."""
 
-    def __init__(self, output: Path, error: Path, usage: Callable[[bytes], Usage | None]) -> None:
+    def __init__(self, output: Path, error: Path, usage: Callable[[bytes], Usage | Counts | None]) -> None:
         """Take up what is there already.
 
         Args:
@@ -190,7 +191,7 @@ class Results:
             self.failed += 1
             return
         self.completed += 1
-        usage: Usage | None = None
+        usage: Usage | Counts | None = None
         with contextlib.suppress(BaimoError):
             usage = self._usage(body)
         if usage is not None:

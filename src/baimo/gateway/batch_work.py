@@ -23,6 +23,7 @@ from baimo.gateway.batch_input import Line, inspected, lines
 from baimo.gateway.batch_results import Results, Written
 from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate
+from baimo.gateway.surface import Counts
 from baimo.store.batches import Batch, Batches, LineError, Status
 from baimo.store.files import Files
 from baimo.text import text
@@ -56,7 +57,7 @@ class Tools(NamedTuple):
     """Answers a line under its request id; raises BaimoError when its key may not ask any more."""
     vendors: Callable[[Batch, str], frozenset[str]]
     """Vendors of all models that may answer what asks for this name."""
-    usage: Callable[[str, bytes], Usage | None]
+    usage: Callable[[str, bytes], Usage | Counts | None]
     """Tokens of an answer of an endpoint, as far as it says."""
     longest: Callable[[], int]
     """Most bytes of a line."""

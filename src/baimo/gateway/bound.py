@@ -7,7 +7,8 @@ count below is an upper bound; where two prices are possible, the dearer one cou
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
+
+import msgspec
 
 from baimo.core.model import Model
 from baimo.core.money import MICROS, Price
@@ -20,7 +21,7 @@ WITHOUT_OUTPUT = frozenset({"embeddings", "rerank", "moderations", "count_tokens
 """Surfaces whose answers are no generated tokens."""
 
 
-class Bound(NamedTuple):
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """The most that one call may take."""
 
     tokens: int
@@ -32,7 +33,7 @@ class Bound(NamedTuple):
 NOTHING = Bound(0, 0)
 
 
-class Ceiling(NamedTuple):
+class Ceiling(msgspec.Struct, frozen=True, gc=False):
     """Dearest rates of one tier, whole micro-units per million tokens."""
 
     above: int
@@ -91,8 +92,8 @@ class Bounds:
         if not self.priced:
             return Bound(tokens_in * peek.answers + tokens_out, None)
         if len(self._ceilings) == 1:
-            _, _, price_in, price_out, price_call = self._ceilings[0]
-            most = (tokens_in * price_in + price_call * MICROS) * peek.answers + tokens_out * price_out
+            only = self._ceilings[0]
+            most = (tokens_in * only.input + only.call * MICROS) * peek.answers + tokens_out * only.output
         else:
             most = self._dearest(peek, tokens_in, tokens_out)
         micros = -(-most // MICROS)
@@ -103,11 +104,11 @@ class Bounds:
     def _dearest(self, peek: Peek, tokens_in: int, tokens_out: int) -> int:
         """Over all tiers that the prompt may fall into; in millionths of a micro-unit."""
         most = 0
-        for above, upto, price_in, price_out, price_call in self._ceilings:
-            if tokens_in > above or not above:
-                prompt = tokens_in if upto is None or tokens_in < upto else upto
-                exact = prompt * peek.answers * price_in + tokens_out * price_out
-                exact += price_call * peek.answers * MICROS
+        for one in self._ceilings:
+            if tokens_in > one.above or not one.above:
+                prompt = tokens_in if one.upto is None or tokens_in < one.upto else one.upto
+                exact = prompt * peek.answers * one.input + tokens_out * one.output
+                exact += one.call * peek.answers * MICROS
                 most = max(most, exact)
         return most
 

@@ -40,7 +40,7 @@ class Kept(NamedTuple):
     """When; milliseconds since 1970."""
 
 
-class LookedUp(NamedTuple):
+class LookedUp(msgspec.Struct, frozen=True):
     """What the cache had for a call."""
 
     kept: Kept | None = None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from baimo.core.model import Model
-from baimo.core.record import Charge
 from baimo.core.tenant import DataClass, Key, Tenant
 from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.surface import Peek, Surface
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 if TYPE_CHECKING:
     from baimo.gateway.cache import LookedUp
@@ -32,11 +31,11 @@ class Reply(Protocol):
         """The head was sent: the status cannot change any more."""
         ...
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """A complete answer, with content-length, in one write."""
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
+        """A complete answer, with content-length, in one write; `head` is `answers.Lines`."""
         ...
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         """The head of a stream (chunked, TCP_NODELAY)."""
         ...
 
@@ -80,7 +79,7 @@ class Call(msgspec.Struct, kw_only=True):
         return not self.batch and not self.run
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True):
     """Which model, and why; then what to try next."""
 
     model: Model

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+
+from baimo.gateway.answers import by_name
 
 
 class Collected:
@@ -17,16 +19,16 @@ class Collected:
         self.told: Callable[[Collected], None] | None = None
         """Called within `whole`, so that nothing can happen between the Record and what is done with the answer."""
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         self.started = True
         self.status, self.body = status, body
-        for name, value in headers:
-            if name == b"retry-after" and value.isdigit():
-                self.retry_after_s = float(value)
+        patience = by_name(head).get(b"retry-after", b"")
+        if patience.isdigit():
+            self.retry_after_s = float(patience)
         if self.told is not None:
             self.told(self)
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         self.started = True
         self.status = status
 
@@ -34,10 +36,10 @@ class Collected:
         self.body += piece
 
     def end(self) -> None:
-        self.whole(self.status, (), self.body)
+        self.whole(self.status, b"", self.body)
 
     def abort(self) -> None:
-        self.whole(502, (), b"")
+        self.whole(502, b"", b"")
 
     def drained(self) -> Awaitable[None] | None:
         return None

@@ -11,11 +11,9 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
-from baimo.core.record import Charge
 from baimo.errors import (
     AuthenticationFailed,
     BadReply,
@@ -27,7 +25,7 @@ from baimo.errors import (
     Overloaded,
 )
 from baimo.gateway.allowance import Allowance, carried
-from baimo.gateway.answers import Flow, Headers, Whole, retry_headers
+from baimo.gateway.answers import Flow, Headers, Lines, Whole, lines, retry_headers
 from baimo.gateway.attempts import Attempts
 from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.breaker import Breaker
@@ -44,7 +42,7 @@ from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms, TermsBook
 from baimo.settings import Settings
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 JSON: Headers = [(b"content-type", b"application/json")]
 RATE_LIMIT = "rate_limit"
@@ -52,7 +50,7 @@ LONGEST_CONTENT = 1024 * 1024
 """Bytes of prompt and of answer that are kept with a Record, each."""
 
 
-class Parts(NamedTuple):
+class Parts(msgspec.Struct, frozen=True):
     """What the spine is made of."""
 
     settings: Settings
@@ -231,7 +229,7 @@ class Gateway:
                     continue
                 await parts.books.obtain(reserved, wait_s)
             why = f"fallback:{RATE_LIMIT}" if place else choice.why
-            chosen = choice._replace(model=model, why=why, fallbacks=models[place + 1 :])
+            chosen = msgspec.structs.replace(choice, model=model, why=why, fallbacks=models[place + 1 :])
             return chosen, terms, bound, reserved
         raise AssertionError("the last model either has room or says why not")
 
@@ -328,7 +326,7 @@ class Gateway:
             await parts.books.durable()
         overhead_s = parts.now() - grant.began - grant.queue_s
         headers = head(grant, kept.headers, parts.books.remaining, overhead_s)
-        headers.append((b"x-baimo-cache", grant.looked_up.how))
+        headers += lines([(b"x-baimo-cache", grant.looked_up.how)])
         if grant.peek.stream:
             reply.start(200, headers)
             reply.write(kept.body)
@@ -337,20 +335,19 @@ class Gateway:
             reply.whole(200, headers, kept.body)
 
     async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
-        _, key, question, vector, _ = grant.looked_up
-        if key and body:
+        if (found := grant.looked_up).key and body:
             # before the store is written: the client has its answer and may ask again at once
-            if self._parts.semantic is not None and question is not None and vector is not None:
-                self._parts.semantic.remember(call.tenant.id, question, vector, key)
+            if self._parts.semantic is not None and found.question is not None and found.vector is not None:
+                self._parts.semantic.remember(call.tenant.id, found.question, found.vector, found.key)
             kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
-            await self._parts.cache.put(call.tenant.id, key, kept)
+            await self._parts.cache.put(call.tenant.id, found.key, kept)
 
     # what went wrong
 
     def _refuse(self, call: Call, error: BaimoError) -> None:
         """Not let in: no Record."""
-        headers = [*JSON, *retry_headers(error)]
-        call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
+        head = lines([*JSON, *retry_headers(error)])
+        call.reply.whole(error.http_status, head, call.surface.refusal(error, request_id=call.request_id))
         self._parts.observer.refused(error, call.surface.name, call.key, call.tenant, call)
 
     def _failed(self, call: Call, grant: Grant, failure: AttemptFailed) -> None:
@@ -392,7 +389,7 @@ class Gateway:
             body = call.surface.refusal(shown, request_id=call.request_id)
             call.reply.whole(500, self._head(grant, JSON), body)
 
-    def _head(self, grant: Grant, given: Headers) -> Headers:
+    def _head(self, grant: Grant, given: Headers) -> Lines:
         parts = self._parts
         overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
         return head(grant, given, parts.books.remaining, overhead_s)

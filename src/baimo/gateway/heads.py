@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from baimo.core.money import MICROS
-from baimo.gateway.answers import Headers
+from baimo.gateway.answers import Headers, Lines, lines
 from baimo.gateway.call import Grant
 from baimo.gateway.limits import Remaining
 from baimo.store.entry import Entry
 
 
-def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Headers:
+def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Lines:
     """Headers of an answer: the model's own that are passed on, then ours; x-request-id is the server's.
 
     Args:
@@ -19,20 +19,19 @@ def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) 
         overhead_s: seconds that the gateway itself took so far.
     """
     entry, terms = grant.entry, grant.terms
-    model, currency = terms.shown
+    named = terms.named
     if entry.model is not terms.model.name:  # from the cache
-        model = (b"x-baimo-model", entry.model.encode("utf-8"))
-    headers = [
-        *given,
-        model,
-        (b"x-baimo-record", entry.id.encode("ascii")),
-        (b"x-baimo-overhead-ms", b"%.3f" % (overhead_s * 1000)),
-    ]
-    if entry.cost_micros is not None:
-        headers += ((b"x-baimo-cost", cost(entry)), currency)
-    if terms.plan.has_rates:
-        headers += terms.plan.rate_headers(grant.reserved, remaining, entry.began_ms)
-    return headers
+        named = lines([(b"x-baimo-model", entry.model.encode("utf-8"))])
+    billed = b"" if entry.cost_micros is None else b"x-baimo-cost: %s\r\n%s" % (cost(entry), terms.billed)
+    rates = terms.plan.rate_lines(grant.reserved, remaining, entry.began_ms) if terms.plan.has_rates else b""
+    return b"%s%sx-baimo-record: %s\r\nx-baimo-overhead-ms: %.3f\r\n%s%s" % (
+        lines(given),
+        named,
+        entry.id.encode("ascii"),
+        overhead_s * 1000,
+        billed,
+        rates,
+    )
 
 
 def cost(entry: Entry) -> bytes:

@@ -39,7 +39,7 @@ async def hedged(attempts: Attempts, call: Call, grant: Grant) -> Whole | Flow:
         raise
     bound = terms.bound(grant.peek, call.surface.name)
     other = replace(grant, terms=terms, bound=bound, model_s=0.0)
-    grant.choice = grant.choice._replace(fallbacks=grant.choice.fallbacks[1:])
+    grant.choice = replace(grant.choice, fallbacks=grant.choice.fallbacks[1:])
     second = asyncio.ensure_future(attempts.attempt(call, other))
     return await _race(grant, other, first, second)
 

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hmac import compare_digest
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from baimo.core.session import Session
 from baimo.core.tenant import OWNER, Key, Tenant
@@ -22,7 +24,7 @@ from baimo.errors import BaimoError, Forbidden, Unauthenticated
 
 POLL_S = 0.5
 """How often the accounts are asked whether something changed."""
-_FORM = re.compile(rb"bm-([0-9A-Za-z]{12})-([0-9A-Za-z]{48})")
+_FORM = re.compile(rb"bm-[0-9A-Za-z]{12}-[0-9A-Za-z]{48}")
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -40,7 +42,7 @@ class Accounts(Protocol):
     def tenants(self) -> Iterable[Tenant]: ...
 
 
-class _Held(NamedTuple):
+class _Held(msgspec.Struct, frozen=True):
     """What a credential opens."""
 
     digest: str
@@ -90,24 +92,24 @@ class Keyring:
         """
         if presented is None:
             raise Unauthenticated("gateway.no_key")
-        match = _FORM.fullmatch(presented)
-        if match is None:
-            raise Unauthenticated("gateway.malformed_key")
-        public, secret = match.groups()
-        found = self._held.get(public)
+        prefix, _, parts = presented.partition(b"-")
+        public, _, secret = parts.partition(b"-")
+        found = self._held.get(public) if prefix == b"bm" else None
         digest = hashlib.sha256(secret).hexdigest()
         # an unknown key takes as long as a wrong secret
         right = compare_digest(digest, _NOBODY if found is None else found.digest)
         if found is None or not right:
+            if _FORM.fullmatch(presented) is None:
+                raise Unauthenticated("gateway.malformed_key")
             raise Unauthenticated("gateway.unknown_key", key=public.decode())
-        _, key, tenant, networks, until_ms = found
-        if until_ms is not None and until_ms <= int(self._wall() * 1000):
+        key, tenant = found.key, found.tenant
+        if found.until_ms is not None and found.until_ms <= int(self._wall() * 1000):
             raise Unauthenticated("gateway.ended_session")
         if key.expires_ms is not None or key.revoked_ms is not None:
             self._in_time(key)
         if tenant.disabled:
             raise Forbidden("gateway.tenant_disabled", tenant=tenant.id)
-        if networks and not _within(ip, networks):
+        if found.networks and not _within(ip, found.networks):
             raise Forbidden("gateway.wrong_network", key=key.public, ip=ip)
         return key, tenant
 
@@ -161,8 +163,8 @@ class Keyring:
         for session in self._sessions():
             behind = held.get(session.key.encode())
             if behind is not None:
-                held[session.public.encode()] = behind._replace(
-                    digest=session.digest, until_ms=session.expires_ms
+                held[session.public.encode()] = msgspec.structs.replace(
+                    behind, digest=session.digest, until_ms=session.expires_ms
                 )
         self._held, self._tenants, self._revision = held, tenants, revision
         return True

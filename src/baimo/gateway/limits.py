@@ -6,14 +6,16 @@ key, route and model, and everything goes through it), and names of windows put 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from baimo.core.money import MICROS
-from baimo.core.record import Charge
 from baimo.core.tenant import Counted, Key, Limit, Tenant
 from baimo.settings import LimitSettings
 from baimo.store.buckets import FOREVER_MS, bucket_of, window_end_ms
+from baimo.store.entry import Charge
 
 
 class Rule(NamedTuple):
@@ -36,7 +38,17 @@ class Plan:
     """The limits on the calls of one key through one route to one model."""
 
     __slots__ = (
-        *("_fixed", "_made_ms", "_moving", "_reset_s", "_resets", "_settling", "_shown", "_until_ms"),
+        *(
+            "_fixed",
+            "_made_ms",
+            "_moving",
+            "_reset_s",
+            "_resets",
+            "_said",
+            "_settling",
+            "_shown",
+            "_until_ms",
+        ),
         *("counts", "has_cost", "has_rates", "has_tokens", "rules"),
     )
 
@@ -60,10 +72,15 @@ class Plan:
         self._until_ms = 0
         # of each kind, the rules among which the tightest is shown
         self._shown = tuple(
-            (_NAMES[kind], tuple(place for place, one in enumerate(self.counts) if one == kind))
+            tuple(place for place, one in enumerate(self.counts) if one == kind)
             for kind in ("requests", "tokens")
             if kind in self.counts
         )
+        self._said = [
+            b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: "
+            % (kind.encode(), rule.limit.amount, kind.encode())
+            for kind, rule in zip(self.counts, self.rules, strict=True)
+        ]
         self._reset_s = -1
         self._resets: list[bytes] = []
 
@@ -79,8 +96,8 @@ class Plan:
             self._name_buckets(now_ms)
         filled, counts = self._fixed.copy(), self.counts
         for place in self._moving:
-            bucket, limit, _ = filled[place]
-            filled[place] = _new(Charge, (bucket, limit, micros if counts[place] == "cost" else tokens))
+            fixed = filled[place]
+            filled[place] = Charge(fixed.bucket, fixed.limit, micros if counts[place] == "cost" else tokens)
         return tuple(filled)
 
     def charged(self, reserved: Sequence[Charge], tokens: int, micros: int) -> tuple[Charge, ...]:
@@ -94,17 +111,15 @@ class Plan:
         amounts = {"cost": micros, "tokens": tokens, "concurrency": 0}
         filled, counts = list(reserved), self.counts
         for place in self._settling:
-            bucket, limit, _ = filled[place]
-            filled[place] = _new(Charge, (bucket, limit, amounts[counts[place]]))
+            most = filled[place]
+            filled[place] = Charge(most.bucket, most.limit, amounts[counts[place]])
         # a model that was tried before and given up: its limits count calls whose Record names it
         for place in range(len(counts), len(filled)):
-            filled[place] = filled[place]._replace(amount=0)
+            filled[place] = replace(filled[place], amount=0)
         return tuple(filled)
 
-    def rate_headers(
-        self, reserved: Sequence[Charge], remaining: Remaining, now_ms: int
-    ) -> list[tuple[bytes, bytes]]:
-        """OpenAI's `x-ratelimit-*` for the requests and the tokens limit of which the smallest part is left.
+    def rate_lines(self, reserved: Sequence[Charge], remaining: Remaining, now_ms: int) -> bytes:
+        """OpenAI's `x-ratelimit-*` lines for the requests and the tokens limit of which the smallest part is left.
 
         Source: developers.openai.com/api/docs/guides/rate-limits, "Rate limits in headers".
         """
@@ -113,22 +128,23 @@ class Plan:
             ends = (window_end_ms(rule.limit.window, now_ms) for rule in self.rules)
             # whole seconds, so that they need not be written anew for every answer
             self._resets = [
-                b"" if end >= FOREVER_MS else duration((end // 1000 - self._reset_s) * 1000) for end in ends
+                b""
+                if end >= FOREVER_MS
+                else b"x-ratelimit-reset-%s: %s\r\n"
+                % (kind.encode(), duration((end // 1000 - self._reset_s) * 1000))
+                for kind, end in zip(self.counts, ends, strict=True)
             ]
-        headers: list[tuple[bytes, bytes]] = []
-        for names, places in self._shown:
+        said: list[bytes] = []
+        for places in self._shown:
             place = places[0]
-            bucket, limit, _ = reserved[place]
-            left = remaining(bucket, limit)
+            limit = reserved[place].limit
+            left = remaining(reserved[place].bucket, limit)
             for other in places[1:]:
-                also = remaining(reserved[other][0], reserved[other][1])
-                if also * limit < left * reserved[other][1]:
-                    place, left, limit = other, also, reserved[other][1]
-            headers.append((names[0], b"%d" % limit))
-            headers.append((names[1], b"%d" % left if left > 0 else b"0"))
-            if self._resets[place]:
-                headers.append((names[2], self._resets[place]))
-        return headers
+                also = remaining(reserved[other].bucket, reserved[other].limit)
+                if also * limit < left * reserved[other].limit:
+                    place, left, limit = other, also, reserved[other].limit
+            said.append(b"%s%d\r\n%s" % (self._said[place], left if left > 0 else 0, self._resets[place]))
+        return b"".join(said)
 
     def _name_buckets(self, now_ms: int) -> None:
         self._fixed = [
@@ -139,14 +155,6 @@ class Plan:
         self._until_ms = min(
             (window_end_ms(rule.limit.window, now_ms) for rule in self.rules), default=FOREVER_MS
         )
-
-
-# a NamedTuple's own constructor takes twice as long
-_new: Callable[[type[Charge], tuple[str, int, int]], Charge] = tuple.__new__  # pyright: ignore[reportUnknownVariableType]
-_NAMES = {
-    kind: tuple(f"x-ratelimit-{part}-{kind}".encode() for part in ("limit", "remaining", "reset"))
-    for kind in ("requests", "tokens")
-}
 
 
 def plan(
@@ -185,8 +193,8 @@ def merged(held: Sequence[Charge], wanted: Sequence[Charge]) -> tuple[tuple[Char
         old = before.pop(charge.bucket, None)
         have = 0 if old is None else old.amount
         if charge.amount > have:
-            extra.append(charge._replace(amount=charge.amount - have))
-        whole.append(charge._replace(amount=max(charge.amount, have)))
+            extra.append(replace(charge, amount=charge.amount - have))
+        whole.append(replace(charge, amount=max(charge.amount, have)))
     return tuple(extra), (*whole, *before.values())
 
 

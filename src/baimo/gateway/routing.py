@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from baimo.core.model import Model, Vendor
 from baimo.core.tenant import DataClass, Key, Tenant
 from baimo.errors import CallRefused, ConfigError, Forbidden, NotSupported, UnknownModel
@@ -52,7 +54,7 @@ class Route(NamedTuple):
     children: tuple[Route | Model, ...]
 
 
-class Road(NamedTuple):
+class Road(msgspec.Struct, frozen=True):
     """What a name means for one caller: where it leads, minus what is closed to that caller."""
 
     key: Key

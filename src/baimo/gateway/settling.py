@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from baimo.core.record import Charge
+from msgspec.structs import replace
+
 from baimo.gateway.bound import Bound
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.estimate import CountTokens, estimated
 from baimo.gateway.observe import Observer
 from baimo.gateway.surface import Seen
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 GONE = 499
 """http_status of a call whose client left before the end (nginx's number)."""
@@ -99,7 +100,7 @@ class Settler:
             known = seen.usage is not None and seen.usage.tokens_out is not None and bool(seen.finish_reason)
             if not known:
                 grant.entry.unsure += 1
-                seen = seen._replace(usage=None)
+                seen = replace(seen, usage=None)
             self._used(call, grant, seen, b"")
             micros = grant.terms.reckon(grant.entry, tier=seen.tier or grant.peek.tier)
             if not known:

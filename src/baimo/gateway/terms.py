@@ -15,6 +15,7 @@ from baimo.core.model import Model, Vendor
 from baimo.core.money import Price, Rates
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import Forbidden
+from baimo.gateway.answers import lines
 from baimo.gateway.bound import Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
@@ -34,16 +35,17 @@ class Terms:
     __slots__ = (
         *(
             "_passes",
+            "billed",
             "bounds",
             "currency",
             "flat",
             "key",
             "masked",
             "model",
+            "named",
             "plan",
             "price",
             "rate",
-            "shown",
             "tags",
         ),
         *("tenant", "unpriced_ok", "vendor"),
@@ -68,10 +70,8 @@ class Terms:
         self.tags = json.dumps(dict(key.tags), ensure_ascii=False, separators=(",", ":"))
         self.masked = not vendor.inside and masks(settings.policy, tenant)
         """Personal data is replaced before it goes to this model."""
-        self.shown = (
-            (b"x-baimo-model", model.name.encode("utf-8")),
-            (b"x-baimo-currency", self.currency.encode("latin-1")),
-        )
+        self.named = lines([(b"x-baimo-model", model.name.encode("utf-8"))])
+        self.billed = lines([(b"x-baimo-currency", self.currency.encode("latin-1"))])
         """Headers that are the same for every answer."""
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
@@ -91,7 +91,7 @@ class Terms:
         """
         bound = self.bounds.bound(peek, surface)
         if peek.tier not in _STANDARD:
-            bound = bound._replace(micros=None)
+            bound = Bound(bound.tokens, None)
         if bound.micros is None and self.plan.has_cost and not self.unpriced_ok:
             if peek.tier not in _STANDARD:
                 raise Forbidden(
@@ -126,14 +126,18 @@ class Terms:
             if rates is None:
                 return None
         if calls != 1:
-            rates = rates._replace(call=rates.call * calls)
-        entry.price_in, entry.price_out, entry.price_cached, entry.price_cache_write, entry.price_call = rates
-        cost = rates.cost(tokens_in, tokens_out, entry.tokens_cached or 0, entry.tokens_cache_write or 0)
-        entry.cost_micros, entry.cost_rest = cost
+            rates = replace(rates, call=rates.call * calls)
+        entry.price_in, entry.price_out, entry.price_call = rates.input, rates.output, rates.call
+        entry.price_cached, entry.price_cache_write = rates.cached, rates.cache_write
+        micros, rest = rates.cost(
+            tokens_in, tokens_out, entry.tokens_cached or 0, entry.tokens_cache_write or 0
+        )
+        entry.cost_micros, entry.cost_rest = micros, rest
+        # a limit is charged whole micro-units; the rest must not add up to a gift
+        whole = micros + 1 if rest > 0 else micros
         if self.rate == 1.0:
-            # a limit is charged whole micro-units; the rest must not add up to a gift
-            return cost.micros + (cost.rest > 0)
-        return None if self.rate is None else ceil((cost.micros + (cost.rest > 0)) * self.rate)
+            return whole
+        return None if self.rate is None else ceil(whole * self.rate)
 
 
 class TermsBook:

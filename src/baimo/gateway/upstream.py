@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 from baimo.config import secret
 from baimo.core.model import Model, Vendor
@@ -36,7 +38,7 @@ HANDED_BACK = frozenset(
 """Headers of answers that clients get."""
 
 
-class Outbound(NamedTuple):
+class Outbound(msgspec.Struct, frozen=True):
     """Everything of a request but its body."""
 
     origin: Origin
@@ -114,7 +116,9 @@ class Upstream:
                 self._out[place] = out
         parent = given.get(b"traceparent")
         if parent is not None and _TRACEPARENT.fullmatch(parent):
-            out = out._replace(headers=Lines(b"%straceparent: %s\r\n" % (out.headers, parent)))
+            out = msgspec.structs.replace(
+                out, headers=Lines(b"%straceparent: %s\r\n" % (out.headers, parent))
+            )
         return out
 
     def _made(

@@ -25,7 +25,7 @@ from baimo.gateway.batches import crew
 from baimo.gateway.call import Call
 from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate, Room
-from baimo.gateway.surface import Surface
+from baimo.gateway.surface import Counts, Surface
 from baimo.server.files import lifetime, listing, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
@@ -138,7 +138,7 @@ def _tools(service: Service) -> Tools:
             return frozenset()
         return frozenset(model.vendor for model in service.parts.router.behind(name, key))
 
-    def usage(endpoint: str, body: bytes) -> Usage | None:
+    def usage(endpoint: str, body: bytes) -> Usage | Counts | None:
         surface: Surface = table[endpoint]
         return surface.seen(body).usage
 

@@ -10,7 +10,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from baimo.server.head import BODILESS, STATUS, lines, refusal
+from baimo.gateway.answers import lines
+from baimo.server.head import BODILESS, STATUS, refusal
 from baimo.server.turn import Line
 
 if TYPE_CHECKING:

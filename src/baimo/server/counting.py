@@ -10,6 +10,7 @@ from time import monotonic
 
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError, Forbidden
+from baimo.gateway.answers import lines
 from baimo.gateway.call import Call
 from baimo.gateway.keyring import permits_name, permits_surface
 from baimo.server.credentials import credential
@@ -32,10 +33,10 @@ def counting(service: Service) -> Handler:
         except BaimoError as error:
             headers = [JSON, *([(b"www-authenticate", b"Bearer")] if error.http_status == 401 else [])]
             words = surface.refusal(error, request_id=exchange.request_id)
-            exchange.whole(error.http_status, headers, words)
+            exchange.whole(error.http_status, lines(headers), words)
             return
         if tokens is not None:
-            exchange.whole(200, [JSON], surface.told(tokens))
+            exchange.whole(200, lines([JSON]), surface.told(tokens))
         else:
             await service.gateway.serve(_call(exchange, surface, key, tenant))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
 
 from baimo.providers.wire.parked import Driver, start
-from baimo.server.head import BODILESS, STATUS, lines, refusal
+from baimo.server.head import BODILESS, STATUS, refusal
 from baimo.server.turn import Line
 
 FLUSH_ABOVE = 64 * 1024
@@ -18,7 +20,7 @@ FLUSH_ABOVE = 64 * 1024
 log = logging.getLogger("baimo.server")
 
 
-class Hot(NamedTuple):
+class Hot(msgspec.Struct, frozen=True):
     """What the head of a hot request says."""
 
     handler: Callable[[Exchange], Coroutine[Any, Any, None]]
@@ -91,28 +93,26 @@ class Exchange:
 
     # Reply
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         """A complete answer in one write."""
         if self.gone or self.started:
             return
-        head = self._head(status, headers)
         self.started = True
         if status in BODILESS:
-            self._lane.write(head + b"\r\n")
+            self._lane.write(self._head(status, head, b"\r\n"))
         else:
-            self._lane.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
+            self._lane.write(self._head(status, head, b"content-length: %d\r\n\r\n%s" % (len(body), body)))
         self._end()
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         """The head of a stream."""
         if self.gone or self.started:
             return
         if not self.hot.chunked:  # HTTP/1.0: the end of the connection is the end of the body
             self.keep_alive = False
         framing = b"transfer-encoding: chunked\r\n\r\n" if self.hot.chunked else b"\r\n"
-        head = self._head(status, headers)
         self.started = True
-        self._put(head + framing)
+        self._put(self._head(status, head, framing))
 
     def write(self, piece: bytes) -> None:
         """A piece of a stream; nothing for an empty one, which would end it."""
@@ -175,17 +175,18 @@ class Exchange:
         if out and not self.gone:
             self._lane.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    def _head(self, status: int, head: bytes, rest: bytes) -> bytes:
         lane = self._lane
         if lane.draining:
             self.keep_alive = False
         closing = b"" if self.keep_alive else b"connection: close\r\n"
-        return b"%s%s%s%sx-request-id: %s\r\n" % (
+        return b"%s%s%s%sx-request-id: %s\r\n%s" % (
             STATUS[status],
             lane.standing,
-            lines(headers),
+            head,
             closing,
             self.request_id.encode("ascii"),
+            rest,
         )
 
     def _put(self, framed: bytes) -> None:

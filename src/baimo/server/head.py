@@ -18,19 +18,6 @@ STATUS = {
 BODILESS = frozenset({204, 304})
 
 
-def lines(headers: Pairs) -> bytes:
-    """Header lines.
-
-    Raises:
-        ValueError: a name or value holds a line break or NUL.
-    """
-    block = b"".join([b"%s: %s\r\n" % pair for pair in headers])
-    count = len(headers)
-    if block.count(b"\n") != count or block.count(b"\r") != count or b"\0" in block:
-        raise ValueError("a response header holds a line break")
-    return block
-
-
 def refusal(status: int, key: str, standing: bytes, **facts: object) -> bytes:
     """A complete answer that refuses a request and announces the end of the connection."""
     kind = "server_error" if status >= 500 else "invalid_request_error"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
-from baimo.gateway.answers import retry_headers
+from baimo.gateway.answers import lines, retry_headers
 from baimo.gateway.call import Call, Reply
 from baimo.gateway.surface import Surface
 from baimo.server.counting import counting
@@ -99,6 +99,6 @@ def _refuse(service: Service, exchange: Exchange, surface: Surface, error: Baimo
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     body = surface.refusal(error, request_id=exchange.request_id)
-    exchange.whole(error.http_status, headers, body)
+    exchange.whole(error.http_status, lines(headers), body)
     asked = Refused(exchange.headers, exchange.request_id, monotonic())
     service.observer.refused(error, surface.name, NOBODY, NOBODYS, asked)

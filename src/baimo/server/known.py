@@ -8,7 +8,8 @@ first of its kind went through llhttp, so nothing is accepted here that would no
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+import msgspec
 
 from baimo.server.exchange import Hot
 
@@ -23,7 +24,7 @@ ONCE = frozenset(
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,15})\r\n", re.IGNORECASE)
 
 
-class Known(NamedTuple):
+class Known(msgspec.Struct, frozen=True):
     """A head around the digits of its Content-Length."""
 
     before: bytes

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from baimo.errors import ConfigError
 from baimo.server.exchange import Exchange
@@ -26,7 +28,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 TICK_S = 1.0
 
 
-class Limits(NamedTuple):
+class Limits(msgspec.Struct, frozen=True):
     """What one client may take. Seconds and bytes."""
 
     body_bytes: int
@@ -87,10 +89,11 @@ class Lanes:
         self.limits = Limits.of(settings)
         most = self.limits.body_bytes
         self.uploads = {
-            path: self.limits._replace(body_bytes=max(long, most)) for path, long in uploads.items()
+            path: msgspec.structs.replace(self.limits, body_bytes=max(long, most))
+            for path, long in uploads.items()
         }
         start, end, long = parts or (b"", b"", 0)
-        self._parts = start, end, self.limits._replace(body_bytes=max(long, most))
+        self._parts = start, end, msgspec.structs.replace(self.limits, body_bytes=max(long, most))
         self.heads = Heads()
         self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
         self.tick_s = min(self.tick_s, self.limits.write_s / 4)

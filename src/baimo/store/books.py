@@ -17,7 +17,6 @@ from typing import Protocol
 
 from baimo.core.ids import sortable_id
 from baimo.core.money import MICROS
-from baimo.core.record import Charge
 from baimo.errors import BaimoError, BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
 from baimo.store import recovery
@@ -26,7 +25,7 @@ from baimo.store.chain import locked_head
 from baimo.store.draws import Refusal
 from baimo.store.engine import Database
 from baimo.store.entries import Ended, ended, ending, opening
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 from baimo.store.journal import SEGMENT_BYTES, Journal
 from baimo.store.meters import Meters, Wait
 from baimo.store.syncer import Syncer

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-from baimo.core.record import Charge
+import msgspec
+
 from baimo.core.tenant import Limit
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 SCOPES = ("key", "tenant", "model", "route")
 FIELDS = ("key", "tenant", "model", "asked")
@@ -34,7 +34,7 @@ _FORM = re.compile(
 )
 
 
-class Bucket(NamedTuple):
+class Bucket(msgspec.Struct, frozen=True, gc=False):
     """A bucket's name, taken apart."""
 
     scope: str
@@ -102,16 +102,22 @@ def written(entry: Entry, charged: Sequence[Charge]) -> tuple[int, str]:
     """`Record.limits` and `Record.charges` of a call that these amounts are charged for."""
     mask = 0
     odd: list[tuple[str, int]] = []
-    for name, _, amount in charged:
-        _, owner, counts, _, begins_ms, ends_ms, bit, field = _known.get(name) or _learnt(name)
-        if not bit:
+    began_ms = entry.began_ms
+    for charge in charged:
+        name, amount = charge.bucket, charge.amount
+        bucket = _known.get(name) or _learnt(name)
+        if not bucket.bit:
             continue
-        if counts == "cost":
+        if bucket.counts == "cost":
             usual = entry.charged_micros
         else:
-            usual = entry.charged_tokens if counts == "tokens" else 1
-        if amount == usual and begins_ms <= entry.began_ms < ends_ms and getattr(entry, field) == owner:
-            mask |= bit
+            usual = entry.charged_tokens if bucket.counts == "tokens" else 1
+        if (
+            amount == usual
+            and bucket.begins_ms <= began_ms < bucket.ends_ms
+            and getattr(entry, bucket.field) == bucket.name
+        ):
+            mask |= bucket.bit
         elif amount:
             odd.append((name, amount))
     return mask, json.dumps(odd, ensure_ascii=False, separators=(",", ":")) if odd else ""

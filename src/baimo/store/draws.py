@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
-from baimo.core.record import Charge
 from baimo.store import tables
 from baimo.store.buckets import FIELDS, SCOPES, parsed
 from baimo.store.chain import DAY_MS, day_name, together
 from baimo.store.entries import Ended
+from baimo.store.entry import Charge
 from baimo.store.meters import Meters, Wait
 
 
@@ -91,9 +91,9 @@ class Trade:
         meters = self._meters
         self._charged = charged
         for call in settled:
-            for bucket, _, amount in call.charged:
-                if bucket in meters.leases:
-                    self._settled[bucket] = self._settled.get(bucket, 0) + amount
+            for charge in call.charged:
+                if charge.bucket in meters.leases:
+                    self._settled[charge.bucket] = self._settled.get(charge.bucket, 0) + charge.amount
         use(connection, charged)
         for bucket, amount in charged.items():
             self._amounts[bucket] = max(0, meters.leases[bucket].amount - amount)
@@ -103,7 +103,7 @@ class Trade:
         with meters.lock:
             self.waits = list(meters.waits)
             for wait in reversed(self.waits):
-                self._limits |= {bucket: limit for bucket, limit, _ in wait.charges}
+                self._limits |= {charge.bucket: charge.limit for charge in wait.charges}
             self._give_back(leave)
         if not leave:
             self._draw(connection)
@@ -207,8 +207,8 @@ class Trade:
                 # when others wait for it, nobody takes more than the call needs
                 share = 0 if self._states[bucket].wanted else self._left(bucket) // (2 * holders)
                 self._take(bucket, max(lack, share), free)
-        for bucket, _, amount in wait.charges:
-            free[bucket] -= amount
+        for charge in wait.charges:
+            free[charge.bucket] -= charge.amount
 
     def _left(self, bucket: str) -> int:
         state = self._states[bucket]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from baimo.core.record import INTERRUPTED, Charge
+from baimo.core.record import INTERRUPTED
 from baimo.store.buckets import parsed, written
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 from baimo.store.lines import Row, clean, line_of, row_of
 
 _OPENED = (
@@ -23,16 +23,16 @@ _LENGTHS = struct.Struct("<II")
 _pack = _LENGTHS.pack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+_decode_charges = msgspec.msgpack.Decoder(tuple[Charge, ...]).decode
 _decode_row = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """An ended call on its way into the database."""
 
     row: Row
     line: bytes
-    charged: Sequence[tuple[str, int, int]]
-    """As `Charge`."""
+    charged: Sequence[Charge]
     content: bytes
     """Empty = none."""
 
@@ -56,7 +56,7 @@ def ended(entry: Entry, charged: Sequence[Charge]) -> tuple[Row, bytes]:
         return row, line_of(row)
 
 
-def ending(line: bytes, charged: Sequence[tuple[str, int, int]]) -> bytes:
+def ending(line: bytes, charged: Sequence[Charge]) -> bytes:
     """An ending, for the journal; its content may follow."""
     charges = _encode(charged) if charged else b""
     return _pack(len(line), len(charges)) + line + charges
@@ -69,7 +69,7 @@ def read_ending(payload: bytes) -> Ended:
     line = payload[start : start + line_length]
     charges = payload[start + line_length : start + line_length + charges_length]
     content = payload[start + line_length + charges_length :]
-    return Ended(_decode_row(line), line, _decode(charges) if charges else (), content)
+    return Ended(_decode_row(line), line, _decode_charges(charges) if charges else (), content)
 
 
 def read_opening(payload: bytes, now_ms: int) -> Ended:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import msgspec
 
-from baimo.core.record import Charge
+
+class Charge(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A share of one limit: reserved before the call at its most, charged after it as it was."""
+
+    bucket: str
+    """`scope:name:counts:window:start`, e.g. `key:ab12…:cost:month:2026-11`."""
+    limit: int
+    """The limit in force."""
+    amount: int
+    """Reserved: the most that the call may take. Charged: what it took (0 for concurrency)."""
 
 
 class Entry(msgspec.Struct, kw_only=True, gc=False):

@@ -11,9 +11,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from baimo.core.record import Charge
 from baimo.errors import BaimoError
 from baimo.store.buckets import parsed
+from baimo.store.entry import Charge
 
 _LOOKED_AT = 32
 """How many waiting calls that still do not fit are looked at when one gives back; the writer looks at all."""
@@ -109,21 +109,21 @@ class Meters:
         with self.lock:
             if self.closed is not None:
                 return not charges
-            for bucket, limit, amount in charges:
-                lease = leases.get(bucket)
+            for charge in charges:
+                lease = leases.get(charge.bucket)
                 if (
                     lease is None
-                    or lease.amount - lease.taken < amount
+                    or lease.amount - lease.taken < charge.amount
                     or lease.waiting
-                    or lease.limit != limit
+                    or lease.limit != charge.limit
                 ):
                     return False
-            for bucket, _, amount in charges:
-                lease = leases[bucket]
-                lease.taken += amount
+            for charge in charges:
+                lease = leases[charge.bucket]
+                lease.taken += charge.amount
                 if lease.amount - lease.taken < lease.low:
                     lease.low = 0  # asked once; the writer sets it again
-                    self.low.add(bucket)
+                    self.low.add(charge.bucket)
                     low = True
         if low:
             self._ask()
@@ -133,10 +133,10 @@ class Meters:
         """Give back what was reserved."""
         leases = self.leases
         with self.lock:
-            for bucket, _, amount in charges:
-                lease = leases.get(bucket)
+            for charge in charges:
+                lease = leases.get(charge.bucket)
                 if lease is not None:
-                    lease.taken -= amount
+                    lease.taken -= charge.amount
             if self.waits:
                 self._grant()
 
@@ -144,26 +144,26 @@ class Meters:
         """Turn reservations into charges; what is charged stays taken until the database has it as used."""
         leases = self.leases
         with self.lock:
-            for bucket, _, amount in reserved:
-                lease = leases.get(bucket)
+            for charge in reserved:
+                lease = leases.get(charge.bucket)
                 if lease is not None:
-                    lease.taken -= amount
-            for bucket, limit, amount in charged:
-                if amount:
-                    lease = leases.get(bucket)
+                    lease.taken -= charge.amount
+            for charge in charged:
+                if charge.amount:
+                    lease = leases.get(charge.bucket)
                     if lease is None:
-                        lease = leases[bucket] = Lease(limit)
-                    lease.taken += amount
+                        lease = leases[charge.bucket] = Lease(charge.limit)
+                    lease.taken += charge.amount
             if self.waits:
                 self._grant()
 
     def wait(self, wait: Wait) -> None:
         """Queue a call that `reserve` did not let in."""
         with self.lock:
-            for bucket, limit, _ in wait.charges:
-                lease = self.leases.get(bucket)
+            for charge in wait.charges:
+                lease = self.leases.get(charge.bucket)
                 if lease is None:
-                    lease = self.leases[bucket] = Lease(limit)
+                    lease = self.leases[charge.bucket] = Lease(charge.limit)
                 lease.waiting += 1
             self.waits.append(wait)
         self._ask()
@@ -199,7 +199,8 @@ class Meters:
         lease = self.leases.get(bucket)
         if lease is None:
             return limit
-        return max(0, lease.outside + lease.amount - lease.taken + limit - lease.limit)
+        left = lease.outside + lease.amount - lease.taken + limit - lease.limit
+        return left if left > 0 else 0
 
     def hopeless(self, charges: Iterable[Charge]) -> Charge | None:
         """The first of these that cannot fit any more, by what is known to be used."""
@@ -233,8 +234,8 @@ class Meters:
 
     def _drop(self, wait: Wait) -> None:
         self.waits.remove(wait)
-        for bucket, _, _ in wait.charges:
-            self.leases[bucket].waiting -= 1
+        for charge in wait.charges:
+            self.leases[charge.bucket].waiting -= 1
 
     def _grant(self, patience: int = _LOOKED_AT) -> None:
         if self.closed is not None:
@@ -245,16 +246,17 @@ class Meters:
             if not patience:
                 break
             short = {
-                bucket
-                for bucket, limit, amount in wait.charges
-                if self.leases[bucket].free < amount or self.leases[bucket].limit != limit
+                charge.bucket
+                for charge in wait.charges
+                if self.leases[charge.bucket].free < charge.amount
+                or self.leases[charge.bucket].limit != charge.limit
             }
-            if short or any(bucket in blocked for bucket, _, _ in wait.charges):
+            if short or any(charge.bucket in blocked for charge in wait.charges):
                 blocked |= short  # those behind it must not take what it waits for
                 patience -= 1
                 continue
-            for bucket, _, amount in wait.charges:
-                self.leases[bucket].taken += amount
+            for charge in wait.charges:
+                self.leases[charge.bucket].taken += charge.amount
             granted.append(wait)
         for wait in granted:
             wait.granted = True

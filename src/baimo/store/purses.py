@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from baimo.core.ids import sortable_id
 from baimo.core.money import MICROS
-from baimo.core.record import Charge, Record
+from baimo.core.record import Record
 from baimo.core.tenant import Limit
 from baimo.errors import BudgetExceeded
 from baimo.store import recovery
@@ -24,7 +24,7 @@ from baimo.store.buckets import bucket_of, written
 from baimo.store.chain import locked_head
 from baimo.store.draws import looked_at, use
 from baimo.store.engine import Database
-from baimo.store.entry import Entry
+from baimo.store.entry import Charge, Entry
 
 
 class Limited(NamedTuple):

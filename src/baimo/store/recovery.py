@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, case, delete, select, text, update
 
 from baimo.store import tables
@@ -112,19 +113,20 @@ def entered(connection: Connection, calls: Iterable[Ended], head: Head) -> dict[
         rows: list[Row] = []
         lines: list[bytes] = []
         contents: list[Kept] = []
-        for row, line, charges, content in stretch:
-            if content:
-                hash, stored = sealed(content)
+        for call in stretch:
+            row = call.row
+            if call.content:
+                hash, stored = sealed(call.content)
                 kept: Row = (*row[: PLACE["content_hash"]], hash)  # the last column
                 rows.append(kept)
                 lines.append(line_of(kept))
                 contents.append(Kept(kept[_ID], kept[_TENANT], kept[_AT], hash, stored))
             else:
                 rows.append(row)
-                lines.append(line)
-            for bucket, _, amount in charges:
-                if amount:
-                    charged[bucket] = charged.get(bucket, 0) + amount
+                lines.append(call.line)
+            for charge in call.charged:
+                if charge.amount:
+                    charged[charge.bucket] = charged.get(charge.bucket, 0) + charge.amount
         appending.add(rows, lines)
         if contents:
             put(connection, contents)
@@ -136,7 +138,7 @@ def entered(connection: Connection, calls: Iterable[Ended], head: Head) -> dict[
 def tidied(call: Ended) -> Ended:
     """The call with everything replaced that the database may have refused."""
     row = clean(call.row)
-    return call._replace(row=row, line=line_of(row))
+    return replace(call, row=row, line=line_of(row))
 
 
 def place() -> str:

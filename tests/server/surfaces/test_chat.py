@@ -23,6 +23,7 @@ from baimo.providers.openai import chat_body
 from baimo.providers.openai_reply import ChunkReader, completion
 from baimo.providers.sse import SseParser
 from baimo.server.surfaces.chat import Chat
+from tests.server.surfaces.counting import counted
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed
 
 PLACE = Place(host="h", model="m", key="")
@@ -252,7 +253,7 @@ def test_usage_of_a_whole_answer_is_read_in_every_spelling(usage: Any, expected:
         "choices": [{"finish_reason": "length", "message": {"content": "x"}}],
     }
     seen = Chat().seen(json.dumps(body).encode())
-    assert (seen.usage, seen.model, seen.finish_reason) == (expected, "up-1", "length")
+    assert (counted(seen), seen.model, seen.finish_reason) == (expected, "up-1", "length")
 
 
 @pytest.mark.parametrize(
@@ -673,7 +674,7 @@ def test_deltas_go_out_and_come_back_the_same(deltas: list[Delta], last: Complet
     assert (back[-1].usage or Usage()) == last.usage
     watch = Chat().watch(peeked(stream=True))
     watch.feed(stream)
-    assert (watch.seen().usage or Usage()) == last.usage
+    assert (counted(watch.seen()) or Usage()) == last.usage
     assert watch.seen().complete
 
 

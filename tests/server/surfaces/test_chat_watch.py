@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from baimo.core.call import Usage
 from baimo.server.surfaces import chat_watch
 from baimo.server.surfaces.chat_watch import ChatWatch
+from tests.server.surfaces.counting import counted
 
 ENDS = ("\n\n", "\r\n\r\n")
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "upstream-1"}
@@ -66,7 +67,7 @@ def test_wherever_a_stream_is_cut_the_client_gets_the_same_and_we_see_the_same(
         watch = ChatWatch(drop_usage=drop)
         assert through(watch, [stream[:cut], stream[cut:]]) == expected
         seen = watch.seen()
-        assert (seen.usage, seen.model, seen.finish_reason) == (USAGE, "upstream-1", "stop")
+        assert (counted(seen), seen.model, seen.finish_reason) == (USAGE, "upstream-1", "stop")
         assert (seen.complete, seen.failed) == (True, "")
 
 
@@ -77,14 +78,14 @@ def test_any_cuts_at_all_change_nothing(data: st.DataObject, end: str, drop: boo
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     watch = ChatWatch(drop_usage=drop)
     assert through(watch, pieces) == (written([*PLAIN, "[DONE]"], end) if drop else stream)
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
 
 
 def test_single_bytes_change_nothing() -> None:
     stream = written([*PLAIN, ONLY_USAGE, "[DONE]"])
     watch = ChatWatch(drop_usage=True)
     assert through(watch, [bytes([byte]) for byte in stream]) == written([*PLAIN, "[DONE]"])
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
 
 
 def test_usage_beside_an_answer_stays_where_it_is() -> None:
@@ -92,7 +93,7 @@ def test_usage_beside_an_answer_stays_where_it_is() -> None:
     stream = written([last, "[DONE]"])
     watch = ChatWatch(drop_usage=True)
     assert through(watch, [stream]) == stream
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
 
 
 @pytest.mark.parametrize("place", ["choice", "x_groq"])
@@ -104,14 +105,14 @@ def test_usage_is_found_where_other_vendors_put_it(place: str) -> None:
         row["x_groq"] = {"usage": COUNTS}
     watch = ChatWatch(drop_usage=True)
     assert through(watch, [written([row, "[DONE]"])]) == written([row, "[DONE]"])
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
 
 
 def test_of_usage_in_every_chunk_the_last_counts() -> None:
     rows = [chunk({"content": "x"}, usage={"prompt_tokens": 9, "completion_tokens": n}) for n in range(1, 30)]
     watch = ChatWatch(drop_usage=True)
     assert through(watch, [written(rows)]) == written(rows)
-    assert watch.seen().usage == Usage(tokens_in=9, tokens_out=29)
+    assert counted(watch.seen()) == Usage(tokens_in=9, tokens_out=29)
 
 
 def test_counts_of_something_else_do_not_replace_usage() -> None:
@@ -121,7 +122,7 @@ def test_counts_of_something_else_do_not_replace_usage() -> None:
     ]
     watch = ChatWatch(drop_usage=True)
     assert through(watch, [written(rows)]) == written(rows)
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
 
 
 def test_a_stream_that_breaks_off_is_not_complete_and_nothing_is_invented() -> None:
@@ -130,7 +131,7 @@ def test_a_stream_that_breaks_off_is_not_complete_and_nothing_is_invented() -> N
     half = stream[:-20]
     assert through(watch, [half]) == half
     seen = watch.seen()
-    assert (seen.usage, seen.complete, seen.finish_reason) == (None, False, "")
+    assert (counted(seen), seen.complete, seen.finish_reason) == (None, False, "")
 
 
 def test_a_usage_chunk_without_its_blank_line_is_dropped_too() -> None:
@@ -138,7 +139,7 @@ def test_a_usage_chunk_without_its_blank_line_is_dropped_too() -> None:
     for end in (stream.rstrip(b"\n"), stream[:-1]):
         watch = ChatWatch(drop_usage=True)
         assert through(watch, [end]) == written(PLAIN)
-        assert watch.seen().usage == USAGE
+        assert counted(watch.seen()) == USAGE
 
 
 def test_a_stream_may_end_without_done_but_not_without_all_its_choices() -> None:
@@ -192,7 +193,7 @@ def test_looking_in_between_does_not_change_what_is_seen_in_the_end() -> None:
     events = [written([row]) for row in [*PLAIN, ONLY_USAGE, "[DONE]"]]
     seen = [(watch.feed(event), watch.seen())[1] for event in events]
     assert [one.complete for one in seen] == [False] * len(PLAIN[:-1]) + [True] * 3
-    assert seen[-1].usage == USAGE
+    assert counted(seen[-1]) == USAGE
     assert seen[2].model == "upstream-1"
 
 
@@ -210,7 +211,7 @@ def test_an_event_without_end_is_passed_on_and_not_kept_in_memory() -> None:
     after = b"\n\n" + written([chunk({}, "stop"), ONLY_USAGE, "[DONE]"])
     out += watch.feed(after) + watch.rest()
     assert out == blob + b"\n\n" + written([chunk({}, "stop"), "[DONE]"])
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
 
 
 def test_a_thousand_big_blocks_leave_little_behind() -> None:

@@ -16,6 +16,7 @@ from baimo.core.message import Message
 from baimo.errors import CallRefused
 from baimo.providers.sse import SseParser
 from baimo.server.surfaces.completions import Completions
+from tests.server.surfaces.counting import counted
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed
 
 USAGE = Usage(tokens_in=7, tokens_out=3)
@@ -142,7 +143,7 @@ def test_a_stream_passed_through_is_watched_like_chat() -> None:
     with_usage = streamed(Completions(), peeked(stream=True, stream_options={"include_usage": True}), SAID)
     watch = Completions().watch(peek)
     kept = watch.feed(with_usage) + watch.rest()
-    assert watch.seen().usage == USAGE
+    assert counted(watch.seen()) == USAGE
     assert watch.seen().complete
     events = [event.data for event in SseParser().feed(kept)]
     assert events[-1] == "[DONE]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
@@ -37,11 +37,11 @@ class Client:
         self.gone = False
         self.started = False
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         self.started = True
         self.sent.put_nowait(("whole", (status, body)))
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         self.started = True
         self.sent.put_nowait(("start", status))
 
@@ -82,9 +82,9 @@ class App:
             if scope["method"] == "POST":
                 await self._call(body, tenant, client)
             else:
-                client.whole(200, (), self._read(scope["method"], tenant, parts, query))
+                client.whole(200, b"", self._read(scope["method"], tenant, parts, query))
         except BaimoError as error:
-            client.whole(error.http_status, (), self.surface.refusal(error, request_id=""))
+            client.whole(error.http_status, b"", self.surface.refusal(error, request_id=""))
         await _sent(client, send)
 
     def _read(self, method: str, tenant: str, parts: list[str], query: dict[str, Any]) -> bytes:
@@ -110,10 +110,10 @@ class App:
         ]
         if not peek.stream:
             answer = self.surface.answer(whole(said), peek, id=id, created_s=CREATED)
-            reply.whole(200, [(b"content-type", b"application/json")], answer)
+            reply.whole(200, b"content-type: application/json\r\n", answer)
             return
         events = self.surface.events(peek, id=id, created_s=CREATED)
-        reply.start(200, [(b"content-type", b"text/event-stream")])
+        reply.start(200, b"content-type: text/event-stream\r\n")
         for delta in said:
             reply.write(events.delta(delta))
         end = events.end()
@@ -387,7 +387,7 @@ def test_a_whole_answer_leaves_after_it_is_kept() -> None:
     async def run() -> None:
         client, memory = Client(), Slow()
         reply = Remembering(client, TURN, memory)  # type: ignore[arg-type]
-        reply.whole(200, (), ANSWER)
+        reply.whole(200, b"", ANSWER)
         await asyncio.sleep(0.01)
         assert client.sent.empty() and reply.started
         waiting = asyncio.ensure_future(reply.settled())
@@ -407,7 +407,7 @@ def test_the_last_event_leaves_after_the_turn_is_kept(cut: int) -> None:
     async def run() -> None:
         client, memory = Client(), Slow()
         reply = Remembering(client, TURN, memory)  # type: ignore[arg-type]
-        reply.start(200, ())
+        reply.start(200, b"")
         reply.write(b'data: {"type":"response.output_text.delta"}\n\n')
         assert [act for act, _ in await drained(client, 2)] == ["start", "write"]
         reply.write(LAST[:cut])
@@ -437,7 +437,7 @@ def test_the_last_event_leaves_after_the_turn_is_kept(cut: int) -> None:
 )
 def test_what_cannot_be_continued_leaves_at_once(status: int, body: bytes) -> None:
     client = Client()
-    Remembering(client, TURN, Slow()).whole(status, (), body)  # type: ignore[arg-type]
+    Remembering(client, TURN, Slow()).whole(status, b"", body)  # type: ignore[arg-type]
     assert client.sent.get_nowait() == ("whole", (status, body))
 
 
@@ -449,7 +449,7 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(
         client, memory = Client(), Slow(error)
         memory.let.set()
         reply = Remembering(client, TURN, memory)  # type: ignore[arg-type]
-        reply.start(200, ())
+        reply.start(200, b"")
         reply.write(LAST)
         reply.end()
         assert await drained(client, 3) == [("start", 200), ("write", LAST), ("end", None)]
@@ -461,7 +461,7 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(
 def test_a_stream_that_breaks_off_is_not_kept_and_is_broken_for_the_client_too() -> None:
     client, memory = Client(), Slow()
     reply = Remembering(client, TURN, memory)  # type: ignore[arg-type]
-    reply.start(200, ())
+    reply.start(200, b"")
     reply.write(LAST[:40])
     reply.abort()
     acts = [client.sent.get_nowait()[0] for _ in range(client.sent.qsize())]
@@ -479,7 +479,7 @@ def test_the_answer_of_a_vendor_that_was_told_everything_names_the_turn_before(c
         client = Client()
         reply = Remembering(client, turn, Vendor())
         event = b"data: " + json.dumps({"type": "response.completed", "response": row}).encode() + b"\n\n"
-        reply.start(200, ())
+        reply.start(200, b"")
         reply.write(event[:cut])
         reply.write(event[cut:])
         reply.end()

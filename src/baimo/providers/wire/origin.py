@@ -14,6 +14,8 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import msgspec
+
 from baimo.errors import ConfigError, RequestRefused
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -27,7 +29,7 @@ _OURS = re.compile(
 _TARGET = re.compile(rb"[/*][!-~]*")
 
 
-class Stages(NamedTuple):
+class Stages(msgspec.Struct, frozen=True, gc=False):
     """How long each part of a call may take, in seconds."""
 
     connect_s: float = 10.0

@@ -8,7 +8,7 @@ for somebody who pressed stop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from time import monotonic
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import msgspec
 from starlette.responses import Response
 
 from baimo.errors import BaimoError
+from baimo.gateway.answers import by_name
 from baimo.gateway.call import Call
 from baimo.providers.faults import Place
 from baimo.providers.openai_reply import ChunkReader
@@ -48,14 +49,14 @@ class Hearing:
         self.record = ""
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         """A refusal: a call that wants a stream gets nothing else at once."""
-        self.start(status, headers)
+        self.start(status, head)
         self.end()
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         self.started, self.status = True, status
-        self.record = next((value.decode() for name, value in headers if name == b"x-baimo-record"), "")
+        self.record = by_name(head).get(b"x-baimo-record", b"").decode()
 
     def write(self, piece: bytes) -> None:
         self._pieces.put_nowait(piece)

@@ -13,6 +13,7 @@ import msgspec
 from baimo.core.model import Model
 from baimo.core.moments import shown
 from baimo.errors import BaimoError, NotFound
+from baimo.gateway.answers import by_name
 from baimo.gateway.call import Call
 from baimo.gateway.collected import Collected
 from baimo.gateway.keyring import permits_name
@@ -108,9 +109,9 @@ class _Noted(Collected):
         super().__init__()
         self.headers: dict[bytes, bytes] = {}
 
-    def whole(self, status: int, headers: Any, body: bytes) -> None:
-        self.headers = dict(headers)
-        super().whole(status, headers, body)
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
+        self.headers = by_name(head)
+        super().whole(status, head, body)
 
 
 async def _try(asking: Asking, asked: ModelTried) -> TrialShown:

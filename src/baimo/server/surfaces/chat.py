@@ -130,7 +130,9 @@ class Chat:
             most = other
         if most is not None and says(read.prediction):
             most += len(read.prediction)
-        answers = max(read.n or 1, read.best_of or 1)
+        answers = read.n or 1
+        if read.best_of is not None and read.best_of > answers:
+            answers = read.best_of
         text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(read.messages)
         attachments = 0
         if read.tools or says(read.functions):

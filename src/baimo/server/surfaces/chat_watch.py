@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from baimo.core.call import Usage
-from baimo.gateway.surface import Seen
+from baimo.gateway.surface import Counts, Seen
 from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import fields, items
 from baimo.providers.sse import SseParser
@@ -68,7 +68,7 @@ class ChatWatch:
         self._held_bytes = 0
         self._bytes = 0
         self._events = 0
-        self._usage: Usage | None = None
+        self._usage: Usage | Counts | None = None
         self._unread: deque[bytes] = deque(maxlen=_RECENT)
         self._model = self._tier = ""
         self._failed = ""

@@ -174,13 +174,13 @@ class ResponsesWatch(LineWatch):
         event = object_in(data)
         kind = str(event.get("type") or "")
         if kind == "error" or (not kind and "error" in event):
-            self._last = self._last._replace(failed=error_message(event) or "error")
+            self._last = msgspec.structs.replace(self._last, failed=error_message(event) or "error")
         elif kind.startswith("response.") and (row := fields(event.get("response"))):
             self._last = said(row, model=self._last.model)
 
     def seen(self) -> Seen:
         """Usage and ending so far."""
-        return self._last._replace(text_bytes=self.text_bytes)
+        return msgspec.structs.replace(self._last, text_bytes=self.text_bytes)
 
 
 def said(row: Mapping[str, Any], *, model: str = "") -> Seen:

@@ -213,18 +213,18 @@ class Remembering:
         """The head was sent, or will be in a moment."""
         return self._reply.started or self._task is not None
 
-    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    def whole(self, status: int, head: bytes, body: bytes) -> None:
         """A complete answer; one that can be continued is kept first."""
         body = self._following(body)
         kept = self._turn.answered(body) if status == 200 else None
         if kept is None:
-            self._reply.whole(status, headers, body)
+            self._reply.whole(status, head, body)
             return
-        self._task = asyncio.ensure_future(self._whole(kept, status, headers, body))
+        self._task = asyncio.ensure_future(self._whole(kept, status, head, body))
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, head: bytes) -> None:
         """The head of a stream."""
-        self._reply.start(status, headers)
+        self._reply.start(status, head)
 
     def write(self, piece: bytes) -> None:
         """A piece; the one with the last event, and what follows it, waits."""
@@ -275,11 +275,9 @@ class Remembering:
         named = b'"previous_response_id":' + msgspec.json.encode(self._turn.previous)
         return _NO_PREVIOUS.sub(lambda _: named, said)
 
-    async def _whole(
-        self, kept: KeptResponse, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
-    ) -> None:
+    async def _whole(self, kept: KeptResponse, status: int, head: bytes, body: bytes) -> None:
         await self._put(kept)
-        self._reply.whole(status, headers, body)
+        self._reply.whole(status, head, body)
 
     async def _last(self, kept: KeptResponse) -> None:
         await self._put(kept)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from baimo.core.call import Usage
-from baimo.gateway.surface import Seen
+from baimo.gateway.surface import Counts, Seen
 from baimo.providers.openai_reply import count, fields, items, usage_anywhere
 from baimo.typed import json_decoder
 
@@ -37,26 +37,22 @@ class _Counts(msgspec.Struct):
     cached_tokens: Any = None
     reasoning_tokens: Any = None
 
-    @property
-    def standard(self) -> bool:
-        """Whether nothing is counted anywhere else."""
-        return (
-            self.total_tokens <= self.prompt_tokens + self.completion_tokens
-            and self.prompt_cache_hit_tokens is None
-            and self.cached_tokens is None
-            and self.reasoning_tokens is None
-        )
-
-    @property
-    def usage(self) -> Usage:
-        """The same in our words."""
+    def standard(self) -> Counts | None:
+        """The same in our words; None when something is counted elsewhere."""
+        if (
+            self.total_tokens > self.prompt_tokens + self.completion_tokens
+            or self.prompt_cache_hit_tokens is not None
+            or self.cached_tokens is not None
+            or self.reasoning_tokens is not None
+        ):
+            return None
         prompt, out = self.prompt_tokens_details, self.completion_tokens_details
-        return Usage(
-            tokens_in=self.prompt_tokens,
-            tokens_out=self.completion_tokens,
-            tokens_cached=None if prompt is None else prompt.cached_tokens,
-            tokens_reasoning=None if out is None else out.reasoning_tokens,
-            tokens_cache_write=None if prompt is None else prompt.cache_write_tokens,
+        return Counts(
+            self.prompt_tokens,
+            self.completion_tokens,
+            None if prompt is None else prompt.cached_tokens,
+            None if out is None else out.reasoning_tokens,
+            None if prompt is None else prompt.cache_write_tokens,
         )
 
 
@@ -80,20 +76,21 @@ def seen_answer(body: bytes) -> Seen:
         answer = _answer(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _seen_otherwise(body)
-    if not answer.usage.standard:
+    usage = answer.usage.standard()
+    if usage is None:
         return _seen_otherwise(body)
     finish = answer.choices[0].finish_reason if answer.choices else None
-    return Seen(answer.usage.usage, answer.model, finish or "", tier=answer.service_tier or "")
+    return Seen(usage, answer.model, finish or "", tier=answer.service_tier or "")
 
 
-def seen_usage(event: bytes) -> tuple[Usage | None, bool, str]:
+def seen_usage(event: bytes) -> tuple[Usage | Counts | None, bool, str]:
     """What a stream's event counts, whether it holds nothing else that matters, and the service tier that it names."""
     try:
         answer = _answer(event)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         answer = None
-    if answer is not None and answer.usage.standard:
-        return answer.usage.usage, answer.choices == [], answer.service_tier or ""
+    if answer is not None and (counts := answer.usage.standard()) is not None:
+        return counts, answer.choices == [], answer.service_tier or ""
     row = object_in(event)
     choices = items(row.get("choices"))
     usage = usage_anywhere(row, fields(choices[0]) if choices else {})

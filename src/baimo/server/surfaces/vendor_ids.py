@@ -32,10 +32,9 @@ def vendor_id(body: bytes) -> str:
     Raises:
         CallRefused: it is no JSON.
     """
-    # nearly every body: four quick looks instead of all marks
-    if not (
-        b"_id" in body or b"container" in body or b"prompt" in body or (b"\\" in body and b"\\u00" in body)
-    ):
+    # nearly every body: four quick looks instead of all marks; `in` makes and drops an exception for bytes (3.11)
+    find = body.find
+    if find(b"_id") < 0 and find(b"container") < 0 and find(b"prompt") < 0 and find(b"\\u00") < 0:
         return ""
     if not any(mark in body for mark in _MARKS):
         return ""

@@ -38,9 +38,8 @@ def opened(body: bytes, known: frozenset[str]) -> Members:
     of `known` in case only is left out: servers written in Go match names without regard to case.
     """
     members = _members(body)
-    unknown = members.keys() - known
-    if unknown:
-        for name in unknown:
+    if not known.issuperset(members):
+        for name in members.keys() - known:
             if name.casefold() in known:
                 del members[name]
     return members

@@ -1,0 +1,14 @@
+"""What an answer counts, to be compared with what was meant."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from baimo.core.call import Usage
+from baimo.gateway.surface import Counts, Seen
+
+
+def counted(said: Seen | Usage | Counts | None) -> Usage | None:
+    """The counts as a `Usage`, in whichever of the two forms they come."""
+    counts = said.usage if isinstance(said, Seen) else said
+    return None if counts is None else Usage(**{one.name: getattr(counts, one.name) for one in fields(Usage)})
