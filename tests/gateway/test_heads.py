@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baimo.core.ids import sortable_id
+from baimo.gateway.answers import by_name, lines
 from baimo.gateway.heads import cost
 from baimo.gateway.ids import RecordIds
 from baimo.store.entry import Entry
@@ -16,7 +18,7 @@ from tests.gateway.doubles import House, Script, answer, asking, stream
 def test_the_cost_in_the_header_is_exact(micros: int, rest: int) -> None:
     exact = Decimal(micros * 1_000_000 + rest) / 10**12
     if exact >= 0:
-        shown = cost(Entry(id="r", surface="s", cost_micros=micros, cost_rest=rest)).decode()
+        shown = cost(Entry(id="r", surface="s", cost_micros=micros, cost_rest=rest))
         assert Decimal(shown) == exact
         assert "e" not in shown.lower()
 
@@ -45,8 +47,31 @@ def test_the_overhead_is_what_neither_model_nor_limits_took() -> None:
 @given(st.integers(0, 2**45))
 def test_ids_of_records_have_the_form_of_all_ids_and_sort_by_time(now_ms: int) -> None:
     ids = RecordIds(1)
-    made = [ids.next(now_ms) for _ in range(50)]
-    assert len(set(made)) == 50
+    made = [ids.next(now_ms) for _ in range(1100)]  # more than are counted on from one draw
+    assert len(set(made)) == 1100
     form = sortable_id("rec", now_ms, b"\0" * 7)
     assert {(len(one), one[:14]) for one in made} == {(len(form), form[:14])}
     assert ids.next(now_ms + 1) > max(made)
+
+
+@pytest.mark.parametrize(
+    "pair", [(b"x-a", b"1\r\nset-cookie: evil"), (b"x-a\n", b"1"), (b"x-a", b"1\r"), (b"x-a", b"\0")]
+)
+def test_no_value_ends_a_header_line_early(pair: tuple[bytes, bytes]) -> None:
+    for _ in range(2):  # nor is it remembered
+        with pytest.raises(ValueError, match="line break"):
+            lines([(b"x-b", b"2"), pair])
+
+
+def test_header_lines_are_read_as_they_were_written() -> None:
+    pairs = [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"x-empty", b""),
+        (b"x-colons", b"a: b: c"),
+    ]
+    for _ in range(2):  # written anew, and from memory
+        assert (
+            lines(pairs)
+            == b"content-type: text/event-stream; charset=utf-8\r\nx-empty: \r\nx-colons: a: b: c\r\n"
+        )
+        assert by_name(lines(pairs)) == dict(pairs)

@@ -71,9 +71,9 @@ def test_of_two_limits_on_the_same_thing_the_lower_one_counts() -> None:
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(0, b"0ms"), (20, b"20ms"), (1000, b"1s"), (1500, b"1.5s"), (360_000, b"6m0s"), (3_723_000, b"1h2m3s")],
+    [(0, "0ms"), (20, "20ms"), (1000, "1s"), (1500, "1.5s"), (360_000, "6m0s"), (3_723_000, "1h2m3s")],
 )
-def test_durations_are_written_as_openai_writes_them(ms: int, text: bytes) -> None:
+def test_durations_are_written_as_openai_writes_them(ms: int, text: str) -> None:
     assert duration(ms) == text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -28,11 +29,25 @@ def lines(headers: Sequence[tuple[bytes, bytes]]) -> Lines:
     Raises:
         ValueError: a name or value holds a line break or NUL.
     """
-    block = b"".join([b"%s: %s\r\n" % pair for pair in headers])
-    count = len(headers)
-    if block.count(b"\n") != count or block.count(b"\r") != count or block.find(b"\0") >= 0:
-        raise ValueError("a response header holds a line break")
+    block = b""
+    for pair in headers:
+        block += _lines.get(pair) or _line(pair)
     return block
+
+
+def _line(pair: tuple[bytes, bytes]) -> bytes:
+    line = b"%s: %s\r\n" % pair
+    if _BREAKS(line, 0, len(line) - 2) is not None:
+        raise ValueError("a response header holds a line break")
+    if len(_lines) < _REMEMBERED and len(line) < _SHORT:
+        _lines[pair] = line
+    return line
+
+
+_BREAKS = re.compile(rb"[\r\n\0]").search
+_REMEMBERED, _SHORT = 512, 256
+_lines: dict[tuple[bytes, bytes], bytes] = {}
+"""Lines that were made: most answers have the same few."""
 
 
 def by_name(block: Lines) -> dict[bytes, bytes]:

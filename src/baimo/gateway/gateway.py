@@ -42,7 +42,7 @@ from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms, TermsBook
 from baimo.settings import Settings
-from baimo.store.entry import Charge, Entry
+from baimo.store.entry import Charge
 
 JSON: Headers = [(b"content-type", b"application/json")]
 RATE_LIMIT = "rate_limit"
@@ -114,8 +114,8 @@ class Gateway:
             except Exception:
                 self._refuse(call, BaimoError(FAULT, request=call.request_id))
                 raise
-            vendor = grant.choice.model.vendor
-            if call.waits:
+            vendor, waits = grant.choice.model.vendor, call.waits
+            if waits:
                 self.waited_for[vendor] = self.waited_for.get(vendor, 0) + 1
             try:
                 if grant.entry.route == "cache":
@@ -129,7 +129,7 @@ class Gateway:
                 self._broken(call, grant, error)
                 raise
             finally:
-                if call.waits:
+                if waits:
                     self.waited_for[vendor] -= 1
         finally:
             self.in_flight -= 1
@@ -164,25 +164,13 @@ class Gateway:
             else:
                 await books.obtain(reserved, parts.settings.serve.limit_wait_s)
             queue_s = parts.now() - asked_at
-        entry = Entry(
-            id=self._ids.next(now_ms),
-            surface=call.recorded_as or surface,
-            model=terms.model.name,
-            tenant=tenant.id,
-            key=key.public,
-            run=call.batch or call.run,
-            asked=peek.model,
-            route=choice.why if kept is None else "cache",
-            began_ms=now_ms,
-            streamed=1 if peek.stream else 0,
-            currency=terms.currency,
-            queue_ms=queue_s * 1000.0,
-            request_hash=self._hash(call.body),
-            conversation=conversation,
-            config_hash=parts.config_hash,
-            tags=terms.tags,
-            reserved=reserved,
-        )
+        entry = terms.entry()
+        entry.id, entry.began_ms = self._ids.next(now_ms), now_ms
+        entry.surface, entry.run = call.recorded_as or surface, call.batch or call.run
+        entry.asked, entry.route = peek.model, choice.why if kept is None else "cache"
+        entry.streamed, entry.queue_ms = 1 if peek.stream else 0, queue_s * 1000.0
+        entry.request_hash, entry.conversation = self._hash(call.body), conversation
+        entry.config_hash, entry.reserved = parts.config_hash, reserved
         grant = Grant(
             entry=entry,
             peek=peek,
@@ -280,7 +268,8 @@ class Gateway:
         overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
         headers = head(grant, answer.headers, parts.books.remaining, overhead_s)
         reply.whole(answer.status, headers, answer.body)
-        await self._cached(call, grant, answer.headers, answer.body, answer.seen.model)
+        if grant.looked_up.key:
+            await self._cached(call, grant, answer.headers, answer.body, answer.seen.model)
 
     async def _stream(self, call: Call, grant: Grant, flow: Flow) -> None:
         parts, entry, reply = self._parts, grant.entry, call.reply
@@ -314,7 +303,8 @@ class Gateway:
         if last:
             reply.write(last)
         reply.end()
-        await self._cached(call, grant, flow.headers, shown, seen.model)
+        if grant.looked_up.key:
+            await self._cached(call, grant, flow.headers, shown, seen.model)
 
     async def _from_cache(self, call: Call, grant: Grant) -> None:
         parts, kept, reply = self._parts, grant.looked_up.kept, call.reply
@@ -335,7 +325,8 @@ class Gateway:
             reply.whole(200, headers, kept.body)
 
     async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
-        if (found := grant.looked_up).key and body:
+        found = grant.looked_up
+        if body:
             # before the store is written: the client has its answer and may ask again at once
             if self._parts.semantic is not None and found.question is not None and found.vector is not None:
                 self._parts.semantic.remember(call.tenant.id, found.question, found.vector, found.key)

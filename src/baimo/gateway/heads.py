@@ -8,6 +8,9 @@ from baimo.gateway.call import Grant
 from baimo.gateway.limits import Remaining
 from baimo.store.entry import Entry
 
+_PLACES = 12
+"""Decimal places of an exact cost: millionths of a millionth."""
+
 
 def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Lines:
     """Headers of an answer: the model's own that are passed on, then ours; x-request-id is the server's.
@@ -22,22 +25,18 @@ def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) 
     named = terms.named
     if entry.model is not terms.model.name:  # from the cache
         named = lines([(b"x-baimo-model", entry.model.encode("utf-8"))])
-    billed = b"" if entry.cost_micros is None else b"x-baimo-cost: %s\r\n%s" % (cost(entry), terms.billed)
-    rates = terms.plan.rate_lines(grant.reserved, remaining, entry.began_ms) if terms.plan.has_rates else b""
-    return b"%s%sx-baimo-record: %s\r\nx-baimo-overhead-ms: %.3f\r\n%s%s" % (
-        lines(given),
-        named,
-        entry.id.encode("ascii"),
-        overhead_s * 1000,
-        billed,
-        rates,
-    )
+    ours = f"x-baimo-record: {entry.id}\r\nx-baimo-overhead-ms: {overhead_s * 1000:.3f}\r\n"
+    if entry.cost_micros is not None:
+        ours += f"x-baimo-cost: {cost(entry)}\r\n{terms.billed}"
+    if terms.plan.has_rates:
+        ours += terms.plan.rate_lines(grant.reserved, remaining, entry.began_ms)
+    return lines(given) + named + ours.encode("latin-1")
 
 
-def cost(entry: Entry) -> bytes:
+def cost(entry: Entry) -> str:
     """The exact cost in units of its currency: `0.0000123`."""
     exact = (entry.cost_micros or 0) * MICROS + (entry.cost_rest or 0)
     if not exact:
-        return b"0"
-    units, rest = divmod(exact, MICROS * MICROS)
-    return (b"%d.%012d" % (units, rest)).rstrip(b"0").rstrip(b".") if rest else b"%d" % units
+        return "0"
+    digits = str(exact).zfill(_PLACES + 1)
+    return f"{digits[:-_PLACES]}.{digits[-_PLACES:]}".rstrip("0").rstrip(".")

@@ -77,12 +77,11 @@ class Plan:
             if kind in self.counts
         )
         self._said = [
-            b"x-ratelimit-limit-%s: %d\r\nx-ratelimit-remaining-%s: "
-            % (kind.encode(), rule.limit.amount, kind.encode())
+            f"x-ratelimit-limit-{kind}: {rule.limit.amount}\r\nx-ratelimit-remaining-{kind}: "
             for kind, rule in zip(self.counts, self.rules, strict=True)
         ]
         self._reset_s = -1
-        self._resets: list[bytes] = []
+        self._resets: list[str] = []
 
     def charges(self, now_ms: int, tokens: int, micros: int) -> tuple[Charge, ...]:
         """What a call reserves.
@@ -118,7 +117,7 @@ class Plan:
             filled[place] = replace(filled[place], amount=0)
         return tuple(filled)
 
-    def rate_lines(self, reserved: Sequence[Charge], remaining: Remaining, now_ms: int) -> bytes:
+    def rate_lines(self, reserved: Sequence[Charge], remaining: Remaining, now_ms: int) -> str:
         """OpenAI's `x-ratelimit-*` lines for the requests and the tokens limit of which the smallest part is left.
 
         Source: developers.openai.com/api/docs/guides/rate-limits, "Rate limits in headers".
@@ -128,13 +127,12 @@ class Plan:
             ends = (window_end_ms(rule.limit.window, now_ms) for rule in self.rules)
             # whole seconds, so that they need not be written anew for every answer
             self._resets = [
-                b""
+                ""
                 if end >= FOREVER_MS
-                else b"x-ratelimit-reset-%s: %s\r\n"
-                % (kind.encode(), duration((end // 1000 - self._reset_s) * 1000))
+                else f"x-ratelimit-reset-{kind}: {duration((end // 1000 - self._reset_s) * 1000)}\r\n"
                 for kind, end in zip(self.counts, ends, strict=True)
             ]
-        said: list[bytes] = []
+        said = ""
         for places in self._shown:
             place = places[0]
             limit = reserved[place].limit
@@ -143,8 +141,8 @@ class Plan:
                 also = remaining(reserved[other].bucket, reserved[other].limit)
                 if also * limit < left * reserved[other].limit:
                     place, left, limit = other, also, reserved[other].limit
-            said.append(b"%s%d\r\n%s" % (self._said[place], left if left > 0 else 0, self._resets[place]))
-        return b"".join(said)
+            said += f"{self._said[place]}{left if left > 0 else 0}\r\n{self._resets[place]}"
+        return said
 
     def _name_buckets(self, now_ms: int) -> None:
         self._fixed = [
@@ -198,13 +196,13 @@ def merged(held: Sequence[Charge], wanted: Sequence[Charge]) -> tuple[tuple[Char
     return tuple(extra), (*whole, *before.values())
 
 
-def duration(ms: int) -> bytes:
+def duration(ms: int) -> str:
     """A time as OpenAI writes it: 20ms, 1.5s, 6m0s, 1h2m3s."""
     if ms < 1000:
-        return b"%dms" % ms
+        return f"{ms}ms"
     seconds, rest = divmod(ms, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    last = b"%d" % seconds + (b".%03d" % rest).rstrip(b"0") if rest else b"%d" % seconds
-    whole = b"%dh" % hours if hours else b""
-    return whole + (b"%dm" % minutes if hours or minutes else b"") + last + b"s"
+    last = f"{seconds}" + f".{rest:03d}".rstrip("0") if rest else f"{seconds}"
+    whole = f"{hours}h" if hours else ""
+    return whole + (f"{minutes}m" if hours or minutes else "") + last + "s"

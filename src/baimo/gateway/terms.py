@@ -34,6 +34,7 @@ class Terms:
 
     __slots__ = (
         *(
+            "_entry",
             "_passes",
             "billed",
             "bounds",
@@ -46,7 +47,6 @@ class Terms:
             "plan",
             "price",
             "rate",
-            "tags",
         ),
         *("tenant", "unpriced_ok", "vendor"),
     )
@@ -67,14 +67,26 @@ class Terms:
         self.flat: Rates | None = None if price is None or price.tiers else price.rates(0)
         """The rates, where they do not depend on the prompt's length."""
         self.bounds = Bounds(model, rate=self.rate, assumed_output=settings.ledger.assumed_output)
-        self.tags = json.dumps(dict(key.tags), ensure_ascii=False, separators=(",", ":"))
         self.masked = not vendor.inside and masks(settings.policy, tenant)
         """Personal data is replaced before it goes to this model."""
         self.named = lines([(b"x-baimo-model", model.name.encode("utf-8"))])
-        self.billed = lines([(b"x-baimo-currency", self.currency.encode("latin-1"))])
+        self.billed = lines([(b"x-baimo-currency", self.currency.encode("latin-1"))]).decode("latin-1")
         """Headers that are the same for every answer."""
+        self._entry = Entry(
+            id="",
+            surface="",
+            model=model.name,
+            tenant=tenant.id,
+            key=key.public,
+            currency=self.currency,
+            tags=json.dumps(dict(key.tags), ensure_ascii=False, separators=(",", ":")),
+        )
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
+
+    def entry(self) -> Entry:
+        """A Record in the making, with what these calls have in common: a copy, which is quicker than naming it all."""
+        return self._entry.__copy__()  # pyright: ignore[reportAttributeAccessIssue,reportUnknownVariableType]
 
     def passes(self, surface: Surface) -> bool:
         """Whether the model's server is sent the client's bytes."""

@@ -171,7 +171,7 @@ class Cold:
         else:
             self.started = self._ended = True
             answer = refusal(
-                500, "lane.internal", self._lane.standing, request_id=self._request_id.decode("ascii")
+                500, "lane.internal", self._lane.lanes.standing, request_id=self._request_id.decode("ascii")
             )
             self._lane.write(answer)
             self._lane.ended(False)
@@ -196,7 +196,9 @@ class Cold:
         block = lines([(name.lower(), value) for name, value in headers if name.lower() not in ours])
         closing = b"" if self._keep_alive else b"connection: close\r\n"
         self.started = True
-        self._lane.write(b"%s%s%s%s%s\r\n" % (STATUS[status], self._lane.standing, block, framing, closing))
+        self._lane.write(
+            b"%s%s%s%s%s\r\n" % (STATUS[status], self._lane.lanes.standing, block, framing, closing)
+        )
 
     def _body(self, body: bytes, more: bool) -> None:
         if self._head_only:

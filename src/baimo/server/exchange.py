@@ -182,7 +182,7 @@ class Exchange:
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         return b"%s%s%s%sx-request-id: %s\r\n%s" % (
             STATUS[status],
-            lane.standing,
+            lane.lanes.standing,
             head,
             closing,
             self.request_id.encode("ascii"),
@@ -219,5 +219,7 @@ class Exchange:
         else:
             self.started = True
             self.keep_alive = False
-            self._lane.write(refusal(500, "lane.internal", self._lane.standing, request_id=self.request_id))
+            self._lane.write(
+                refusal(500, "lane.internal", self._lane.lanes.standing, request_id=self.request_id)
+            )
             self._end()

@@ -48,7 +48,6 @@ class Lane(asyncio.Protocol):
         "_headers",
         "_incoming",
         "_known",
-        "_lanes",
         "_outbox",
         "_parser",
         "_peer",
@@ -64,6 +63,7 @@ class Lane(asyncio.Protocol):
         "_unread",
         "_url",
         "draining",
+        "lanes",
         "loop",
         "tasks",
     )
@@ -76,7 +76,7 @@ class Lane(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Called by uvicorn. `app_state["hot"]` is the application's `Lanes`."""
-        self._lanes: Lanes = app_state["hot"]
+        self.lanes: Lanes = app_state["hot"]
         self._config = config
         self._server_state = server_state
         self._state = app_state
@@ -104,12 +104,8 @@ class Lane(asyncio.Protocol):
     # what a turn may do (turn.Line)
 
     @property
-    def standing(self) -> bytes:
-        return self._lanes.standing
-
-    @property
     def body_limit(self) -> int:
-        return self._lanes.limits.body_bytes
+        return self.lanes.limits.body_bytes
 
     def write(self, data: bytes) -> None:
         self._outbox.write(self._transport, data)
@@ -137,7 +133,7 @@ class Lane(asyncio.Protocol):
         if on != self._unread and not self._transport.is_closing():
             self._unread = on
             if self._reading == BODY:
-                self._due = self._lanes.now + self._lanes.tick_s + self._lanes.limits.body_s if on else NEVER
+                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.body_s if on else NEVER
             if on:
                 self._transport.resume_reading()
             else:
@@ -158,7 +154,7 @@ class Lane(asyncio.Protocol):
 
     def refuse(self, status: int, key: str, limit: float = 0) -> None:
         """Answer with an error when it is this request's turn, and end the connection."""
-        self._lanes.refused[key] += 1
+        self.lanes.refused[key] += 1
         self._reading = DEAF
         self._due = NEVER
         incoming, self._incoming = self._incoming, None
@@ -180,8 +176,8 @@ class Lane(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         connections = cast("set[Any]", self._server_state.connections)
         connections.add(self)
-        self._lanes.watch(connections)
-        limits = self._lanes.limits
+        self.lanes.watch(connections)
+        limits = self.lanes.limits
         self._due = self.loop.time() + limits.header_s
         if len(connections) > limits.connections:
             self.refuse(503, "lane.too_many_connections", limit=limits.connections)
@@ -204,7 +200,7 @@ class Lane(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._behind = []
         self._stalled = (
-            self.loop.time() + self._lanes.limits.write_s,
+            self.loop.time() + self.lanes.limits.write_s,
             self._transport.get_write_buffer_size(),
         )
 
@@ -215,7 +211,7 @@ class Lane(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn stops: close when nothing is under way, else after the answer."""
         self.draining = True
-        self._lanes.draining.set()
+        self.lanes.draining.set()
         if self._current is None and not self._queue and self._incoming is None:
             self._close()
 
@@ -225,7 +221,7 @@ class Lane(asyncio.Protocol):
         if until is not NEVER:
             left = self._transport.get_write_buffer_size()
             if left < size:
-                self._stalled = (now + self._lanes.limits.write_s, left)
+                self._stalled = (now + self.lanes.limits.write_s, left)
             elif now > until:
                 self._transport.abort()
                 return
@@ -234,9 +230,9 @@ class Lane(asyncio.Protocol):
         if self._reading == DEAF or self._transport.is_closing():
             self._transport.abort()
         elif self._reading == HEAD and (self._head_bytes or self._headers):
-            self.refuse(408, "lane.slow_head", limit=self._lanes.limits.header_s)
+            self.refuse(408, "lane.slow_head", limit=self.lanes.limits.header_s)
         elif self._reading == BODY:
-            self.refuse(408, "lane.slow_body", limit=self._lanes.limits.body_s)
+            self.refuse(408, "lane.slow_body", limit=self.lanes.limits.body_s)
         elif self._current is None:
             self._close()
 
@@ -247,10 +243,10 @@ class Lane(asyncio.Protocol):
         idle = before == RESTING and self._current is None and not self._queue
         known = self._known
         if known is not None and idle and data.startswith(known.before):
-            body = known.body(data, self._lanes.limits.body_bytes)
+            body = known.body(data, self.lanes.limits.body_bytes)
             if body is not None:
                 self._due = NEVER
-                request_id = self._lanes.request_id(None)
+                request_id = self.lanes.request_id(None)
                 self._current = exchange = Exchange(
                     self, known.hot, self._peer, request_id, monotonic(), body
                 )
@@ -265,20 +261,20 @@ class Lane(asyncio.Protocol):
             if self._reading != DEAF:
                 self._broken(error)
             return
-        reading, limits = self._reading, self._lanes.limits
+        reading, limits = self._reading, self.lanes.limits
         if reading == RESTING:
             self._due = NEVER
             if idle and len(self._queue) == 1 and isinstance(read := self._queue[0], Exchange):
-                self._known = self._lanes.heads.learned(data, read.hot)
+                self._known = self.lanes.heads.learned(data, read.hot)
         elif reading == HEAD:
             if before != HEAD:
-                self._due = self._lanes.now + self._lanes.tick_s + limits.header_s
+                self._due = self.lanes.now + self.lanes.tick_s + limits.header_s
                 self._head_bytes = 0
             self._head_bytes += len(data)
             if self._head_bytes > limits.head_bytes:
                 self.refuse(431, "lane.long_head", limit=limits.head_bytes)
         elif reading == BODY and self._unread:
-            self._due = self._lanes.now + self._lanes.tick_s + limits.body_s
+            self._due = self.lanes.now + self.lanes.tick_s + limits.body_s
         if self._current is None:
             self._pump()
         elif len(self._queue) > limits.pipelined:
@@ -302,7 +298,7 @@ class Lane(asyncio.Protocol):
         if self._reading == DEAF:
             return
         self._reading = BODY
-        parser, lanes = self._parser, self._lanes
+        parser, lanes = self._parser, self.lanes
         method: bytes = parser.get_method()
         fields = dict(headers)
         if len(fields) != len(headers):
@@ -336,7 +332,7 @@ class Lane(asyncio.Protocol):
     def on_body(self, piece: bytes) -> None:
         incoming = self._incoming
         if incoming is not None and self._reading == BODY and not incoming.take(piece):
-            self.refuse(413, "lane.long_body", limit=self._lanes.limits.body_bytes)
+            self.refuse(413, "lane.long_body", limit=self.lanes.limits.body_bytes)
 
     def on_message_complete(self) -> None:
         if self._reading == DEAF:
@@ -361,13 +357,13 @@ class Lane(asyncio.Protocol):
                 break
             turn.begin()
         self._pumping = False
-        if not self._unread and self._incoming is None and len(queue) <= self._lanes.limits.pipelined // 2:
+        if not self._unread and self._incoming is None and len(queue) <= self.lanes.limits.pipelined // 2:
             self.read(True)
         if self._reading == RESTING and self._current is None and not queue:
-            self._due = self._lanes.now + self._lanes.tick_s + self._lanes.limits.idle_s
+            self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.idle_s
 
     def _say_no(self, refused: Refused) -> None:
-        self.write(refusal(refused.status, refused.key, self.standing, limit=refused.limit))
+        self.write(refusal(refused.status, refused.key, self.lanes.standing, limit=refused.limit))
         self._server_state.total_requests += 1
         self._linger()
 
@@ -380,7 +376,7 @@ class Lane(asyncio.Protocol):
     def _linger(self) -> None:
         """Close without a reset, which would take the answer from a client that is still sending (RFC 9112, 9.6)."""
         self._reading = DEAF
-        self._due = self.loop.time() + self._lanes.limits.linger_s
+        self._due = self.loop.time() + self.lanes.limits.linger_s
         if not self._unread:
             self._unread = True
             self._transport.resume_reading()
@@ -397,7 +393,7 @@ class Lane(asyncio.Protocol):
 
     def _close(self) -> None:
         self._reading = DEAF
-        self._due = self.loop.time() + self._lanes.limits.write_s  # for what is still to be written
+        self._due = self.loop.time() + self.lanes.limits.write_s  # for what is still to be written
         self._outbox.flush()
         self._transport.close()
 
@@ -407,5 +403,5 @@ class Lane(asyncio.Protocol):
         name: Any = self._transport.get_extra_info("peername")
         self._peer = cast(str, name[0]) if isinstance(name, tuple) else ""
         self._secure = self._transport.get_extra_info("sslcontext") is not None
-        self._trusts = self._lanes.trusted(self._peer)
+        self._trusts = self.lanes.trusted(self._peer)
         return self._parser

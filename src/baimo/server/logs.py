@@ -250,7 +250,7 @@ def facts_of(call: Call, entry: Entry, overhead_s: float) -> dict[str, Any]:
         "attempts": entry.attempts,
         "tokens_in": entry.tokens_in,
         "tokens_out": entry.tokens_out,
-        "cost": None if entry.cost_micros is None else cost(entry).decode(),
+        "cost": None if entry.cost_micros is None else cost(entry),
         "currency": entry.currency,
     }
 

@@ -265,7 +265,7 @@ def _of_call(call: Call, grant: Grant, entry: Entry, overhead_s: float) -> dict[
         "baimo.attempts": entry.attempts,
         "baimo.unsure": entry.unsure or None,
         "baimo.estimated": bool(entry.estimated) or None,
-        "baimo.cost": None if entry.cost_micros is None else cost(entry).decode(),
+        "baimo.cost": None if entry.cost_micros is None else cost(entry),
         "baimo.currency": entry.currency,
         "baimo.overhead_ms": round(overhead_s * 1000, 3),
         "baimo.queue_ms": round(grant.queue_s * 1000, 3),

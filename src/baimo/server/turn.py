@@ -7,6 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 
+class Shared(Protocol):
+    """What all connections have in common."""
+
+    standing: bytes
+    """Header lines of every answer."""
+
+
 class Line(Protocol):
     """The client's connection, as the request whose turn it is sees it."""
 
@@ -17,9 +24,7 @@ class Line(Protocol):
     """What must end before the process does."""
 
     @property
-    def standing(self) -> bytes:
-        """Header lines of every answer."""
-        ...
+    def lanes(self) -> Shared: ...
 
     @property
     def body_limit(self) -> int:

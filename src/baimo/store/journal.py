@@ -141,7 +141,9 @@ class Journal:
         if promise > self._longest:
             raise StoreError("ledger.entry_too_long", id=id, length=length)
         need = length + _FRAME + promise
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # `with` takes three times as long, and this is done twice for every call
+        try:
             if self._room < need:
                 self._grow()
             segment = self._current
@@ -153,6 +155,8 @@ class Journal:
                 before[0].pending -= 1
                 self._room += promised
             self._open[id] = (segment.put(data, length), promise)
+        finally:
+            lock.release()
 
     def closed(self, id: str, payload: bytes, content: bytes = b"") -> tuple[Position, bool]:
         """Enter an ending. Its room was reserved when it was opened.
@@ -174,7 +178,9 @@ class Journal:
         name = id.encode()
         data = CLOSED + _BYTE[len(name)] + name + payload
         length = len(data)
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             before, promise = self._open.pop(id, _NOTHING)
             if before is not None:
                 before[0].pending -= 1
@@ -196,6 +202,8 @@ class Journal:
                 segment = self._next()
             self._room -= length + _FRAME
             return segment.put(data, length), not content
+        finally:
+            lock.release()
 
     def read(self, position: Position) -> bytes:
         """The payload of an ending, with its content."""

@@ -104,9 +104,10 @@ class Meters:
 
     def reserve(self, charges: Sequence[Charge]) -> bool:
         """Take all of these from the leases, or nothing. Each bucket may be named once."""
-        leases = self.leases
+        leases, lock = self.leases, self.lock
         low = False
-        with self.lock:
+        lock.acquire()  # `with` takes three times as long, and this is done for every call
+        try:
             if self.closed is not None:
                 return not charges
             for charge in charges:
@@ -125,6 +126,8 @@ class Meters:
                     lease.low = 0  # asked once; the writer sets it again
                     self.low.add(charge.bucket)
                     low = True
+        finally:
+            lock.release()
         if low:
             self._ask()
         return True
@@ -142,8 +145,9 @@ class Meters:
 
     def settle(self, reserved: Iterable[Charge], charged: Iterable[Charge]) -> None:
         """Turn reservations into charges; what is charged stays taken until the database has it as used."""
-        leases = self.leases
-        with self.lock:
+        leases, lock = self.leases, self.lock
+        lock.acquire()
+        try:
             for charge in reserved:
                 lease = leases.get(charge.bucket)
                 if lease is not None:
@@ -156,6 +160,8 @@ class Meters:
                     lease.taken += charge.amount
             if self.waits:
                 self._grant()
+        finally:
+            lock.release()
 
     def wait(self, wait: Wait) -> None:
         """Queue a call that `reserve` did not let in."""
@@ -199,7 +205,9 @@ class Meters:
         lease = self.leases.get(bucket)
         if lease is None:
             return limit
-        left = lease.outside + lease.amount - lease.taken + limit - lease.limit
+        left = lease.outside + lease.amount - lease.taken
+        if limit != lease.limit:
+            left += limit - lease.limit
         return left if left > 0 else 0
 
     def hopeless(self, charges: Iterable[Charge]) -> Charge | None:

@@ -34,7 +34,12 @@ def vendor_id(body: bytes) -> str:
     """
     # nearly every body: four quick looks instead of all marks; `in` makes and drops an exception for bytes (3.11)
     find = body.find
-    if find(b"_id") < 0 and find(b"container") < 0 and find(b"prompt") < 0 and find(b"\\u00") < 0:
+    if (
+        find(b"_id") < 0
+        and find(b"container") < 0
+        and find(b"prompt") < 0
+        and (find(b"\\") < 0 or find(b"\\u00") < 0)
+    ):
         return ""
     if not any(mark in body for mark in _MARKS):
         return ""
