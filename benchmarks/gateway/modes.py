@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ours
+from counted import instructions
 from figures import Arrival, excess_ms, median, medians, quantile, ratio, schedule, slope
 from fleet import NAMES, awake, crowd, faults, milliseconds, running, turned, variants
 from machine import Bench, Target, body_file, load_command, loaded, mock
@@ -354,4 +355,5 @@ MODES: Mapping[str, Callable[[Bench, argparse.Namespace], dict[str, Any]]] = {
     "memory": memory,
     "trace": trace,
     "idle": idle,
+    "instructions": instructions,
 }

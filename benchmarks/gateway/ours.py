@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,8 +66,16 @@ def version() -> str:
     return importlib.metadata.version("baimo")
 
 
-def start(bench: Bench, upstream: int, variant: Variant = DEFAULT, *, name: str = "baimo") -> Target:
-    """Write a workspace, create a key, serve.
+def start(
+    bench: Bench,
+    upstream: int,
+    variant: Variant = DEFAULT,
+    *,
+    name: str = "baimo",
+    under: Sequence[str] = (),
+    patience_s: float = 60,
+) -> Target:
+    """Write a workspace, create a key, serve; `under` another program, if one is given.
 
     Raises:
         Unavailable: a command failed or the port did not open; with the last words of the command.
@@ -77,12 +85,12 @@ def start(bench: Bench, upstream: int, variant: Variant = DEFAULT, *, name: str 
     work.mkdir()
     (work / "baimo.toml").write_text(_settings(bench, port, upstream, variant), encoding="utf-8")
     key = _created_key(work, variant)
-    command = [sys.executable, "-m", "baimo", "serve"]
+    command = [*under, sys.executable, "-m", "baimo", "serve"]
     process = started(
         command, cores=bench.gateway_cores, log=work / "log", environment=_environment(), cwd=work
     )
     try:
-        wait_for(port, process, seconds=60)
+        wait_for(port, process, seconds=patience_s)
     except Unavailable:
         process.stop()
         raise

@@ -1,7 +1,7 @@
 """The gateway beside its peers, on one core: latency added, requests/s, stream chunks/s, memory, CPU per request.
 
     python benchmarks/gateway/run.py [table] [--only nginx,baimo] [--rounds 5] [--seconds 5] [--quick]
-    python benchmarks/gateway/run.py workers|ablations|memory|idle
+    python benchmarks/gateway/run.py workers|ablations|memory|idle|instructions
     python benchmarks/gateway/run.py trace --arrivals azure_llm_2023_conv.csv
 
 Builds the C tools (mock upstream, load client), installs the peers into environments of their own (--peers), starts

@@ -337,8 +337,8 @@ class Gateway:
 
     def _refuse(self, call: Call, error: BaimoError) -> None:
         """Not let in: no Record."""
-        head = lines([*JSON, *retry_headers(error)])
-        call.reply.whole(error.http_status, head, call.surface.refusal(error, request_id=call.request_id))
+        said = lines([*JSON, *retry_headers(error)])
+        call.reply.whole(error.http_status, said, call.surface.refusal(error, request_id=call.request_id))
         self._parts.observer.refused(error, call.surface.name, call.key, call.tenant, call)
 
     def _failed(self, call: Call, grant: Grant, failure: AttemptFailed) -> None:

@@ -32,9 +32,7 @@ PASSED_ON = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta", 
 """Headers of clients that the model's server gets."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, level 1: the only header of clients that is different in every call, and no secret."""
-HANDED_BACK = (
-    *(b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms"),
-)
+HANDED_BACK = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms")
 """Headers of answers that clients get."""
 
 
