@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 import baimo
-from baimo.typed import converted, from_json, from_msgpack, json_decoder
+from baimo.typed import converted, from_json, from_msgpack, json_decoder, msgpack_decoder
 
 SOURCES = Path(baimo.__file__).parent
 WITHOUT_CLASSES = re.compile(r"object|(list\[|dict\[str, |tuple\[)*(Any|str|msgspec\.Raw)(, \.\.\.)?\]*")
@@ -49,6 +49,7 @@ def test_what_is_written_comes_back_as_its_type() -> None:
     assert from_msgpack(msgspec.msgpack.encode([{"room": "hall", "watts": 9}]), list[Lamp]) == [
         Lamp("hall", 9)
     ]
+    assert msgpack_decoder(Lamp)(msgspec.msgpack.encode({"room": "hall"})) == Lamp("hall")
     assert converted({"room": "hall", "watts": "9"}, Lamp, strict=False) == Lamp("hall", 9)
     assert json_decoder(Lamp) is json_decoder(Lamp)
 

@@ -36,6 +36,12 @@ def from_json(data: bytes | str, kind: type[Kind]) -> Kind:
     return json_decoder(kind)(data)
 
 
+def msgpack_decoder(kind: type[Kind]) -> Callable[[bytes], Kind]:
+    """What makes a `kind` of MessagePack, for whoever makes many; it raises `msgspec.DecodeError`."""
+    json_decoder(kind)
+    return msgspec.msgpack.Decoder(kind).decode
+
+
 def from_msgpack(data: bytes, kind: type[Kind]) -> Kind:
     """A `kind` of MessagePack; raises what `from_json` raises."""
     json_decoder(kind)

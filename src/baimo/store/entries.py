@@ -13,6 +13,7 @@ from baimo.core.record import INTERRUPTED
 from baimo.store.buckets import parsed, written
 from baimo.store.entry import Charge, Entry
 from baimo.store.lines import Row, clean, line_of, row_of
+from baimo.typed import msgpack_decoder
 
 _OPENED = (
     *("id", "surface", "model", "tenant", "key", "asked", "route", "began_ms", "run", "streamed", "currency"),
@@ -23,7 +24,7 @@ _LENGTHS = struct.Struct("<II")
 _pack = _LENGTHS.pack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
-_decode_charges = msgspec.msgpack.Decoder(tuple[Charge, ...]).decode
+_decode_charges = msgpack_decoder(tuple[Charge, ...])
 _decode_row = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
