@@ -34,14 +34,15 @@ def instructions(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _counted(bench: Bench, given: argparse.Namespace, *, stream: bool) -> dict[str, int]:
-    out = bench.work / f"callgrind-{'stream' if stream else 'answer'}"
+    name = "stream" if stream else "answer"
+    out = bench.work / f"{name}.callgrind"
     under = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
     with mock(bench) as upstream:
         target = ours.start(
             bench,
             upstream,
             VARIANT,
-            name=out.name,
+            name=name,
             under=[*under, f"--callgrind-out-file={out}"],
             patience_s=300,
         )
