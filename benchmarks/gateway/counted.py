@@ -49,9 +49,8 @@ def _counted(bench: Bench, given: argparse.Namespace, *, stream: bool) -> dict[s
         assert target.process
         try:
             check_answers(target, upstream, seconds=300)
-            loaded(
-                bench, target, concurrency=32, seconds=given.seconds, stream=stream
-            )  # code specialises, caches fill
+            # code specialises, caches fill
+            loaded(bench, target, concurrency=32, seconds=given.seconds, stream=stream)
             time.sleep(SETTLES_S)
             before = asked_of(upstream)
             _callgrind(target, "-i", "on")

@@ -13,8 +13,6 @@ from baimo.gateway.call import Reply
 from baimo.gateway.surface import Seen
 
 Headers = list[tuple[bytes, bytes]]
-Lines = bytes
-"""Header lines, each with its end, made by `lines` or out of such parts: no value in them ends a line early."""
 LONGEST_KEPT = 4 * 1024 * 1024
 """Most bytes of one answer that are kept for the cache or with a Record."""
 
@@ -23,8 +21,8 @@ LONGEST_PATIENCE_S = 60.0
 """The official SDKs wait no longer than this for what Retry-After says; after that they would knock in vain."""
 
 
-def lines(headers: Sequence[tuple[bytes, bytes]]) -> Lines:
-    """Header lines of an answer.
+def lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Header lines of an answer, each with its end; what `Reply` is given is made of such parts alone.
 
     Raises:
         ValueError: a name or value holds a line break or NUL.
@@ -50,7 +48,7 @@ _lines: dict[tuple[bytes, bytes], bytes] = {}
 """Content types that were written before: nearly every answer has one of the same few."""
 
 
-def by_name(block: Lines) -> dict[bytes, bytes]:
+def by_name(block: bytes) -> dict[bytes, bytes]:
     """Headers by name, of lines."""
     pairs = (line.partition(b": ") for line in block.splitlines())
     return {name: value for name, _, value in pairs}

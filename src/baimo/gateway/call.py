@@ -32,7 +32,7 @@ class Reply(Protocol):
         ...
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
-        """A complete answer, with content-length, in one write; `head` is `answers.Lines`."""
+        """A complete answer, with content-length, in one write; `head` is made by `answers.lines`."""
         ...
 
     def start(self, status: int, head: bytes) -> None:

@@ -25,7 +25,7 @@ from baimo.errors import (
     Overloaded,
 )
 from baimo.gateway.allowance import Allowance, carried
-from baimo.gateway.answers import Flow, Headers, Lines, Whole, lines, retry_headers
+from baimo.gateway.answers import Flow, Headers, Whole, lines, retry_headers
 from baimo.gateway.attempts import Attempts
 from baimo.gateway.bound import NOTHING, Bound
 from baimo.gateway.breaker import Breaker
@@ -380,7 +380,7 @@ class Gateway:
             body = call.surface.refusal(shown, request_id=call.request_id)
             call.reply.whole(500, self._head(grant, JSON), body)
 
-    def _head(self, grant: Grant, given: Headers) -> Lines:
+    def _head(self, grant: Grant, given: Headers) -> bytes:
         parts = self._parts
         overhead_s = parts.now() - grant.began - grant.model_s - grant.queue_s
         return head(grant, given, parts.books.remaining, overhead_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baimo.core.money import MICROS
-from baimo.gateway.answers import Headers, Lines, lines
+from baimo.gateway.answers import Headers, lines
 from baimo.gateway.call import Grant
 from baimo.gateway.limits import Remaining
 from baimo.store.entry import Entry
@@ -12,7 +12,7 @@ _PLACES = 12
 """Decimal places of an exact cost: millionths of a millionth."""
 
 
-def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> Lines:
+def head(grant: Grant, given: Headers, remaining: Remaining, overhead_s: float) -> bytes:
     """Headers of an answer: the model's own that are passed on, then ours; x-request-id is the server's.
 
     Args:

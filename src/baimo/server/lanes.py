@@ -108,7 +108,7 @@ class Lanes:
         self._connections: set[Any] = set()
         self._trusted = [_network(entry) for entry in settings.trusted_proxies]
         self._timer: asyncio.TimerHandle | None = None
-        self._numbers = itertools.count(1 << 32)  # so that all have eight digits after the ninth
+        self._numbers = itertools.count(1 << 28)  # eight digits, for four billion of them
         self._prefix = secrets.token_hex(6)
 
     def limits_of(self, path: bytes) -> Limits:
@@ -122,7 +122,7 @@ class Lanes:
         """The client's own, if it is safe to print, else a new one."""
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
-        return f"req_{self._prefix}{hex(next(self._numbers))[-8:]}"
+        return f"req_{self._prefix}{hex(next(self._numbers))[2:]}"
 
     @property
     def connections(self) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 
 from baimo.core.call import Usage
-from baimo.gateway.surface import Counts, Seen
+from baimo.gateway.surface import Seen
 
 
-def counted(said: Seen | Usage | Counts | None) -> Usage | None:
+def counted(seen: Seen) -> Usage | None:
     """The counts as a `Usage`, in whichever of the two forms they come."""
-    counts = said.usage if isinstance(said, Seen) else said
+    counts = seen.usage
     return None if counts is None else Usage(**{one.name: getattr(counts, one.name) for one in fields(Usage)})
