@@ -399,6 +399,8 @@ def test_functions_of_before_tools_are_tools() -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
         ({"messages": [{"role": "user", "content": [FILE]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [VIDEO]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),

@@ -289,6 +289,8 @@ def test_every_error_is_the_exception_that_the_sdk_has_for_it(
         ({"max_tokens": -1}, "max_tokens"),
         ({"model": None}, "model"),
         ({"messages": "hi"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),

@@ -81,10 +81,8 @@ def unsayable(field: str, what: str) -> CallRefused:
 
 
 def _messages(given: Given) -> Iterator[Message]:
-    if not given.has("messages"):
-        raise CallRefused("surfaces.missing", field="messages")
     called: dict[str, str] = {}
-    for turn in given.objects("messages"):
+    for turn in given.some("messages"):
         message = _message(turn, called)
         if turn.has("function_call"):  # results of functions name the function, not the call
             called[message.tool_calls[0].name] = message.tool_calls[0].id

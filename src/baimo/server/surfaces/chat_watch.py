@@ -101,7 +101,7 @@ class ChatWatch:
             return self._seen
         if self._unread:
             block = b"".join(self._unread)
-            if b"\r" in block:
+            if block.find(b"\r") >= 0:
                 block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             self._unread.clear()
             self._look(block)
@@ -162,11 +162,11 @@ class ChatWatch:
         self._held.append(piece)
         self._held_bytes += len(piece)
         long = self._held_bytes > LONGEST_EVENT
-        if not long and b"\n" not in piece and b"\r" not in piece:
+        if not long and piece.find(b"\n") < 0 and piece.find(b"\r") < 0:
             return b""
         whole = b"".join(self._held)
         end = whole.rfind(b"\n\n") + 2
-        if b"\r" in whole:
+        if whole.find(b"\r") >= 0:
             end = max(end, whole.rfind(b"\n\r\n") + 3, whole.rfind(b"\r\r") + 2)
         if end < 4:  # -1 + 3 is none; no event is that short
             end = len(whole) - 3 if long else 0  # the line ends of a blank line may be cut
@@ -191,13 +191,13 @@ class ChatWatch:
             mark: where its first counts are.
         """
         # a pattern that begins with one fixed byte is fifty times as fast as one that must be tried at every byte
-        blank = _BLANK if b"\r" in block else _BLANK_LF
+        blank = _BLANK if block.find(b"\r") >= 0 else _BLANK_LF
         # what lies before the event with the first counts needs no pattern
         start = 0 if blank is _BLANK else block.rfind(b"\n\n", 0, mark) + 2
         before, block = (block[:start], block[start:]) if start > 1 else (b"", block)
         parts = blank.split(block)  # event, blank line, event, blank line …
         for place in range(0, len(parts), 2):
-            if _MARK not in parts[place]:
+            if parts[place].find(_MARK) < 0:
                 continue
             for data in _data(parts[place]):
                 counts, alone, tier = seen_usage(data)
@@ -215,7 +215,7 @@ def _around(block: bytes, place: int) -> bytes:
 
 def _data(event: bytes) -> list[bytes]:
     """The data of one event; its blank line may be missing."""
-    if event.startswith(b"data:") and b"\n" not in event and b"\r" not in event:
+    if event.startswith(b"data:") and event.find(b"\n") < 0 and event.find(b"\r") < 0:
         return [event[5:]]
     parser = SseParser()
     return [one.data.encode() for one in (*parser.feed(event + b"\n\n"), *parser.close())]

@@ -119,6 +119,15 @@ class Given:
                 )
         return [Given(row, f"{place}[{index}]") for index, row in enumerate(values)]
 
+    def some(self, name: str) -> list[Given]:
+        """A list of at least one object."""
+        if not self.has(name):
+            raise CallRefused("surfaces.missing", field=self.at(name))
+        found = self.objects(name)
+        if not found:
+            raise CallRefused("surfaces.empty", field=self.at(name))
+        return found
+
     def content(self, name: str) -> str | list[Given]:
         """What APIs call content: a string or a list of objects; must be there."""
         value = self.row.get(name)

@@ -32,7 +32,7 @@ def request(given: Given, *, model: str) -> Request:
         model=model,
         messages=(
             *_system(given),
-            *(turn for one in given.objects("messages") for turn in _turns(one, model)),
+            *(turn for one in given.some("messages") for turn in _turns(one, model)),
         ),
         sampling=Sampling(
             temperature=given.number("temperature"),

@@ -56,7 +56,7 @@ class LineWatch:
         if self._held or not piece.endswith(b"\n"):
             lines = self._completed(piece)
         for mark in self._marks:
-            if mark in lines:
+            if lines.find(mark) >= 0:
                 self._read(lines)
                 break
         return piece
