@@ -397,6 +397,33 @@ def test_whole_tool_calls_without_an_index_stay_apart() -> None:
     ].finish_reason == "tool_calls"
 
 
+def test_calls_that_all_have_the_number_0_stay_apart() -> None:
+    deltas = read(
+        chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":1}'}}]}),
+        chunk({"tool_calls": [{"index": 0, "id": "b", "function": {"name": "g", "arguments": '{"y":'}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": "2}"}}]}, "tool_calls"),
+    )
+    assert deltas[-1].tool_calls == (
+        ToolCall(id="a", name="f", arguments='{"x":1}'),
+        ToolCall(id="b", name="g", arguments='{"y":2}'),
+    )
+
+
+@pytest.mark.parametrize("place", [{"index": 0}, {}])
+def test_a_call_whose_pieces_have_different_ids_is_one_call(place: dict[str, int]) -> None:
+    deltas = read(
+        chunk({"tool_calls": [{**place, "id": "a", "function": {"name": "f", "arguments": ""}}]}),
+        chunk({"tool_calls": [{**place, "id": "b", "function": {"arguments": '{"x":'}}]}),
+        chunk({"tool_calls": [{**place, "id": "c", "function": {"arguments": "1}"}}]}, "tool_calls"),
+    )
+    assert deltas[-1].tool_calls == (ToolCall(id="a", name="f", arguments='{"x":1}'),)
+
+
+def test_a_call_without_an_id_is_not_given_one_that_the_next_turn_has_too() -> None:
+    piece = {"index": 0, "function": {"name": "f", "arguments": "{}"}}
+    assert read(chunk({"tool_calls": [piece]}, "tool_calls"))[-1].tool_calls[0].id == ""
+
+
 @pytest.mark.parametrize(
     "chunks",
     [

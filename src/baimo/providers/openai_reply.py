@@ -77,7 +77,8 @@ class ChunkReader:
     def __init__(self, place: Place, *, think_tags: bool = False) -> None:
         self._place = place
         self._splitter = ThinkSplitter() if think_tags else None
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls: list[dict[str, str]] = []
+        self._current: dict[int, dict[str, str]] = {}
         self._finish: FinishReason | None = None
         self._usage: Usage | None = None
         self._done = False
@@ -122,8 +123,7 @@ class ChunkReader:
             raise BadReply("providers.truncated", host=self._place.host, model=self._place.model)
         thought, text = self._splitter.close() if self._splitter is not None else ("", "")
         calls = tuple(
-            ToolCall(id=call["id"] or f"call_{index}", name=call["name"], arguments=call["arguments"])
-            for index, call in sorted(self._calls.items())
+            ToolCall(id=call["id"], name=call["name"], arguments=call["arguments"]) for call in self._calls
         )
         finish = self._finish or ("tool_calls" if calls else "unknown")
         return [
@@ -131,16 +131,22 @@ class ChunkReader:
         ]
 
     def _piece(self, piece: Fields) -> None:
-        """A piece belongs to the call of its index; a new id without an index begins another call (Gemini)."""
+        """A piece belongs to the latest call of its index, or to the latest of all where it has none (Gemini).
+
+        Another id together with a name begins another call: Ollama numbers all calls 0 (ollama#15457). Another id alone
+        does not: some servers make a new one for every piece (vllm#23522).
+        """
         index, call_id = piece.get("index"), str(piece.get("id") or "")
-        if not isinstance(index, int):
-            latest = max(self._calls, default=-1)
-            begins = latest < 0 or (call_id and call_id != self._calls[latest]["id"])
-            index = latest + 1 if begins else latest
-        call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
         function = fields(piece.get("function"))
+        name = str(function.get("name") or "")
+        if not isinstance(index, int):
+            index = max(self._current, default=0)
+        call = self._current.get(index)
+        if call is None or (name and call_id not in ("", call["id"]) and call["id"]):
+            call = self._current[index] = {"id": "", "name": "", "arguments": ""}
+            self._calls.append(call)
         call["id"] = call["id"] or call_id
-        call["name"] = call["name"] or str(function.get("name") or "")
+        call["name"] = call["name"] or name
         call["arguments"] += _arguments(function.get("arguments"))
 
 

@@ -549,6 +549,20 @@ def test_a_stream_is_what_the_sdk_expects() -> None:
         assert endpoint.seen[0].tools[0].strict is True
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_without_ids_get_ids_of_their_own(stream: bool) -> None:
+    calls = (ToolCall(id="", name="weather", arguments="{}"), ToolCall(id="", name="clock", arguments=""))
+    with served([Delta(tool_calls=calls, finish_reason="tool_calls")]) as (client, _):
+        if stream:
+            with client.chat.completions.stream(model="asked", messages=ASKED, tools=[WEATHER]) as events:
+                message: Any = events.get_final_completion().choices[0].message
+        else:
+            answer = client.chat.completions.create(model="asked", messages=ASKED, tools=[WEATHER])
+            message = answer.choices[0].message
+    own = CALL.replace("rec", "call")
+    assert [call.id for call in message.tool_calls] == [f"{own}_0_0", f"{own}_0_1"]
+
+
 class Weather(BaseModel):
     city: str
     degrees: int

@@ -106,6 +106,15 @@ def test_calls_of_functions_are_learnt(streamed: bool) -> None:
     assert made.tools[0].name == "add"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_calls_without_ids_are_told_apart(streamed: bool) -> None:
+    calls = [{"index": number, "function": CALL["function"]} for number in (0, 1)]
+    whole = chat("", "tool_calls", tool_calls=calls)
+    answer: Any = events(chunk(tool_calls=calls), chunk("tool_calls"), "[DONE]") if streamed else whole
+    made = only(kept("chat", {"messages": [ASKED], "tools": [TOOL]}, answer))
+    assert [call.id for call in made.messages[-1].tool_calls] == ["call_0", "call_1"]
+
+
 def test_tools_of_the_other_surfaces_become_the_same_turns() -> None:
     use = {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 2}}
     result = {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "4"}]}

@@ -14,6 +14,7 @@ from baimo.core.message import ToolCall
 from baimo.errors import BaimoError
 from baimo.gateway.surface import Peek
 from baimo.server.surfaces import openai_errors
+from baimo.server.surfaces.messages_answer import own_id
 from baimo.server.surfaces.sse import encoded as written
 
 DONE = b"data: [DONE]\n\n"
@@ -45,7 +46,7 @@ def chat_answer(
             "object": "chat.completion",
             "created": created_s,
             "model": model,
-            "choices": [_choice(index, one, functions) for index, one in enumerate(choices)],
+            "choices": [_choice(index, one, id, functions) for index, one in enumerate(choices)],
             "usage": usage_row(added(one.usage for one in choices)),
             "system_fingerprint": None,
         }
@@ -108,6 +109,7 @@ class ChatEvents:
             "system_fingerprint": None,
         }
         self._head = b"data: " + written(head)[:-1]
+        self._id = id
         self._usage_wanted = peek.wants_usage
         self._tail = b',"usage":null}\n\n' if peek.wants_usage else b"}\n\n"
         self._functions = functions
@@ -130,8 +132,9 @@ class ChatEvents:
         for call in delta.tool_calls:
             number = self._calls.get(choice, 0)
             self._calls[choice] = number + 1
-            row = _function_row(call) if self._functions else {"index": number, **_call_row(call)}
-            sent += self._chunk(choice, {"function_call": row} if self._functions else {"tool_calls": [row]})
+            row = {"index": number, **_call_row(call, self._id, choice, number)}
+            said = {"function_call": _function_row(call)} if self._functions else {"tool_calls": [row]}
+            sent += self._chunk(choice, said)
         if delta.usage is not None:
             self._usages[choice] = delta.usage
         if delta.finish_reason is not None and choice not in self._finished:
@@ -159,7 +162,7 @@ class ChatEvents:
         return b'%s,"choices":[%s]%s' % (self._head, written(row), self._tail)
 
 
-def _choice(index: int, completion: Completion, functions: bool) -> dict[str, Any]:
+def _choice(index: int, completion: Completion, id: str, functions: bool) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
         "content": completion.text if completion.text or not completion.tool_calls else None,
@@ -170,7 +173,9 @@ def _choice(index: int, completion: Completion, functions: bool) -> dict[str, An
     if completion.tool_calls and functions:
         message["function_call"] = _function_row(completion.tool_calls[0])
     elif completion.tool_calls:
-        message["tool_calls"] = [_call_row(call) for call in completion.tool_calls]
+        message["tool_calls"] = [
+            _call_row(call, id, index, number) for number, call in enumerate(completion.tool_calls)
+        ]
     return {
         "index": index,
         "message": message,
@@ -183,8 +188,9 @@ def _finish(reason: FinishReason, functions: bool) -> str:
     return "function_call" if functions and reason == "tool_calls" else FINISH[reason]
 
 
-def _call_row(call: ToolCall) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": _function_row(call)}
+def _call_row(call: ToolCall, id: str, choice: int, number: int) -> dict[str, Any]:
+    own = call.id or f"{own_id('call', id)}_{choice}_{number}"  # a client tells its results apart by it
+    return {"id": own, "type": "function", "function": _function_row(call)}
 
 
 def _function_row(call: ToolCall) -> dict[str, str]:

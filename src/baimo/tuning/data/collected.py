@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -118,7 +119,10 @@ def _row(call: Kept, asked: list[Any], offered: Any, answer: Completion) -> Row 
     if not answer.text.strip() and not answer.tool_calls:
         return "empty"
     place = Place(Path(call.record), 1)
-    said = Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)
+    calls = tuple(
+        replace(one, id=one.id or f"call_{number}") for number, one in enumerate(answer.tool_calls)
+    )  # not every server gives ids
+    said = Message(role="assistant", content=answer.text, tool_calls=calls)
     messages = (*turns(asked, place).messages, said)
     return Row(
         messages=messages,
