@@ -393,7 +393,7 @@ def test_functions_of_before_tools_are_tools() -> None:
     chunks = rows(streamed(Chat(), peek, CALLED))
     assert [
         one.choices[0].delta.function_call.name for one in chunks if one.choices[0].delta.function_call
-    ] == ["weather", "clock"]  # type: ignore[union-attr]
+    ] == ["weather"]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,11 @@ class ChatEvents:
         for call in delta.tool_calls:
             number = self._calls.get(choice, 0)
             self._calls[choice] = number + 1
-            row = {"index": number, **_call_row(call, self._id, choice, number)}
-            said = {"function_call": _function_row(call)} if self._functions else {"tool_calls": [row]}
-            sent += self._chunk(choice, said)
+            if not self._functions:
+                row = {"index": number, **_call_row(call, self._id, choice, number)}
+                sent += self._chunk(choice, {"tool_calls": [row]})
+            elif not number:  # these clients know one call, and would put the pieces of two together
+                sent += self._chunk(choice, {"function_call": _function_row(call)})
         if delta.usage is not None:
             self._usages[choice] = delta.usage
         if delta.finish_reason is not None and choice not in self._finished:
