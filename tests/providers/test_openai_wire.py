@@ -315,7 +315,19 @@ def test_reasons_to_stop_are_translated(word: str, reason: str) -> None:
 def test_a_refusal_of_the_model_is_its_text() -> None:
     data = {"choices": [{"message": {"content": None, "refusal": "I cannot"}, "finish_reason": "stop"}]}
     found = completion(data, PLACE)
-    assert (found.text, found.finish_reason) == ("I cannot", "content_filter")
+    assert (found.text, found.finish_reason, found.refused) == ("I cannot", "content_filter", True)
+
+
+def test_a_streamed_refusal_is_told_from_an_answer() -> None:
+    deltas = read(
+        chunk({"role": "assistant", "content": "", "refusal": None}),
+        chunk({"refusal": "I "}),
+        chunk({"refusal": "cannot"}),
+        chunk({}, "stop"),
+    )
+    assert [(delta.text, delta.refused) for delta in deltas] == [("I ", True), ("cannot", True), ("", True)]
+    assert deltas[-1].finish_reason == "content_filter"
+    assert not read(chunk({"content": "a"}, "stop"))[-1].refused
 
 
 @pytest.mark.parametrize("data", [{"choices": []}, {}, {"choices": None}, {"object": "list"}])

@@ -107,6 +107,8 @@ class Completion:
     """Functions it wants called."""
     finish_reason: FinishReason = "unknown"
     """Why it stopped."""
+    refused: bool = False
+    """The text says why the model will not answer (`refusal` in the OpenAI chat format)."""
     usage: Usage = Usage()
     """Token counts."""
     model: str = ""
@@ -135,6 +137,8 @@ class Delta:
     """Complete calls, sent once each when their arguments are complete."""
     finish_reason: FinishReason | None = None
     """Set on the last piece."""
+    refused: bool = False
+    """The text is of a refusal; on the last piece: the answer was one."""
     usage: Usage | None = None
     """Set on the last piece, when the provider reports it."""
 

@@ -32,7 +32,7 @@ from baimo.core.registry import Spec, resolve
 from baimo.errors import BadReply, ConfigError, ProviderError, RequestRefused, Unreachable
 from baimo.providers.faults import Place, fault
 from baimo.providers.pace import Clock
-from baimo.providers.paced import PacedProvider
+from baimo.providers.paced import PacedProvider, as_delta
 from baimo.providers.retry import Patience
 from baimo.providers.weights import Located
 from baimo.settings import ProviderSettings
@@ -92,10 +92,8 @@ class FakeProvider(PacedProvider):
         if completion.reasoning:
             yield Delta(reasoning=completion.reasoning)
         for word in re.findall(r"\S+\s*|\s+", completion.text):
-            yield Delta(text=word)
-        yield Delta(
-            tool_calls=completion.tool_calls, finish_reason=completion.finish_reason, usage=completion.usage
-        )
+            yield Delta(text=word, refused=completion.refused)
+        yield dataclasses.replace(as_delta(completion), text="", reasoning="")
 
     async def aclose(self) -> None:
         """There is nothing to give back."""

@@ -56,14 +56,15 @@ def completion(data: Fields, place: Place, *, think_tags: bool = False) -> Compl
         rest_thought, rest_said = splitter.close()
         text, reasoning = said + rest_said, reasoning + thought + rest_thought
     calls = tuple(_call(fields(call)) for call in items(message.get("tool_calls")))
-    refusal = message.get("refusal")
+    refusal, refused = message.get("refusal"), False
     finish = finish_reason(choice.get("finish_reason"), place, called=bool(calls))
     if isinstance(refusal, str) and refusal and not text:
-        text, finish = refusal, "content_filter"
+        text, finish, refused = refusal, "content_filter", True
     return Completion(
         text=text,
         tool_calls=calls,
         finish_reason=finish or "unknown",
+        refused=refused,
         usage=usage_anywhere(data, choice) or Usage(),
         model=str(data.get("model") or ""),
         logprobs=_logprobs(choice.get("logprobs")),
@@ -80,6 +81,7 @@ class ChunkReader:
         self._calls: list[dict[str, str]] = []
         self._current: dict[int, dict[str, str]] = {}
         self._finish: FinishReason | None = None
+        self._refused = False
         self._usage: Usage | None = None
         self._done = False
 
@@ -107,11 +109,13 @@ class ChunkReader:
             finish_reason(choice.get("finish_reason"), self._place, called=bool(self._calls)) or self._finish
         )
         text, reasoning = _content(message)
-        text = text or str(message.get("refusal") or "")
+        refusal = "" if text else str(message.get("refusal") or "")
+        self._refused = self._refused or bool(refusal)
         if self._splitter is not None:
             thought, text = self._splitter.feed(text)
             reasoning += thought
-        return [Delta(text=text, reasoning=reasoning)] if text or reasoning else []
+        said = [Delta(text=text, reasoning=reasoning)] if text or reasoning else []
+        return [*said, Delta(text=refusal, refused=True)] if refusal else said
 
     def close(self) -> list[Delta]:
         """The last delta: tool calls, finish reason, usage.
@@ -127,7 +131,14 @@ class ChunkReader:
         )
         finish = self._finish or ("tool_calls" if calls else "unknown")
         return [
-            Delta(text=text, reasoning=thought, tool_calls=calls, finish_reason=finish, usage=self._usage)
+            Delta(
+                text=text,
+                reasoning=thought,
+                tool_calls=calls,
+                finish_reason="content_filter" if self._refused else finish,
+                refused=self._refused,
+                usage=self._usage,
+            )
         ]
 
     def _piece(self, piece: Fields) -> None:

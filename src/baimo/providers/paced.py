@@ -133,6 +133,7 @@ async def gathered(deltas: AsyncIterator[Delta]) -> Completion:
         reasoning="".join(piece.reasoning for piece in pieces) or None,
         tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
         finish_reason=last.finish_reason or "unknown",
+        refused=last.refused,
         usage=last.usage or Usage(),
     )
 
@@ -144,5 +145,6 @@ def as_delta(completion: Completion) -> Delta:
         reasoning=completion.reasoning or "",
         tool_calls=completion.tool_calls,
         finish_reason=completion.finish_reason,
+        refused=completion.refused,
         usage=completion.usage,
     )

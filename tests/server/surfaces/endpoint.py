@@ -37,6 +37,7 @@ def whole(deltas: Sequence[Delta | BaimoError]) -> Completion:
         finish_reason=next(
             (delta.finish_reason for delta in reversed(pieces) if delta.finish_reason), "unknown"
         ),
+        refused=any(delta.refused for delta in pieces),
         usage=next((delta.usage for delta in reversed(pieces) if delta.usage), Usage()),
     )
 

@@ -579,6 +579,25 @@ def test_structured_answers_are_parsed_by_the_sdk() -> None:
         assert set(wanted.schema["required"]) == {"city", "degrees"}
 
 
+REFUSED = [
+    Delta(text="I ", refused=True),
+    Delta(text="will not.", refused=True),
+    Delta(finish_reason="content_filter", refused=True),
+]
+
+
+def test_a_refusal_is_not_the_answer() -> None:
+    with served(REFUSED) as (client, _):
+        parsed = client.chat.completions.parse(model="asked", messages=ASKED, response_format=Weather)
+        with client.chat.completions.stream(model="asked", messages=ASKED, response_format=Weather) as stream:
+            refusals = [event.refusal for event in stream if event.type == "refusal.done"]
+            final = stream.get_final_completion()
+    assert refusals == ["I will not."]
+    for choice in (parsed.choices[0], final.choices[0]):
+        assert (choice.message.refusal, choice.message.parsed) == ("I will not.", None)
+        assert (choice.message.content or "", choice.finish_reason) == ("", "stop")
+
+
 def test_a_stream_without_the_wish_for_usage_has_none() -> None:
     quiet = rows(streamed(Chat(), peeked(stream=True), SAID))
     assert all(one.usage is None and one.choices for one in quiet)

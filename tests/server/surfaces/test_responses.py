@@ -51,6 +51,11 @@ CALLED = [
         usage=USAGE,
     ),
 ]
+REFUSED = [
+    Delta(text="I ", refused=True),
+    Delta(text="will not.", refused=True),
+    Delta(finish_reason="content_filter", refused=True, usage=USAGE),
+]
 WEATHER: Any = {
     "type": "function",
     "name": "weather",
@@ -206,7 +211,35 @@ def test_log_probabilities_are_given_where_they_are_asked_for() -> None:
 # streams
 
 
-@pytest.mark.parametrize("script", [SAID, CALLED, [STOPPED]])
+def test_a_refusal_is_not_the_answer() -> None:
+    with served(REFUSED) as (client, _):
+        response = client.responses.create(**ASKED)
+        events = list(client.responses.create(**ASKED, stream=True))
+    for event in events:
+        EVENT.validate_json(event.to_json(), strict=True)
+    assert [event.type.removeprefix("response.") for event in events[2:]] == [
+        "output_item.added",
+        "content_part.added",
+        "refusal.delta",
+        "refusal.delta",
+        "refusal.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    assert (response.status, response.output_text) == ("completed", "")
+    assert [part.to_dict() for part in response.output[0].content] == [  # type: ignore[union-attr]
+        {"type": "refusal", "refusal": "I will not."}
+    ]
+
+
+def test_a_refusal_after_an_answer_has_begun_is_a_message_of_its_own() -> None:
+    with served([Delta(text="Well, "), *REFUSED]) as (client, _), client.responses.stream(**ASKED) as events:
+        final = events.get_final_response()
+    assert [part.type for item in final.output for part in item.content] == ["output_text", "refusal"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("script", [SAID, CALLED, [STOPPED], REFUSED])
 def test_a_stream_adds_up_to_the_whole_answer(script: list[Delta]) -> None:
     with served(script) as (client, _):
         with client.responses.stream(**ASKED, tools=[WEATHER]) as events:

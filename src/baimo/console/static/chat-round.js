@@ -76,7 +76,8 @@ export class Answer {
         if (event.failed) throw new Error(say.failedBlind);
         this.usage = event.usage ?? this.usage;
         ended ||= Boolean(event.done || event.choices?.[0]?.finish_reason);
-        const piece = event.text ?? event.choices?.[0]?.delta?.content;
+        const delta = event.choices?.[0]?.delta;
+        const piece = event.text ?? delta?.content ?? delta?.refusal;
         if (piece) {
           first ??= performance.now() - began;
           this.text += piece;

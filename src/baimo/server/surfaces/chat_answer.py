@@ -128,7 +128,7 @@ class ChatEvents:
         if delta.reasoning:
             sent += self._chunk(choice, {"reasoning_content": delta.reasoning})
         if delta.text:
-            sent += self._chunk(choice, {"content": delta.text})
+            sent += self._chunk(choice, {"refusal" if delta.refused else "content": delta.text})
         for call in delta.tool_calls:
             number = self._calls.get(choice, 0)
             self._calls[choice] = number + 1
@@ -141,7 +141,7 @@ class ChatEvents:
             self._usages[choice] = delta.usage
         if delta.finish_reason is not None and choice not in self._finished:
             self._finished.add(choice)
-            sent += self._chunk(choice, {}, _finish(delta.finish_reason, self._functions))
+            sent += self._chunk(choice, {}, _finish(delta, self._functions))
         return sent
 
     def end(self) -> bytes:
@@ -170,6 +170,8 @@ def _choice(index: int, completion: Completion, id: str, functions: bool) -> dic
         "content": completion.text if completion.text or not completion.tool_calls else None,
         "refusal": None,
     }
+    if completion.refused:
+        message |= {"content": None, "refusal": completion.text}
     if completion.reasoning:
         message["reasoning_content"] = completion.reasoning
     if completion.tool_calls and functions:
@@ -182,11 +184,14 @@ def _choice(index: int, completion: Completion, id: str, functions: bool) -> dic
         "index": index,
         "message": message,
         "logprobs": _logprobs_row(completion.logprobs),
-        "finish_reason": _finish(completion.finish_reason, functions),
+        "finish_reason": _finish(completion, functions),
     }
 
 
-def _finish(reason: FinishReason, functions: bool) -> str:
+def _finish(said: Completion | Delta, functions: bool) -> str:
+    if said.refused:  # its text says it; for content_filter the SDK raises
+        return "stop"
+    reason = said.finish_reason or "unknown"
     return "function_call" if functions and reason == "tool_calls" else FINISH[reason]
 
 

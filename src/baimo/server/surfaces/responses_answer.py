@@ -103,12 +103,13 @@ class Frame:
 def response(completion: Completion, frame: Frame) -> Item:
     """A whole response."""
     items: list[Item] = []
-    cut = _CUT.get(completion.finish_reason)
+    cut = None if completion.refused else _CUT.get(completion.finish_reason)
     status = "completed" if cut is None else "incomplete"
     if completion.reasoning:
         items.append(reasoning_item(frame.item_id("rs", 0), completion.reasoning))
     if completion.text:
-        part = text_part(completion.text, completion.logprobs)
+        refused = completion.refused
+        part = refusal_part(completion.text) if refused else text_part(completion.text, completion.logprobs)
         items.append(message_item(frame.item_id("msg", len(items)), status, [part]))
     for call in completion.tool_calls[:1] if frame.one_call else completion.tool_calls:
         items.append(call_item(frame.item_id("fc", len(items)), call))
@@ -137,6 +138,11 @@ def text_part(text: str, logprobs: Sequence[TokenLogprob] | None = None) -> Item
             for one in logprobs or ()
         ],
     }
+
+
+def refusal_part(text: str) -> Item:
+    """Why the model will not answer."""
+    return {"type": "refusal", "refusal": text}
 
 
 def call_item(id: str, call: ToolCall, *, begun: bool = False) -> Item:
@@ -178,6 +184,7 @@ class ResponsesEvents:
         self._open = ""
         self._said: list[str] = []
         self._calls = 0
+        self._refused = False
         self._finish: FinishReason = "unknown"
         self._usage: Usage | None = None
 
@@ -187,7 +194,7 @@ class ResponsesEvents:
         if delta.reasoning:
             out += self._thought(delta.reasoning)
         if delta.text:
-            out += self._text(delta.text)
+            out += self._text(delta.text, delta.refused)
         for call in delta.tool_calls:
             if not (self._frame.one_call and self._calls):
                 out += self._call(call)
@@ -197,7 +204,7 @@ class ResponsesEvents:
 
     def end(self) -> bytes:
         """The open item's end, then response.completed or response.incomplete."""
-        cut = _CUT.get(self._finish)
+        cut = None if self._refused else _CUT.get(self._finish)
         status = "completed" if cut is None else "incomplete"
         out = self._start() + self._close(status)
         whole = self._frame.response(status, self._items, usage=self._usage, cut=cut)
@@ -227,12 +234,16 @@ class ResponsesEvents:
         self._said.append(said)
         return out + self._piece("response.reasoning_summary_text.delta", summary_index=0, delta=said)
 
-    def _text(self, said: str) -> bytes:
+    def _text(self, said: str, refused: bool) -> bytes:
         out = b""
-        if self._open != "msg":
+        if self._open != "msg" or refused != self._refused:
             out += self._close() + self._begin("msg", message_item(self._id("msg"), "in_progress", ()))
-            out += self._piece("response.content_part.added", content_index=0, part=text_part(""))
+            self._refused = refused
+            part = refusal_part("") if refused else text_part("")
+            out += self._piece("response.content_part.added", content_index=0, part=part)
         self._said.append(said)
+        if refused:
+            return out + self._piece("response.refusal.delta", content_index=0, delta=said)
         return out + self._piece("response.output_text.delta", content_index=0, delta=said, logprobs=[])
 
     def _call(self, call: ToolCall) -> bytes:
@@ -251,8 +262,11 @@ class ResponsesEvents:
             out += self._piece("response.reasoning_summary_part.done", summary_index=0, part=part)
             return out + self._finished(reasoning_item(self._id("rs"), said))
         if kind == "msg":
-            part = text_part(said)
-            out = self._piece("response.output_text.done", content_index=0, text=said, logprobs=[])
+            part = refusal_part(said) if self._refused else text_part(said)
+            if self._refused:
+                out = self._piece("response.refusal.done", content_index=0, refusal=said)
+            else:
+                out = self._piece("response.output_text.done", content_index=0, text=said, logprobs=[])
             out += self._piece("response.content_part.done", content_index=0, part=part)
             return out + self._finished(message_item(self._id("msg"), status, [part]))
         return b""
