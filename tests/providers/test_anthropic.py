@@ -365,6 +365,23 @@ def test_a_stream_is_put_together() -> None:
     assert deltas[-1].usage == Usage(tokens_in=12, tokens_out=9, tokens_cached=5)
 
 
+def test_a_call_that_the_limit_cut_comes_with_the_reason() -> None:
+    events = (
+        BEGIN,
+        start(0, type="tool_use", id="1", name="w", input={}),
+        stop(0),
+        start(1, type="tool_use", id="2", name="t", input={}),
+        piece(1, type="input_json_delta", partial_json='{"c": "Be'),
+        stop(1),
+        {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    )
+    first, last = collect(streams(*events, named=True))
+    assert [call.id for call in first.tool_calls] == ["1"]
+    assert last.finish_reason == "length"
+    assert last.tool_calls == (ToolCall(id="2", name="t", arguments='{"c": "Be'),)
+
+
 def test_a_stream_that_breaks_off_is_no_answer() -> None:
     with pytest.raises(BadReply):
         collect(streams(BEGIN, start(0, type="text", text="hel")), retries=0)

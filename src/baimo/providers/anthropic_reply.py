@@ -70,6 +70,7 @@ class EventReader:
         self._place = place
         self._json_tool = json_tool
         self._call: dict[str, str] | None = None
+        self._ended: tuple[ToolCall, ...] = ()
         self._usage: dict[str, Any] = {}
         self._finish: FinishReason | None = None
         self._stopped = False
@@ -94,7 +95,7 @@ class EventReader:
         elif kind == "content_block_delta":
             return self._piece(fields(row.get("delta")))
         elif kind == "content_block_stop":
-            return self._called()
+            self._called()
         elif kind == "message_delta":
             self._count(row.get("usage"))
             self._finish = _finish(fields(row.get("delta")).get("stop_reason"), self._json_tool)
@@ -102,14 +103,15 @@ class EventReader:
         return []
 
     def close(self) -> list[Delta]:
-        """The last delta: finish reason and usage.
+        """The last delta: the last call, finish reason, usage. A limit may have cut the call: the two belong together.
 
         Raises:
             BadReply: the stream broke off before its last event.
         """
         if not self._stopped:
             raise BadReply("providers.truncated", host=self._place.host, model=self._place.model)
-        return [Delta(finish_reason=self._finish or "unknown", usage=usage(self._usage))]
+        finish = self._finish or "unknown"
+        return [Delta(tool_calls=self._ended, finish_reason=finish, usage=usage(self._usage))]
 
     def _block(self, block: Mapping[str, Any]) -> list[Delta]:
         if block.get("type") == "tool_use":
@@ -118,8 +120,10 @@ class EventReader:
                 "name": str(block.get("name") or ""),
                 "arguments": "",
             }
+        before, self._ended = self._ended, ()
         text, reasoning = str(block.get("text") or ""), str(block.get("thinking") or "")
-        return [Delta(text=text, reasoning=reasoning)] if text or reasoning else []
+        made = [Delta(tool_calls=before)] if before else []
+        return [*made, Delta(text=text, reasoning=reasoning)] if text or reasoning else made
 
     def _piece(self, delta: Mapping[str, Any]) -> list[Delta]:
         if delta.get("type") == "text_delta":
@@ -133,12 +137,11 @@ class EventReader:
             self._call["arguments"] += piece
         return []
 
-    def _called(self) -> list[Delta]:
+    def _called(self) -> None:
         call, self._call = self._call, None
-        if call is None or call["name"] == self._json_tool:
-            return []
-        arguments = call["arguments"] or "{}"
-        return [Delta(tool_calls=(ToolCall(id=call["id"], name=call["name"], arguments=arguments),))]
+        if call is not None and call["name"] != self._json_tool:
+            arguments = call["arguments"] or "{}"
+            self._ended += (ToolCall(id=call["id"], name=call["name"], arguments=arguments),)
 
     def _count(self, value: Any) -> None:
         """Counts in a stream are cumulative: later ones replace earlier ones."""

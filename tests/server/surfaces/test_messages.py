@@ -124,6 +124,27 @@ def test_tool_calls_become_tool_use_blocks_with_objects_for_input() -> None:
     ]
 
 
+CUT = Delta(
+    tool_calls=(
+        ToolCall(id="call_1", name="clock", arguments="{}"),
+        ToolCall(id="call_2", name="weather", arguments='{"city": "Be'),
+    ),
+    finish_reason="length",
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_the_limit_cut_is_left_out(stream: bool) -> None:
+    with served([CUT]) as (client, _):
+        if stream:
+            with client.messages.stream(**ASKED, tools=[WEATHER]) as events:
+                message: Any = events.get_final_message()
+        else:
+            message = client.messages.create(**ASKED, tools=[WEATHER])
+    assert message.stop_reason == "max_tokens"
+    assert [block.name for block in message.content] == ["clock"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_takes_one_call_at_a_time_gets_one(stream: bool) -> None:
     choice: Any = {"type": "auto", "disable_parallel_tool_use": True}

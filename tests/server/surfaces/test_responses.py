@@ -147,6 +147,34 @@ def test_tool_calls_become_function_call_items() -> None:
     )
 
 
+CUT = Delta(
+    tool_calls=(
+        ToolCall(id="call_1", name="clock", arguments="{}"),
+        ToolCall(id="call_2", name="weather", arguments='{"city": "Be'),
+    ),
+    finish_reason="length",
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_the_limit_cut_is_incomplete(stream: bool) -> None:
+    with served([CUT]) as (client, _):
+        if stream:
+            events = list(client.responses.create(**ASKED, tools=[WEATHER], stream=True))
+            assert [one.name for one in events if one.type == "response.function_call_arguments.done"] == [
+                "clock"
+            ]
+            assert events[-1].type == "response.incomplete"
+            response: Any = events[-1].response
+        else:
+            response = client.responses.create(**ASKED, tools=[WEATHER])
+    assert response.status == "incomplete"
+    assert [(item.name, item.status) for item in response.output] == [
+        ("clock", "completed"),
+        ("weather", "incomplete"),
+    ]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_takes_one_call_at_a_time_gets_one(stream: bool) -> None:
     with served(CALLED) as (client, _):

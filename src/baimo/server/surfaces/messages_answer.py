@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def message(completion: Completion, *, model: str, id: str, one_call: bool = Fal
         id: the call's own.
         one_call: the client takes one tool call at a time: the others are left out.
     """
-    calls = completion.tool_calls[:1] if one_call else completion.tool_calls
+    calls = _whole_calls(completion)[:1] if one_call else _whole_calls(completion)
     content: list[dict[str, Any]] = []
     if completion.reasoning:
         content.append({"type": "thinking", "thinking": completion.reasoning, "signature": ""})
@@ -85,7 +86,7 @@ class MessageEvents:
             )
         if delta.text:
             out += self._piece("text", {"type": "text", "text": ""}, delta.text)
-        for call in delta.tool_calls:
+        for call in _whole_calls(delta):
             if not (self._one_call and self._calls):
                 out += self._call(call)
                 self._calls.append(call)
@@ -154,6 +155,20 @@ class MessageEvents:
 def first(completion: Completion | Sequence[Completion]) -> Completion:
     """This API knows one answer to a request."""
     return completion if isinstance(completion, Completion) else completion[0]
+
+
+def _whole_calls(said: Completion | Delta) -> Sequence[ToolCall]:
+    """The calls without one that the limit of tokens cut: half an input is not what the model wanted to be run."""
+    calls = said.tool_calls
+    return calls[:-1] if calls and said.finish_reason == "length" and not _is_json(calls[-1]) else calls
+
+
+def _is_json(call: ToolCall) -> bool:
+    try:
+        json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _envelope(model: str, id: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def response(completion: Completion, frame: Frame) -> Item:
         part = refusal_part(completion.text) if refused else text_part(completion.text, completion.logprobs)
         items.append(message_item(frame.item_id("msg", len(items)), status, [part]))
     for call in completion.tool_calls[:1] if frame.one_call else completion.tool_calls:
-        items.append(call_item(frame.item_id("fc", len(items)), call))
+        items.append(call_item(frame.item_id("fc", len(items)), call, _call_status(call, completion)))
     return frame.response(status, items, usage=completion.usage, cut=cut)
 
 
@@ -145,15 +145,15 @@ def refusal_part(text: str) -> Item:
     return {"type": "refusal", "refusal": text}
 
 
-def call_item(id: str, call: ToolCall, *, begun: bool = False) -> Item:
-    """A function that the model wants called; `begun` = its arguments are still to come."""
+def call_item(id: str, call: ToolCall, status: str) -> Item:
+    """A function that the model wants called; of one in progress the arguments are still to come."""
     return {
         "id": id,
         "type": "function_call",
-        "status": "in_progress" if begun else "completed",
+        "status": status,
         "call_id": call.id or own_id("call", id),
         "name": call.name,
-        "arguments": "" if begun else call.arguments,
+        "arguments": "" if status == "in_progress" else call.arguments,
     }
 
 
@@ -197,7 +197,7 @@ class ResponsesEvents:
             out += self._text(delta.text, delta.refused)
         for call in delta.tool_calls:
             if not (self._frame.one_call and self._calls):
-                out += self._call(call)
+                out += self._call(call, _call_status(call, delta))
         self._finish = delta.finish_reason or self._finish
         self._usage = delta.usage or self._usage
         return out
@@ -246,13 +246,15 @@ class ResponsesEvents:
             return out + self._piece("response.refusal.delta", content_index=0, delta=said)
         return out + self._piece("response.output_text.delta", content_index=0, delta=said, logprobs=[])
 
-    def _call(self, call: ToolCall) -> bytes:
+    def _call(self, call: ToolCall, status: str) -> bytes:
         self._calls += 1
-        out = self._close() + self._begin("fc", call_item(self._id("fc"), call, begun=True))
+        out = self._close() + self._begin("fc", call_item(self._id("fc"), call, "in_progress"))
         if call.arguments:
             out += self._piece("response.function_call_arguments.delta", delta=call.arguments)
-        out += self._piece("response.function_call_arguments.done", arguments=call.arguments, name=call.name)
-        return out + self._finished(call_item(self._id("fc"), call))
+        if status == "completed":
+            done = "response.function_call_arguments.done"
+            out += self._piece(done, arguments=call.arguments, name=call.name)
+        return out + self._finished(call_item(self._id("fc"), call, status))
 
     def _close(self, status: str = "completed") -> bytes:
         kind, said = self._open, "".join(self._said)
@@ -291,6 +293,12 @@ class ResponsesEvents:
         row = {"type": kind, "sequence_number": self._number, **facts}
         self._number += 1
         return event(kind, row)
+
+
+def _call_status(call: ToolCall, said: Completion | Delta) -> str:
+    """The limit of tokens cuts the last call."""
+    cut = said.finish_reason == "length" and call is said.tool_calls[-1]
+    return "incomplete" if cut else "completed"
 
 
 def _error(error: BaimoError) -> Item:
