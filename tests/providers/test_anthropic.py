@@ -365,6 +365,15 @@ def test_a_stream_is_put_together() -> None:
     assert deltas[-1].usage == Usage(tokens_in=12, tokens_out=9, tokens_cached=5)
 
 
+def test_an_input_that_is_given_as_its_block_starts_is_not_lost() -> None:
+    given = start(0, type="tool_use", id="1", name="answer", input={"b": "好"})
+    deltas = collect(streams(BEGIN, given, stop(0), *END, named=True))
+    assert deltas[-1].tool_calls == (ToolCall(id="1", name="answer", arguments='{"b": "好"}'),)
+    request = asked(response_format=JsonFormat(schema=SCHEMA))
+    deltas = collect(streams(BEGIN, given, stop(0), *END, named=True), request, quirks=["no_json_schema"])
+    assert "".join(delta.text for delta in deltas) == '{"b": "好"}'
+
+
 def test_a_call_that_the_limit_cut_comes_with_the_reason() -> None:
     events = (
         BEGIN,

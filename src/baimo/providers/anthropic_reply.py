@@ -95,7 +95,7 @@ class EventReader:
         elif kind == "content_block_delta":
             return self._piece(fields(row.get("delta")))
         elif kind == "content_block_stop":
-            self._called()
+            return self._called()
         elif kind == "message_delta":
             self._count(row.get("usage"))
             self._finish = _finish(fields(row.get("delta")).get("stop_reason"), self._json_tool)
@@ -119,6 +119,7 @@ class EventReader:
                 "id": str(block.get("id") or ""),
                 "name": str(block.get("name") or ""),
                 "arguments": "",
+                "given": json.dumps(block["input"], ensure_ascii=False) if block.get("input") else "",
             }
         before, self._ended = self._ended, ()
         text, reasoning = str(block.get("text") or ""), str(block.get("thinking") or "")
@@ -132,16 +133,21 @@ class EventReader:
             return [Delta(reasoning=str(delta.get("thinking") or ""))]
         if delta.get("type") == "input_json_delta" and self._call is not None:
             piece = str(delta.get("partial_json") or "")
+            self._call["arguments"] += piece
             if self._call["name"] == self._json_tool:
                 return [Delta(text=piece)] if piece else []
-            self._call["arguments"] += piece
         return []
 
-    def _called(self) -> None:
+    def _called(self) -> list[Delta]:
+        """A call has ended. Compatible servers may give its whole input as it starts."""
         call, self._call = self._call, None
-        if call is not None and call["name"] != self._json_tool:
-            arguments = call["arguments"] or "{}"
-            self._ended += (ToolCall(id=call["id"], name=call["name"], arguments=arguments),)
+        if call is None:
+            return []
+        if call["name"] == self._json_tool:
+            return [Delta(text=call["given"])] if call["given"] and not call["arguments"] else []
+        arguments = call["arguments"] or call["given"] or "{}"
+        self._ended += (ToolCall(id=call["id"], name=call["name"], arguments=arguments),)
+        return []
 
     def _count(self, value: Any) -> None:
         """Counts in a stream are cumulative: later ones replace earlier ones."""
