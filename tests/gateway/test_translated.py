@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from baimo.errors import BadReply, Unreachable
 from baimo.gateway.translated import summed
 from baimo.pii.mask import Masker
 from baimo.providers.faults import Place, fault
+from baimo.providers.paced import as_delta
 from baimo.server.surfaces.messages import Messages
 from tests.gateway.doubles import (
     House,
@@ -42,7 +44,9 @@ class Echo(ScriptedProvider):
         self.asked.append(request)
         text = str(request.messages[-1].content)
         calls = (ToolCall(id="c", name="mail", arguments=msgspec.json.encode({"to": text}).decode()),)
-        return completion(f"I write to {text}.", tool_calls=calls if self._tool else ())
+        stop = request.sampling.stop[0] if request.sampling.stop else None
+        calls = calls if self._tool else ()
+        return completion(f"I write to {text}.", tool_calls=calls, stop_sequence=stop)
 
     async def complete(self, request: Any) -> Any:
         return self._said(request)
@@ -51,7 +55,7 @@ class Echo(ScriptedProvider):
         said = self._said(request)
         for start in range(0, len(said.text), self._size):
             yield Delta(text=said.text[start : start + self._size])
-        yield Delta(finish_reason="stop", usage=said.usage, tool_calls=said.tool_calls)
+        yield replace(as_delta(said), text="")
 
 
 def masked_house(provider: ScriptedProvider, **more: Any) -> House:
@@ -88,6 +92,22 @@ def test_what_was_replaced_comes_back_wherever_the_stream_is_split(size: int) ->
         for choice in msgspec.json.decode(one)["choices"]
     ]
     assert "".join(texts) == f"I write to mail {SECRET} today."
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_text_that_ends_the_answer_comes_back_as_it_was_written(streamed: bool) -> None:
+    echo = Echo()
+    body = {
+        "model": "away/large",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "hi"}],
+        "stop_sequences": [SECRET],
+        "stream": streamed,
+    }
+    reply = masked_house(echo).ask(msgspec.json.encode(body), surface=Messages())
+    assert SECRET not in repr(echo.asked)
+    assert b'"stop_reason":"stop_sequence"' in reply.body
+    assert f'"stop_sequence":"{SECRET}"'.encode() in reply.body
 
 
 def test_models_inside_get_what_was_written() -> None:

@@ -365,6 +365,16 @@ def test_a_stream_is_put_together() -> None:
     assert deltas[-1].usage == Usage(tokens_in=12, tokens_out=9, tokens_cached=5)
 
 
+def test_the_text_that_ended_an_answer_is_named() -> None:
+    found = run(
+        Scripted(says(message({"type": "text", "text": "a"}, stop="stop_sequence", stop_sequence="END")))
+    )
+    assert (found.finish_reason, found.stop_sequence) == ("stop", "END")
+    ended = {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}}
+    (last,) = collect(streams(BEGIN, ended, {"type": "message_stop"}, named=True))
+    assert (last.finish_reason, last.stop_sequence) == ("stop", "END")
+
+
 def test_an_input_that_is_given_as_its_block_starts_is_not_lost() -> None:
     given = start(0, type="tool_use", id="1", name="answer", input={"b": "好"})
     deltas = collect(streams(BEGIN, given, stop(0), *END, named=True))

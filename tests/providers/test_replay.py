@@ -22,6 +22,8 @@ RICH = Completion(
     text="你好",
     tool_calls=(ToolCall(id="1", name="f", arguments="{}"),),
     finish_reason="tool_calls",
+    refused=True,
+    stop_sequence="END",
     usage=Usage(tokens_in=5, tokens_out=2, tokens_reasoning=1),
     model="m-2026",
     logprobs=(TokenLogprob(token="你", logprob=-0.5, top=(("你", -0.5),)),),
@@ -121,6 +123,7 @@ def test_what_was_recorded_live_is_replayed_to_the_letter(tmp_path: Path, name: 
     assert replayed(path, *requests) == live and live[0] == RICH
     (streamed,) = replayed(path, asked("streamed"))
     assert streamed.text == "".join(delta.text for delta in deltas) == "你好"
+    assert (streamed.refused, streamed.stop_sequence) == (True, "END")
     (by_example,) = replayed(path, asked("other words", extra={"example": "ex-3"}))
     assert by_example == RICH
 

@@ -109,6 +109,8 @@ class Completion:
     """Why it stopped."""
     refused: bool = False
     """The text says why the model will not answer (`refusal` in the OpenAI chat format)."""
+    stop_sequence: str | None = None
+    """Which of `Sampling.stop` ended it, where the provider says."""
     usage: Usage = Usage()
     """Token counts."""
     model: str = ""
@@ -139,6 +141,8 @@ class Delta:
     """Set on the last piece."""
     refused: bool = False
     """The text is of a refusal; on the last piece: the answer was one."""
+    stop_sequence: str | None = None
+    """On the last piece: as in `Completion`."""
     usage: Usage | None = None
     """Set on the last piece, when the provider reports it."""
 

@@ -57,7 +57,13 @@ def unmasked(completion: Completion, masker: Masker) -> Completion:
         text=masker.unmask(completion.text),
         reasoning=None if completion.reasoning is None else masker.unmask(completion.reasoning),
         tool_calls=calls_unmasked(completion.tool_calls, masker),
+        stop_sequence=stop_unmasked(completion.stop_sequence, masker),
     )
+
+
+def stop_unmasked(stop: str | None, masker: Masker) -> str | None:
+    """The text that ended the answer, as the client wrote it."""
+    return None if stop is None else masker.unmask(stop)
 
 
 def calls_unmasked(calls: Sequence[ToolCall], masker: Masker) -> tuple[ToolCall, ...]:

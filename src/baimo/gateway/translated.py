@@ -16,7 +16,7 @@ from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, Reque
 from baimo.gateway.answers import Headers, Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, may_be_executed
-from baimo.gateway.masking import Masker, Unmasking, calls_unmasked, masked, unmasked
+from baimo.gateway.masking import Masker, Unmasking, calls_unmasked, masked, stop_unmasked, unmasked
 from baimo.gateway.surface import Events, Seen
 
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -201,7 +201,11 @@ class Told:
             shown += text.rest()
             thought += reasoning.rest()
         return replace(
-            delta, text=shown, reasoning=thought, tool_calls=calls_unmasked(delta.tool_calls, masker)
+            delta,
+            text=shown,
+            reasoning=thought,
+            tool_calls=calls_unmasked(delta.tool_calls, masker),
+            stop_sequence=stop_unmasked(delta.stop_sequence, masker),
         )
 
     def seen(self) -> Seen:

@@ -57,6 +57,7 @@ def completion(data: Mapping[str, Any], place: Place, *, json_tool: str | None =
         text=text,
         tool_calls=tuple(calls),
         finish_reason=_finish(data.get("stop_reason"), json_tool),
+        stop_sequence=_stop_sequence(data),
         usage=usage(fields(data.get("usage"))) or Usage(),
         model=str(data.get("model") or ""),
         reasoning=reasoning or None,
@@ -73,6 +74,7 @@ class EventReader:
         self._ended: tuple[ToolCall, ...] = ()
         self._usage: dict[str, Any] = {}
         self._finish: FinishReason | None = None
+        self._stop_sequence: str | None = None
         self._stopped = False
 
     def feed(self, event: Event) -> list[Delta]:
@@ -98,7 +100,9 @@ class EventReader:
             return self._called()
         elif kind == "message_delta":
             self._count(row.get("usage"))
-            self._finish = _finish(fields(row.get("delta")).get("stop_reason"), self._json_tool)
+            delta = fields(row.get("delta"))
+            self._finish = _finish(delta.get("stop_reason"), self._json_tool)
+            self._stop_sequence = _stop_sequence(delta)
         self._stopped = self._stopped or kind == "message_stop"
         return []
 
@@ -111,7 +115,14 @@ class EventReader:
         if not self._stopped:
             raise BadReply("providers.truncated", host=self._place.host, model=self._place.model)
         finish = self._finish or "unknown"
-        return [Delta(tool_calls=self._ended, finish_reason=finish, usage=usage(self._usage))]
+        return [
+            Delta(
+                tool_calls=self._ended,
+                finish_reason=finish,
+                stop_sequence=self._stop_sequence,
+                usage=usage(self._usage),
+            )
+        ]
 
     def _block(self, block: Mapping[str, Any]) -> list[Delta]:
         if block.get("type") == "tool_use":
@@ -173,3 +184,8 @@ def _finish(value: Any, json_tool: str | None) -> FinishReason:
     if value == "tool_use" and json_tool is not None:
         return "stop"
     return _FINISH.get(str(value), "unknown")
+
+
+def _stop_sequence(row: Mapping[str, Any]) -> str | None:
+    named = row.get("stop_sequence")
+    return named if isinstance(named, str) and named else None

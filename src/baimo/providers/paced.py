@@ -134,6 +134,7 @@ async def gathered(deltas: AsyncIterator[Delta]) -> Completion:
         tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
         finish_reason=last.finish_reason or "unknown",
         refused=last.refused,
+        stop_sequence=last.stop_sequence,
         usage=last.usage or Usage(),
     )
 
@@ -146,5 +147,6 @@ def as_delta(completion: Completion) -> Delta:
         tool_calls=completion.tool_calls,
         finish_reason=completion.finish_reason,
         refused=completion.refused,
+        stop_sequence=completion.stop_sequence,
         usage=completion.usage,
     )

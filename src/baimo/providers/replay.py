@@ -6,9 +6,9 @@ A recording is a file of JSON lines, also gzipped (`options.file`). A row names 
     {"model": "m", "prompt": "…", "reply": "…"}            by the text of the last user message
     {"model": "m", "request_hash": "…", "reply": "…"}      by everything that determines an answer, see `request_hash`
 
-Optional: finish_reason, refused, reasoning, tool_calls, usage {tokens_in, tokens_out, tokens_cached, tokens_reasoning},
-latency_ms, model_used, logprobs. The exact key wins over the example, the example over the prompt; of two rows with
-one key the later one holds. What was not recorded is unknown, not 0; an unrecorded request is refused.
+Optional: finish_reason, refused, stop_sequence, reasoning, tool_calls, usage {tokens_in, tokens_out, tokens_cached,
+tokens_reasoning}, latency_ms, model_used, logprobs. The exact key wins over the example, the example over the prompt;
+of two rows with one key the later one holds. What was not recorded is unknown, not 0; an unrecorded request is refused.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Row(msgspec.Struct, omit_defaults=True):
     request_hash: str = ""
     finish_reason: FinishReason = "unknown"
     refused: bool = False
+    stop_sequence: str | None = None
     reasoning: str | None = None
     tool_calls: list[ToolCall] = []
     usage: Usage | None = None
@@ -68,6 +69,7 @@ class Row(msgspec.Struct, omit_defaults=True):
             tool_calls=tuple(self.tool_calls),
             finish_reason=self.finish_reason,
             refused=self.refused,
+            stop_sequence=self.stop_sequence,
             usage=self.usage or Usage(),
             model=self.model_used or self.model,
             logprobs=None if self.logprobs is None else tuple(self.logprobs),
@@ -173,6 +175,7 @@ class Recorder:
             request_hash=request_hash(request),
             finish_reason=completion.finish_reason,
             refused=completion.refused,
+            stop_sequence=completion.stop_sequence,
             reasoning=completion.reasoning,
             tool_calls=list(completion.tool_calls),
             usage=None if completion.usage == Usage() else completion.usage,

@@ -38,6 +38,7 @@ def whole(deltas: Sequence[Delta | BaimoError]) -> Completion:
             (delta.finish_reason for delta in reversed(pieces) if delta.finish_reason), "unknown"
         ),
         refused=any(delta.refused for delta in pieces),
+        stop_sequence=next((delta.stop_sequence for delta in pieces if delta.stop_sequence), None),
         usage=next((delta.usage for delta in reversed(pieces) if delta.usage), Usage()),
     )
 

@@ -172,6 +172,15 @@ def test_every_reason_to_stop_has_its_word(finish: Any, reason: str) -> None:
         assert client.messages.create(**ASKED).stop_reason == reason
 
 
+def test_the_text_that_ended_an_answer_is_named() -> None:
+    with served([Delta(text="x"), Delta(finish_reason="stop", stop_sequence="END")]) as (client, _):
+        whole = client.messages.create(**ASKED, stop_sequences=["END"])
+        with client.messages.stream(**ASKED, stop_sequences=["END"]) as events:
+            final = events.get_final_message()
+    for message in (whole, final):
+        assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "END")
+
+
 def test_usage_that_nobody_knows_is_null() -> None:
     surface = Messages()
     peek = surface.peek(json.dumps(ASKED).encode(), {})

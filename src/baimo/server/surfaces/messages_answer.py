@@ -41,7 +41,8 @@ def message(completion: Completion, *, model: str, id: str, one_call: bool = Fal
     return {
         **_envelope(model, id),
         "content": content,
-        "stop_reason": _stop_reason(completion.finish_reason, calls),
+        "stop_sequence": completion.stop_sequence,
+        "stop_reason": _stop_reason(completion.finish_reason, calls, completion.stop_sequence),
         "usage": counts(completion.usage),
     }
 
@@ -75,6 +76,7 @@ class MessageEvents:
         self._index = -1
         self._calls: list[ToolCall] = []
         self._finish: FinishReason = "unknown"
+        self._stop_sequence: str | None = None
         self._usage: Usage | None = None
 
     def delta(self, delta: Delta, choice: int = 0) -> bytes:
@@ -91,6 +93,7 @@ class MessageEvents:
                 out += self._call(call)
                 self._calls.append(call)
         self._finish = delta.finish_reason or self._finish
+        self._stop_sequence = delta.stop_sequence or self._stop_sequence
         self._usage = delta.usage or self._usage
         return out
 
@@ -99,8 +102,8 @@ class MessageEvents:
         ended = {
             "type": "message_delta",
             "delta": {
-                "stop_reason": _stop_reason(self._finish, self._calls),
-                "stop_sequence": None,
+                "stop_reason": _stop_reason(self._finish, self._calls, self._stop_sequence),
+                "stop_sequence": self._stop_sequence,
                 "stop_details": None,
             },
             "usage": counts(self._usage),
@@ -192,6 +195,8 @@ def _call_block(call: ToolCall, id: str, number: int) -> dict[str, Any]:
     return block if call.id else {**block, "id": f"{own_id('toolu', id)}_{number}"}
 
 
-def _stop_reason(finish: FinishReason, calls: Sequence[ToolCall]) -> str:
+def _stop_reason(finish: FinishReason, calls: Sequence[ToolCall], stop_sequence: str | None) -> str:
     """A client looks for tool_use before it runs a tool, whatever word the model's server had for the end."""
+    if finish == "stop" and stop_sequence is not None:
+        return "stop_sequence"
     return "tool_use" if calls and finish in ("stop", "unknown") else _STOP[finish]
