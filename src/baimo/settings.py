@@ -90,7 +90,11 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[models."vendor/name"]: adds a model, or changes its facts."""
+    """[models."vendor/name"]: adds a model, or changes its facts.
+
+    Prices of input and output together replace the price that baimo lists; fewer figures are laid over it, where
+    its currency is theirs.
+    """
 
     upstream: str = ""
     """Name that the API expects; empty = the part after the slash."""
