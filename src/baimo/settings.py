@@ -377,7 +377,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 def dotted(place: Sequence[str]) -> str:
     """A setting's name as baimo.toml has it: `models."openai/gpt-5".currency`."""
-    return ".".join(step if re.fullmatch(r"[\w-]+", step, re.ASCII) else json.dumps(step) for step in place)
+    return ".".join(step if re.fullmatch(r"[\w-]+", step, re.ASCII) else _quoted(step) for step in place)
+
+
+def _quoted(step: str) -> str:
+    # a JSON string is a TOML basic string, but for surrogate pairs, which TOML has not, and DEL, which it wants escaped
+    return json.dumps(step, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def is_reference(value: str) -> bool:
