@@ -90,7 +90,11 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[models."vendor/name"]: adds a model, or changes its facts."""
+    """[models."vendor/name"]: adds a model, or changes its facts.
+
+    Prices of input and output together replace the price that baimo lists; fewer figures are laid over it, where
+    its currency is theirs.
+    """
 
     upstream: str = ""
     """Name that the API expects; empty = the part after the slash."""
@@ -373,7 +377,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 def dotted(place: Sequence[str]) -> str:
     """A setting's name as baimo.toml has it: `models."openai/gpt-5".currency`."""
-    return ".".join(step if re.fullmatch(r"[\w-]+", step, re.ASCII) else json.dumps(step) for step in place)
+    return ".".join(step if re.fullmatch(r"[\w-]+", step, re.ASCII) else _quoted(step) for step in place)
+
+
+def _quoted(step: str) -> str:
+    # a JSON string is a TOML basic string, but for surrogate pairs, which TOML has not, and DEL, which it wants escaped
+    return json.dumps(step, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def is_reference(value: str) -> bool:

@@ -84,6 +84,14 @@ def test_a_name_that_fits_no_model_is_kept_and_noted(folder: Path, lang: str) ->
     assert "deepseek" not in ended.err
 
 
+def test_revoking_a_key_names_the_one_before_it_that_is_still_valid(folder: Path) -> None:
+    old = presented(baimo("keys", "create", "--label", "x").out)
+    assert old is not None
+    baimo("keys", "rotate", "x", "--grace", "2h")
+    assert f"baimo keys revoke {old.public}" in baimo("keys", "revoke", "x").err
+    assert "valid" not in baimo("keys", "revoke", old.public).err
+
+
 def test_a_rotated_key_is_listed_with_its_successor_until_it_ends(folder: Path, lang: str) -> None:
     old = presented(baimo("keys", "create", "--label", "x").out)
     rotated = baimo("keys", "rotate", "x", "--grace", "2h")

@@ -110,6 +110,31 @@ def test_a_text_that_ends_the_answer_comes_back_as_it_was_written(streamed: bool
     assert f'"stop_sequence":"{SECRET}"'.encode() in reply.body
 
 
+class Filled(Echo):
+    """Answers with JSON that holds what it was told."""
+
+    def _said(self, request: Any) -> Completion:
+        said = super()._said(request)
+        return replace(said, text=msgspec.json.encode({"it": request.messages[-1].content}).decode())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_replaced_comes_back_as_json_where_the_answer_is_json(stream: bool) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
+    echo = Filled()
+    body = asking("away/large", key, stream=stream, response_format={"type": "json_object"})
+    reply = masked_house(echo).ask(body)
+    assert "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" not in repr(echo.asked)
+    if stream:
+        events = [
+            msgspec.json.decode(line[6:]) for line in reply.body.split(b"\n\n") if line.startswith(b"data: {")
+        ]
+        text = "".join(choice["delta"].get("content") or "" for one in events for choice in one["choices"])
+    else:
+        text = reply.json["choices"][0]["message"]["content"]
+    assert msgspec.json.decode(text) == {"it": key}
+
+
 def test_models_inside_get_what_was_written() -> None:
     echo = Echo()
     masked_house(echo).ask(asking("home/small", f"mail {SECRET}"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -127,6 +128,21 @@ def test_settings_replace_the_price_of_a_model_and_keep_its_other_facts() -> Non
     assert model.price.input_per_million == Decimal("0.1")
     assert (model.price.currency, model.price.source) == ("CNY", "baimo.toml")
     assert model.context_window == 128_000
+
+
+def test_one_figure_of_the_settings_leaves_the_others_of_a_listed_price() -> None:
+    listed = Catalogue.load(Settings()).model("openai/gpt-4o").price
+    custom = ModelSettings(cache_write_per_million=1.25)
+    price = Catalogue.load(Settings(models={"openai/gpt-4o": custom})).model("openai/gpt-4o").price
+    assert listed is not None
+    assert price == replace(listed, cache_write_per_million=Decimal("1.25"), source="baimo.toml")
+
+
+def test_one_figure_in_another_currency_is_not_mixed_with_the_listed_price() -> None:
+    custom = ModelSettings(currency="CNY", cached_per_million=1.25)
+    price = Catalogue.load(Settings(models={"openai/gpt-4o": custom})).model("openai/gpt-4o").price
+    assert price is not None
+    assert (price.currency, price.input_per_million) == ("CNY", None)
 
 
 def test_settings_add_a_model_with_its_own_weights() -> None:

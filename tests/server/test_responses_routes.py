@@ -64,7 +64,7 @@ def address(tmp_path: Path) -> Iterator[str]:
         b'{"id":"resp_1","object":"response","status":"completed","output":[],"created_at":1,"model":"m",'
         b'"parallel_tool_calls":true,"tool_choice":"auto","tools":[]}'
     )
-    turn = asyncio.run(begun(b'{"input":"hi"}', memory, tenant="acme", key="k"))
+    turn = asyncio.run(begun(b'{"input":"hi"}', memory, tenant="acme", key="k", data_class="public"))
     kept = turn.answered(answer)
     assert kept is not None
     memory.put(kept)

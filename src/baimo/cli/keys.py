@@ -10,6 +10,7 @@ import click
 from baimo.cli.command import Group
 from baimo.cli.options import options_of
 from baimo.cli.tables import show_json, table
+from baimo.core.moments import shown
 from baimo.text import text
 from baimo.workspace.account_options import KeyChanges, NewKey
 
@@ -107,7 +108,10 @@ def revoke(flags: dict[str, Any], key: str) -> None:
 
     with Workspace(flags=flags) as workspace:
         revoked = workspace.accounts.revoke(key)
+        valid = workspace.accounts.replaced_by(revoked)
     click.echo(text("cli.key_revoked", key=revoked.public), err=True)
+    for old in valid:
+        click.echo(text("cli.key_still_valid", key=old.public, until=shown(old.expires_ms or 0)), err=True)
 
 
 def _print_once(made: Minted, *, as_json: bool) -> None:

@@ -58,7 +58,7 @@ class Call(msgspec.Struct, kw_only=True):
     surface: Surface
     body: bytes
     headers: Mapping[bytes, bytes]
-    """Lower-case names; only those that matter here (content-type, x-baimo-*, idempotency-key, traceparent …)."""
+    """Lower-case names; only those that matter here (content-type, x-baimo-*, traceparent …)."""
     key: Key
     tenant: Tenant
     reply: Reply

@@ -131,6 +131,11 @@ class Keyring:
             raise Forbidden("gateway.tenant_disabled", tenant=tenant.id)
         return key, tenant
 
+    def known(self, public: str) -> Key | None:
+        """A key by its public part, whether or not it is still valid; None = it is held no more."""
+        found = self._held.get(public.encode())
+        return None if found is None else found.key
+
     def tenant(self, id: str) -> Tenant | None:
         """A tenant by its id."""
         return self._tenants.get(id)

@@ -30,7 +30,7 @@ class Masker(Protocol):
 
     def unmask(self, text: str, *, json: bool = False) -> str: ...
 
-    def unmasking(self) -> Unmasking: ...
+    def unmasking(self, *, json: bool = False) -> Unmasking: ...
 
 
 def masked(request: Request, masker: Masker) -> Request:
@@ -50,11 +50,11 @@ def masked(request: Request, masker: Masker) -> Request:
     return _rebuilt(request, lambda _: next(shown))
 
 
-def unmasked(completion: Completion, masker: Masker) -> Completion:
-    """The answer with everything put back."""
+def unmasked(completion: Completion, masker: Masker, *, json: bool) -> Completion:
+    """The answer with everything put back; its text is JSON where that was asked for."""
     return replace(
         completion,
-        text=masker.unmask(completion.text),
+        text=masker.unmask(completion.text, json=json),
         reasoning=None if completion.reasoning is None else masker.unmask(completion.reasoning),
         tool_calls=calls_unmasked(completion.tool_calls, masker),
         stop_sequence=stop_unmasked(completion.stop_sequence, masker),

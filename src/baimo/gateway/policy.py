@@ -7,7 +7,7 @@ confidential call has no road that leads outside, fallbacks included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal
 
 from baimo.core.tenant import OWNER, DataClass, Key, Tenant
 from baimo.errors import CallRefused
@@ -16,6 +16,7 @@ from baimo.settings import PolicySettings
 CLASSES: tuple[DataClass, ...] = ("public", "internal", "confidential")
 """From the least to the most strict."""
 CacheMode = Literal["off", "on", "read", "write"]
+CLASS_HEADER = b"x-baimo-data-class"
 _READS = frozenset({"on", "read"})
 _WRITES = frozenset({"on", "write"})
 
@@ -32,17 +33,22 @@ def data_class(policy: PolicySettings, key: Key, tenant: Tenant, headers: Mappin
     base = (
         policy.data_class if tenant.id == OWNER or policy.data_class == "confidential" else tenant.data_class
     )
-    if key.data_class is not None and CLASSES.index(key.data_class) > CLASSES.index(base):
-        base = key.data_class
-    wish = headers.get(b"x-baimo-data-class")
+    if key.data_class is not None:
+        base = strictest(key.data_class, base)
+    wish = headers.get(CLASS_HEADER)
     if wish is None:
         return base
     asked = wish.decode("latin-1").strip().lower()
     if asked not in CLASSES:
         raise CallRefused(
-            "gateway.bad_header", header="x-baimo-data-class", value=asked[:40], known=", ".join(CLASSES)
+            "gateway.bad_header", header=CLASS_HEADER.decode(), value=asked[:40], known=", ".join(CLASSES)
         )
-    return cast("DataClass", max(asked, base, key=CLASSES.index))
+    return strictest(asked, base)
+
+
+def strictest(*classes: DataClass) -> DataClass:
+    """The one of these that allows least."""
+    return max(classes, key=CLASSES.index)
 
 
 def may_leave(policy: PolicySettings, data: DataClass) -> bool:

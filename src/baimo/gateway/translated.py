@@ -104,7 +104,8 @@ class Translated:
             completions = list(await all_answered(asked))
         grant.entry.attempts += sum(completion.attempts for completion in completions) - 1
         if masker is not None:
-            completions = [unmasked(completion, masker) for completion in completions]
+            json = request.response_format is not None
+            completions = [unmasked(completion, masker, json=json) for completion in completions]
         first = completions[0]
         given = first if count == 1 else completions
         body = call.surface.answer(given, grant.peek, id=call.request_id, created_s=int(self._wall()))
@@ -128,7 +129,8 @@ class Translated:
         if first is None:
             raise BadReply("gateway.broke_off", model=grant.terms.model.name)
         events = call.surface.events(grant.peek, id=call.request_id, created_s=int(self._wall()))
-        return Told(deltas, first, events, masker, grant, self._now)
+        json = request.response_format is not None
+        return Told(deltas, first, events, masker, grant, self._now, json=json)
 
 
 class Told:
@@ -145,7 +147,10 @@ class Told:
         masker: Masker | None,
         grant: Grant,
         now: Callable[[], float],
+        *,
+        json: bool,
     ) -> None:
+        self._json = json
         self.calls = grant.peek.answers
         self._deltas = deltas
         self._next: tuple[int, Delta] | None = first
@@ -193,7 +198,7 @@ class Told:
         if masker is None:
             return delta
         if number not in self._restored:
-            self._restored[number] = (masker.unmasking(), masker.unmasking())
+            self._restored[number] = (masker.unmasking(json=self._json), masker.unmasking())
         text, reasoning = self._restored[number]
         shown = text.feed(delta.text) if delta.text else ""
         thought = reasoning.feed(delta.reasoning) if delta.reasoning else ""

@@ -28,8 +28,9 @@ KEY_AGE_S = 30.0
 ANTHROPIC_VERSION = b"2023-06-01"
 OPTIONS = frozenset({"api_version", "max_tokens"})
 """Options of the wire formats that pass through; their providers are not loaded only to be asked for them."""
-PASSED_ON = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta", b"idempotency-key"})
-"""Headers of clients that the model's server gets."""
+PASSED_ON = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta"})
+"""Headers of clients that the model's server gets. Not idempotency-key: all tenants share one account there, and one
+must not get what another one asked."""
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, level 1: the only header of clients that is different in every call, and no secret."""
 HANDED_BACK = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"openai-processing-ms")

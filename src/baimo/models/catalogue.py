@@ -219,13 +219,14 @@ def _changed(listed: Model | None, name: str, custom: ModelSettings) -> Model:
         "cache_write_per_million",
         "per_call",
     )
-    figures = {name: getattr(custom, name) for name in names}
+    figures: dict[str, Any] = {
+        name: Decimal(str(figure)) for name in names if (figure := getattr(custom, name)) is not None
+    }
     price = base.price
-    if any(figure is not None for figure in figures.values()):
-        exact: dict[str, Any] = {
-            name: None if figure is None else Decimal(str(figure)) for name, figure in figures.items()
-        }
-        price = Price(currency=custom.currency, **exact, source="baimo.toml")
+    if figures:
+        if price is None or price.currency != custom.currency or figures.keys() >= {*names[:2]}:
+            price = Price(currency=custom.currency)
+        price = replace(price, **figures, source="baimo.toml")
     spared = Decimal(str(custom.batch_discount))
     return replace(
         base,

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from baimo.core.call import Usage
-from baimo.core.tenant import Key
+from baimo.core.tenant import DataClass, Key, Tenant
 from baimo.errors import BaimoError, CallRefused, Conflict, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, Line
 from baimo.gateway.batch_work import LIVES_S, Tools
@@ -25,6 +25,7 @@ from baimo.gateway.batches import crew
 from baimo.gateway.call import Call
 from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate, Room
+from baimo.gateway.policy import CLASS_HEADER, data_class, strictest
 from baimo.gateway.surface import Counts, Surface
 from baimo.server.files import lifetime, listing, number, permitted
 from baimo.server.replies import json_response, service_of
@@ -109,17 +110,18 @@ def _tools(service: Service) -> Tools:
 
     async def ask(batch: Batch, line: Line, request_id: str, reply: Collected) -> None:
         key, tenant = service.keyring.standing(batch.key)
-        surface, body = table[batch.endpoint], line.body
+        surface, body, headers = table[batch.endpoint], line.body, _headers(batch.data_class)
         remembering: Remembering | None = None
         if batch.endpoint == "/v1/responses":
-            turn = await begun(body, service.responses, tenant=tenant.id, key=key.public)
-            body = turn.body
+            data = data_class(service.settings.policy, key, tenant, headers)
+            turn = await begun(body, service.responses, tenant=tenant.id, key=key.public, data_class=data)
+            body, headers = turn.body, _headers(turn.data_class)
             remembering = Remembering(reply, turn, service.responses) if turn.kept else None
         await service.gateway.serve(
             Call(
                 surface=surface,
                 body=body,
-                headers=_JSON,
+                headers=headers,
                 key=key,
                 tenant=tenant,
                 reply=remembering or reply,
@@ -185,8 +187,11 @@ async def _created(request: Request) -> Response:
     lives_s = LIVES_S
     if after is not None:
         lives_s = lifetime(after.row.get("anchor"), after.row.get("seconds"), "output_expires_after")
+    data = classed(request, service, key, tenant)
+    if (uploader := service.keyring.known(file.key)) is not None and uploader.data_class is not None:
+        data = strictest(data, uploader.data_class)
     batch = ordered(service, key, tenant, endpoint=endpoint, input_file=file.id, metadata=metadata(given))
-    batch = replace(batch, output_lives_s=lives_s)
+    batch = replace(batch, output_lives_s=lives_s, data_class=data)
     # however soon the client wanted it deleted: not before its lines were asked
     await asyncio.to_thread(service.files.extend, tenant, file.id, batch.expires_ms + WINDOW_MS)
     await asyncio.to_thread(service.batches.add, batch)
@@ -215,6 +220,20 @@ def ordered(
         created_ms=now_ms,
         expires_ms=now_ms + WINDOW_MS,
     )
+
+
+def classed(request: Request, service: Service, key: Key, tenant: str) -> DataClass:
+    """The data class of what this request brings.
+
+    Raises:
+        CallRefused: its header names no class.
+    """
+    whose = service.keyring.tenant(tenant) or Tenant(id=tenant)
+    return data_class(service.settings.policy, key, whose, dict(request.headers.raw))
+
+
+def _headers(data: DataClass) -> Mapping[bytes, bytes]:
+    return {**_JSON, CLASS_HEADER: data.encode()}
 
 
 def metadata(given: Given) -> dict[str, str]:

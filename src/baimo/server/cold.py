@@ -142,7 +142,7 @@ class Cold:
             RuntimeError: the application does not keep to ASGI or to its own content-length.
         """
         if self.gone:
-            raise OSError("the client has left")  # ASGI 2.4
+            raise ConnectionAbortedError("the client has left")  # an OSError, as ASGI 2.4 wants it
         kind = message["type"]
         if not self.started and kind == "http.response.start":
             self._start(message["status"], list(message.get("headers", ())))

@@ -10,6 +10,7 @@ from baimo.core.tenant import Key, Tenant
 from baimo.errors import BaimoError
 from baimo.gateway.answers import lines, retry_headers
 from baimo.gateway.call import Call, Reply
+from baimo.gateway.policy import CLASS_HEADER, data_class
 from baimo.gateway.surface import Surface
 from baimo.server.counting import counting
 from baimo.server.credentials import credential
@@ -67,16 +68,18 @@ def _remembering(service: Service, surface: Surface) -> Handler:
         memory = service.responses
         try:
             key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
-            turn = await begun(exchange.body, memory, tenant=tenant.id, key=key.public)
+            data = data_class(service.settings.policy, key, tenant, exchange.headers)
+            turn = await begun(exchange.body, memory, tenant=tenant.id, key=key.public, data_class=data)
         except BaimoError as error:
             _refuse(service, exchange, surface, error)
             return
-        if not turn.kept:
-            await service.gateway.serve(_call(exchange, surface, key, tenant, turn.body, exchange))
-            return
-        reply = Remembering(exchange, turn, memory)
-        await service.gateway.serve(_call(exchange, surface, key, tenant, turn.body, reply))
-        await reply.settled()
+        reply = Remembering(exchange, turn, memory) if turn.kept else None
+        call = _call(exchange, surface, key, tenant, turn.body, reply or exchange)
+        if turn.data_class != data:
+            call.headers = {**call.headers, CLASS_HEADER: turn.data_class.encode()}
+        await service.gateway.serve(call)
+        if reply is not None:
+            await reply.settled()
 
     return answer
 

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from baimo.core.tenant import Key
 from baimo.errors import CallRefused, Conflict, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, MOST_LINES
-from baimo.server.batches import cancelled, found, ordered
+from baimo.server.batches import cancelled, classed, found, ordered
 from baimo.server.files import DAYS_30_S, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces import wirejson
@@ -120,11 +120,13 @@ async def _created(request: Request) -> Response:
     key, tenant = permitted(request, "batches")
     service = service_of(request)
     body = await request.body()
+    data = classed(request, service, key, tenant)
     asked = await asyncio.to_thread(_checked, body)
     file = await asyncio.to_thread(_written, service, key, tenant, asked)
     batch = ordered(service, key, tenant, endpoint=ENDPOINT, input_file=file.id)
     batch = replace(
         batch,
+        data_class=data,
         id=service.batches.new_id("msgbatch"),
         surface=SURFACE,
         total=len(asked),

@@ -72,7 +72,9 @@ async def refused(request: Request, error: Exception) -> Response:
         # type and place only: a message may quote what a client sent
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-        log.error("%s: %s at %s", request.headers.get("x-request-id", ""), type(error).__name__, place)
+        # a client that has left is no fault
+        level = logging.DEBUG if isinstance(error, ConnectionAbortedError) else logging.ERROR
+        log.log(level, "%s: %s at %s", request.headers.get("x-request-id", ""), type(error).__name__, place)
         error = BaimoError("gateway.fault", request=request.headers.get("x-request-id", ""))
     words = _words(request.url.path)
     if words is refusals:

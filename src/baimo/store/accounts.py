@@ -225,6 +225,16 @@ class Accounts(Shelf):
             self._put(connection, tables.keys, _key_row(key))
         return key
 
+    def replaced_by(self, key: Key) -> list[Key]:
+        """The keys that this one has replaced and that are still valid."""
+        return [
+            old
+            for old in self.keys()
+            if old.rotated_to == key.public
+            and old.revoked_ms is None
+            and (old.expires_ms or 0) > self.now_ms()
+        ]
+
     def rotate(self, name: str, grace_ms: int, by: Actor = Actor()) -> Minted:
         """Make a key with the same rights; the old one stays valid for a while.
 

@@ -10,6 +10,7 @@ from typing import Literal
 from sqlalchemy import insert, select
 
 from baimo.core.ids import sortable_id
+from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.held import HeldOrders
@@ -50,6 +51,8 @@ class Batch:
     """Path of the operation: /v1/chat/completions …"""
     input_file: str
     """StoredFile.id."""
+    data_class: DataClass = "public"
+    """Of its lines, where key and tenant do not want a stricter one."""
     status: Status = "validating"
     """As OpenAI names it."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from baimo.core.moments import DAY_MS
+from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.shelf import Shelf
@@ -43,6 +44,8 @@ class KeptResponse:
     """The answer's body."""
     items: tuple[str, ...] = ()
     """Ids of the items in it; not read back."""
+    data_class: DataClass = "public"
+    """The strictest class of anything in it; whoever goes on from it is bound by it."""
     created_ms: int = 0
     """Wall clock, milliseconds since 1970; set when it is kept."""
 
@@ -72,6 +75,7 @@ class Responses(Shelf):
             "key": kept.key,
             "conversation": conversation,
             "previous": kept.previous,
+            "data_class": kept.data_class,
             "given": zlib.compress(kept.given, 1),
             "response": zlib.compress(kept.response, 1),
             "created_ms": now_ms,
@@ -182,9 +186,12 @@ def _overwriting(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
+_FACTS = ("id", "tenant", "key", "conversation", "previous", "data_class", "created_ms")
+
+
 def _kept(row: RowMapping) -> KeptResponse:
     return KeptResponse(
-        **{name: row[name] for name in ("id", "tenant", "key", "conversation", "previous", "created_ms")},
+        **{name: row[name] for name in _FACTS},
         given=zlib.decompress(row["given"]),
         response=zlib.decompress(row["response"]),
     )

@@ -218,7 +218,7 @@ responses = Table(
     "responses",
     metadata,
     *(Column(name, Text, primary_key=True) for name in ("tenant", "id")),
-    *(Column(name, Text) for name in ("key", "conversation", "previous")),
+    *(Column(name, Text) for name in ("key", "conversation", "previous", "data_class")),
     *(Column(name, LargeBinary) for name in ("given", "response")),
     *(Column(name, BigInteger) for name in ("created_ms", "expires_ms")),
 )

@@ -96,7 +96,7 @@ class App:
         return responses_kept.retrieved(self.memory, tenant=tenant, id=parts[0])
 
     async def _call(self, body: bytes, tenant: str, client: Client) -> None:
-        turn = await begun(body, self.memory, tenant=tenant, key="ab12")
+        turn = await begun(body, self.memory, tenant=tenant, key="ab12", data_class="public")
         reply: Reply = Remembering(client, turn, self.memory) if turn.kept else client
         peek = self.surface.peek(turn.body, {})
         request = self.surface.request(turn.body, peek, model="m")
@@ -301,7 +301,7 @@ def test_an_item_may_be_named_instead_of_sent_again(memory: Kept, kind: dict[str
 
 
 def turn_of(body: dict[str, Any], memory: Any) -> Turn:
-    return asyncio.run(begun(json.dumps(body).encode(), memory, tenant="acme", key="k"))
+    return asyncio.run(begun(json.dumps(body).encode(), memory, tenant="acme", key="k", data_class="public"))
 
 
 class Vendor:
@@ -336,7 +336,7 @@ def test_what_a_vendor_wrote_goes_back_to_it_as_it_was() -> None:
 
 def test_a_request_that_continues_nothing_is_left_as_it_is() -> None:
     body = b'{"model":"m", "input":"hi"}'
-    turn = asyncio.run(begun(body, Vendor(), tenant="acme", key="k"))  # type: ignore[arg-type]
+    turn = asyncio.run(begun(body, Vendor(), tenant="acme", key="k", data_class="public"))  # type: ignore[arg-type]
     assert (turn.body, turn.kept, turn.conversation, turn.previous) == (body, True, "", "")
     assert json.loads(turn.given) == [{"type": "message", "role": "user", "content": "hi"}]
 

@@ -255,3 +255,76 @@ model_list:
 """)
     assert settings["models"]["azure/ours"]["input_per_million"] > 0
     assert notes == {}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "llm.corp.internal:8000/v1",
+        "https://me:pw@llm.corp.internal/v1",
+        "https://h/v1?api-version=1",
+        "http://{x}/v1",
+    ],
+)
+@pytest.mark.parametrize("model", ["openai/llama-70b", "anthropic/mine", "hosted_vllm/qwen3"])
+def test_a_server_whose_address_cannot_be_written_down_is_not_taken_for_the_vendors(
+    model: str, address: str
+) -> None:
+    source = {"model_name": "a", "litellm_params": {"model": model, "api_base": address, "api_key": "none"}}
+    settings, notes = made(yaml.safe_dump({"model_list": [source]}))
+    assert "providers" not in settings and "models" not in settings
+    assert notes["model_list[0]"] == "lost"
+
+
+def test_a_second_account_of_a_model_that_is_dearer_for_long_prompts_says_what_it_loses() -> None:
+    _, notes = made("""
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-5.4, api_key: os.environ/ONE}}
+  - {model_name: a, litellm_params: {model: openai/gpt-5.4, api_key: os.environ/TWO}}
+""")
+    assert notes == {"model_list[1].litellm_params.model": "changed"}
+
+
+def test_a_deployment_without_an_order_comes_after_those_with_one() -> None:
+    settings, _ = made(TWO.replace(", weight: 3", "").replace("weight: 1", "order: 2"))
+    assert settings["routes"]["big"]["models"] == ["anthropic/claude-sonnet-4-5", "openai/gpt-4o"]
+
+
+def test_default_fallbacks_hold_beside_those_for_long_prompts() -> None:
+    settings, notes = made("""
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4.1}}
+  - {model_name: c, litellm_params: {model: anthropic/claude-sonnet-4-5}}
+litellm_settings: {context_window_fallbacks: [{a: [b]}], default_fallbacks: [c]}
+""")
+    assert settings["routes"]["a"]["models"] == ["openai/gpt-4o", "c"]
+    assert "error" in settings["routes"]["a"]["fallback_on"]
+    assert notes["litellm_settings.context_window_fallbacks[0].a[0]"] == "lost"
+
+
+@pytest.mark.parametrize(
+    ("router", "weight"),
+    [
+        ("{routing_strategy: simple-shuffle}", "changed"),
+        ("{routing_strategy: usage-based-routing-v2}", None),
+        ("{optional_pre_call_checks: [enforce_model_rate_limits]}", None),
+    ],
+)
+def test_rates_that_were_only_shares_are_said_to_be_limits_now(router: str, weight: str | None) -> None:
+    _, notes = made(TWO.replace("weight", "rpm") + f"router_settings: {router}\n")
+    assert notes.get("model_list[0].litellm_params.rpm") == weight
+
+
+def test_an_address_in_a_variable_gets_the_ending_that_the_server_wants() -> None:
+    settings, notes = made("""
+model_list:
+  - {model_name: a, litellm_params: {model: ollama/llama3.1, api_base: os.environ/OLLAMA}}
+""")
+    assert settings["providers"]["ollama"]["base_url"] == "${OLLAMA}/v1"
+    assert notes["model_list[0].litellm_params.api_base"] == "changed"
+
+
+def test_a_name_beyond_the_basic_plane_can_be_read_back() -> None:
+    settings, _ = made('model_list: [{model_name: "🚀 fast", litellm_params: {model: openai/gpt-4o}}]')
+    assert settings["routes"]["🚀 fast"]["models"] == ["openai/gpt-4o"]

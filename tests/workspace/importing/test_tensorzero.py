@@ -133,3 +133,10 @@ def test_something_billed_besides_tokens_leaves_the_price_unknown() -> None:
     result = carried({"models": {"m": {"routing": ["p"], "providers": {"p": provider}}}}, "t")
     assert tomllib.loads(result.settings)["models"]["anthropic/own"] == {"upstream": "own"}
     assert [note.path for note in result.notes if note.weight == "lost"] == ["models.m.providers.p.cost"]
+
+
+def test_a_server_whose_address_cannot_be_written_down_is_not_taken_for_the_vendors() -> None:
+    provider = {"type": "openai", "model_name": "own", "api_base": "llm.corp.internal:8000/v1"}
+    result = carried({"models": {"m": {"routing": ["p"], "providers": {"p": provider}}}}, "t")
+    assert "providers" not in tomllib.loads(result.settings)
+    assert ("models.m.providers.p", "lost") in [(note.path, note.weight) for note in result.notes]

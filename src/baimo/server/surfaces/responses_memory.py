@@ -18,8 +18,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused
 from baimo.gateway.call import Reply
+from baimo.gateway.policy import strictest
 from baimo.gateway.surface import Seen
 from baimo.server.surfaces import wirejson
 from baimo.server.surfaces.responses import user_item
@@ -82,6 +84,8 @@ class Turn(NamedTuple):
     """Whether the client wants it kept: `store`."""
     conversation: str = ""
     previous: str = ""
+    data_class: DataClass = "public"
+    """The strictest of this call's own and of everything that it goes on from."""
 
     def answered(self, response: bytes) -> KeptResponse | None:
         """What is to be kept with this answer; None when it is no response that can be continued."""
@@ -97,6 +101,7 @@ class Turn(NamedTuple):
             key=self.key,
             conversation=self.conversation or row.id,
             previous=self.previous,
+            data_class=self.data_class,
             given=self.given,
             response=response,
             items=tuple(item.id for item in row.output if item.id),
@@ -123,7 +128,7 @@ class _Answer(msgspec.Struct):
     output: list[_Item] = []
 
 
-async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -> Turn:
+async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str, data_class: DataClass) -> Turn:
     """The turn that a request begins; the database is asked only if it continues another.
 
     Args:
@@ -131,15 +136,17 @@ async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -
         memory: where turns are kept.
         tenant: who asks; only its own turns are found.
         key: public part of the key that asks.
+        data_class: of what the client sends this time.
 
     Raises:
         CallRefused: the body cannot be read, or the turn to go on from is not kept for this tenant.
     """
     head = wirejson.read(_head, body)
-    given, changed = _listed(head.input), False
+    given, named = _listed(head.input), list[KeptResponse]()
     if b'"id"' in body:
-        given, changed = await _resolved(given, memory, tenant)
+        given, named = await _resolved(given, memory, tenant)
     before, earlier, conversation = head.previous_response_id, list[msgspec.Raw](), ""
+    turns: Sequence[KeptResponse] = ()
     if before is not None:
         turns = await asyncio.to_thread(memory.turns, tenant, before)
         if not turns:
@@ -150,28 +157,31 @@ async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str) -
         for turn in turns:
             earlier += (*decoded_items(turn.given), *filter(None, _said(turn).values()))
     whole = body
-    if before is not None or changed:
+    if before is not None or named:
         members = wirejson.opened(body, _MEMBERS)
         members.pop("previous_response_id", None)
         members |= {"input": [*earlier, *given], PREVIOUS: before}
         whole = wirejson.written(members)
     kept = head.store is not False
-    return Turn(whole, wirejson.written(given), tenant, key, kept, conversation, before or "")
+    classes: list[DataClass] = [data_class, *(turn.data_class for turn in (*turns, *named))]
+    strict = strictest(*classes)
+    return Turn(whole, wirejson.written(given), tenant, key, kept, conversation, before or "", strict)
 
 
 async def _resolved(
     given: list[msgspec.Raw], memory: ResponseMemory, tenant: str
-) -> tuple[list[msgspec.Raw], bool]:
-    """The items with what references stand for in their place, and whether there were any."""
+) -> tuple[list[msgspec.Raw], Sequence[KeptResponse]]:
+    """The items with what references stand for in their place, and the turns in which it was said."""
     named = {
         place: str(item.id)
         for place, raw in enumerate(given)
         if b'"id"' in bytes(raw) and (item := wirejson.read(_item, bytes(raw))).is_reference
     }
     if not named:
-        return given, False
+        return given, ()
     found: dict[str, msgspec.Raw | None] = {}
-    for turn in await asyncio.to_thread(memory.holding, tenant, list(named.values())):
+    turns = await asyncio.to_thread(memory.holding, tenant, list(named.values()))
+    for turn in turns:
         found |= _said(turn)
     resolved: list[msgspec.Raw] = []
     for place, raw in enumerate(given):
@@ -181,7 +191,7 @@ async def _resolved(
             raise CallRefused("responses.unknown_item", field=f"input[{place}]", id=named[place], days=DAYS)
         elif (item := found[named[place]]) is not None:
             resolved.append(item)
-    return resolved, True
+    return resolved, turns
 
 
 class Remembering:

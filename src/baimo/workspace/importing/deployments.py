@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from baimo.settings import is_reference
-from baimo.workspace.importing.carried import Draft, Path, secret_name, secret_value
+from baimo.workspace.importing.carried import Draft, Interpolated, Path, secret_name, secret_value
 from baimo.workspace.importing.offers import (
     DUMMIES,
     Offer,
@@ -38,6 +38,7 @@ VARIABLES = {
     "ark": "VOLCENGINE_API_KEY",
 }  # fmt: skip
 """Variables that LiteLLM reads when no key is named, where they differ from the catalogue's."""
+BASES = ("api_base", "base_url")
 PRICES = {
     "input_cost_per_token": "input_per_million",
     "output_cost_per_token": "output_per_million",
@@ -68,6 +69,9 @@ def offer(draft: Draft, path: Path, offers: Offers) -> Offer | None:
     base = _base(draft, at)
     if not upstream:
         draft.note(path, "no_model")
+        return None
+    if not base and any(draft.words((*at, name)) for name in BASES):
+        draft.note(path, "bad_address")  # without it, prompts and key would go to the vendor's own
         return None
     vendor = VENDORS.get(prefix, "")
     if not prefix:
@@ -103,18 +107,19 @@ def _named(draft: Draft, at: Path) -> tuple[str, str, str, tuple[Path, ...]]:
 
 
 def _base(draft: Draft, at: Path) -> str:
-    for name in ("api_base", "base_url"):
+    for name in BASES:
         if found := address(draft.words((*at, name))):
             return found
     return ""
 
 
 def _provider(draft: Draft, at: Path, made: Offer, offers: Offers, base: str) -> None:
-    paths = tuple(
-        (*at, name) for name in ("api_base", "base_url") if address(draft.words((*at, name))) == base
-    )
     if base:
-        made.provider["base_url"] = (_root(made.vendor, base), paths)
+        paths = tuple((*at, name) for name in BASES if address(draft.words((*at, name))) == base)
+        root = _root(made.vendor, base)
+        made.provider["base_url"] = (root, paths)
+        if isinstance(root, Interpolated) and root.endswith("/v1"):
+            draft.note(paths[0], "adds_v1", "changed")
     if made.vendor == "azure":
         version = draft.words((*at, "api_version"))
         if version and base and not base.endswith("/v1") and not version.startswith("os.environ/"):
@@ -143,7 +148,7 @@ def _root(vendor: str, base: str) -> str:
     """LiteLLM's api_base as the root that we expect."""
     kind = type(base)
     root = _OUT_OF_BASE.sub("", base)
-    if vendor in {"ollama", "lmstudio", "xinference"} and not root.endswith("/v1") and kind is str:
+    if vendor in {"ollama", "lmstudio", "xinference"} and not root.endswith("/v1"):
         root += "/v1"
     if vendor == "anthropic":
         root = root.removesuffix("/v1")
@@ -213,6 +218,10 @@ def _facts(draft: Draft, path: Path, made: Offer, offers: Offers) -> None:
         if (amount := draft.count((*place, theirs))) is not None
     ]
     first = {limit["counts"]: (limit, where) for limit, where in reversed(limits)}
+    if not _enforced(draft):
+        for limit, where in first.values():
+            if limit["counts"] in {"requests", "tokens"}:
+                draft.note(where, "hard_limit", "changed")
     if first:
         ordered = sorted(first.values(), key=lambda one: str(one[0]["counts"]))
         made.model["limits"] = ([limit for limit, _ in ordered], tuple(where for _, where in ordered))
@@ -224,6 +233,14 @@ def _facts(draft: Draft, path: Path, made: Offer, offers: Offers) -> None:
         draft.note((*at, name), "parameters")
 
 
+def _enforced(draft: Draft) -> bool:
+    """Whether LiteLLM refuses calls beyond rpm and tpm; else it only chooses by them."""
+    checks = ("router_settings", "optional_pre_call_checks")
+    said = {draft.words((*checks, number)) for number in range(draft.length(checks))}
+    strategy = draft.words(("router_settings", "routing_strategy"))
+    return "enforce_model_rate_limits" in said or strategy.startswith("usage-based")
+
+
 def _base_model(draft: Draft, path: Path, made: Offer, offers: Offers) -> None:
     """What a deployment with a name of its own costs: as the model that it is of."""
     prefix, _, name = draft.words(path).rpartition("/")
@@ -231,6 +248,7 @@ def _base_model(draft: Draft, path: Path, made: Offer, offers: Offers) -> None:
     if listed is None or listed.price is None or any(ours in made.model for ours in PRICES.values()):
         draft.note(path, "base_model")
         return
+    offers.note_tiers(path, listed)
     made.model |= {
         one: (value, (path,)) for one, (value, _) in facts_of(listed).items() if one not in made.model
     }

@@ -6,6 +6,7 @@ Format: docs.litellm.ai/docs/proxy/configs, /docs/proxy/config_settings, /docs/p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -122,17 +123,19 @@ def _members(draft: Draft, offers: Sequence[tuple[Offer, str]]) -> list[Member]:
         figures = [(draft.figure(path, least=-1e-9, most=1e12), path) for path in paths]
         measures.append([None if figure is None else (max(figure, 0.0), path) for figure, path in figures])
     chosen = next((one for one in measures if one[0] is not None), None)
+    orders = [draft.figure((*made.path, "litellm_params", "order"), least=-1e9) for made, _ in offers]
+    # those without one are not asked as long as one with an order is well
+    last = math.inf if any(order is not None for order in orders) else 0.0
     members: list[Member] = []
-    for (made, model), said in zip(offers, chosen or [None] * len(offers), strict=True):
+    for (made, model), order, said in zip(offers, orders, chosen or [None] * len(offers), strict=True):
         at = (*made.path, "litellm_params", "order")
-        order = draft.figure(at, least=-1e9)
         paths = [] if said is None else [said[1]]
         weight = said[0] if said is not None else (None if chosen is None else 0.0)
         members.append(
             Member(
                 model=model,
                 weight=weight,
-                order=0.0 if order is None else order,
+                order=last if order is None else order,
                 paths=tuple(paths),
                 ranked=() if order is None else (at,),
             )
@@ -171,8 +174,10 @@ def _fallbacks(draft: Draft, pools: Sequence[Pool], known: set[str]) -> None:
         chains = [
             chain for kind, on in FALLBACKS if (chain := _chain(draft, pool.name, kind, on, known)).names
         ]
-        if not chains:
-            chains = [Chain(_defaults(draft, pool.name, known), FALLBACKS[0][1])]
+        if not any(chain.on == FALLBACKS[0][1] for chain in chains):
+            defaults = _defaults(draft, pool.name, known)
+            if defaults or not chains:
+                chains.insert(0, Chain(defaults, FALLBACKS[0][1]))
         first = chains[0]
         pool.fallbacks, pool.fallback_on = first.names, first.on
         if len(chains) > 1 or first.on == FALLBACKS[0][1]:

@@ -104,6 +104,12 @@ class Offers:
             self._write(name, offer)
         return names
 
+    def note_tiers(self, path: Path, listed: Model) -> None:
+        """Say that a model under another name loses the dearer rates of long prompts, if it has any."""
+        if listed.price is not None and listed.price.tiers:
+            tokens = listed.price.tiers[0].above_tokens
+            self._draft.note(path, "no_tiers", "changed", tokens=tokens)
+
     def _houses(self, offers: Sequence[Offer]) -> Mapping[str, str]:
         found: dict[str, str] = {}
         for offer in offers:
@@ -138,10 +144,10 @@ class Offers:
         said = dict(offer.model)
         listed = self.lists(offer.vendor, offer.upstream) if offer.vendor else None
         if listed is not None and name != listed.name:
-            said = {
-                **facts_of(listed, priced="input_per_million" in said or "output_per_million" in said),
-                **said,
-            }
+            priced = "input_per_million" in said or "output_per_million" in said
+            if not priced:
+                self.note_tiers(offer.named[0], listed)
+            said = {**facts_of(listed, priced=priced), **said}
         self._draft.put(("models", name, "upstream"), offer.upstream, *offer.named)
         for key, (value, paths) in said.items():
             self._draft.put(("models", name, key), value, *paths)

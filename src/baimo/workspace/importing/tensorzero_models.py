@@ -58,7 +58,11 @@ def offer(draft: Draft, at: Path, offers: Offers) -> Offer | None:
     if not upstream and kind in {"sglang", "tgi"}:
         upstream = "default"  # TensorZero sends no name to these
     base_path = (*at, "endpoint") if kind == "azure" else (*at, "api_base")
-    base = address(draft.words(base_path)) or ADDRESSES.get(kind, "")
+    base = address(draft.words(base_path))
+    if not base and draft.words(base_path):
+        draft.note(at, "bad_address")  # without it, prompts and key would go to the vendor's own
+        return None
+    base = base or ADDRESSES.get(kind, "")
     vendor = VENDORS.get(kind, "")
     foreign = kind == "openai" and base and host(base) != "api.openai.com"
     if not upstream or not (vendor or kind in ADDRESSES) or (kind in ADDRESSES and not base):
