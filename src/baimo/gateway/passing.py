@@ -227,7 +227,7 @@ class Passed:
         """An error event; empty when the model's own went through already, or the wire format has none."""
         if self._watch.seen().failed or not self._surface.neutral:
             return b""
-        return self._surface.events(self._peek, id=self._id, created_s=0).failed(error)
+        return self._watch.failed(error, self._surface.events(self._peek, id=self._id, created_s=0))
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer has not ended."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 
 from baimo.errors import BadReply
 from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.responses import Responses
 from tests.gateway.doubles import EVENTS, House, RecordingReply, Script
 from tests.server.surfaces.endpoint import listening
 
 BROKEN = BadReply("wire.truncated", host="h")
 MESSAGE: Any = {"model": "clay/opus", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+RESPONSE: Any = {"model": "dune/gpt", "input": "Hi"}
 
 
 def event(kind: str, **facts: Any) -> bytes:
@@ -81,3 +85,58 @@ def test_the_models_own_error_reaches_the_client_even_without_its_blank_line() -
     said = event("error", error={"type": "overloaded_error", "message": "Overloaded"}).rstrip()
     reply = broken(Messages(), MESSAGE, MESSAGE_BEGUN, said)
     assert reply.body == MESSAGE_BEGUN + said
+
+
+BEGUN: dict[str, Any] = {
+    "id": "resp_up_1",
+    "object": "response",
+    "created_at": 7,
+    "model": "m",
+    "status": "in_progress",
+    "output": [],
+    "tools": [],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "error": None,
+    "usage": None,
+}
+ITEM = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+PLACE: Any = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+RESPONSE_BEGUN = (
+    event("response.created", sequence_number=0, response=BEGUN),
+    event("response.output_item.added", sequence_number=1, output_index=0, item=ITEM),
+    event(
+        "response.content_part.added",
+        sequence_number=2,
+        part={"type": "output_text", "text": "", "annotations": []},
+        **PLACE,
+    ),
+    event("response.output_text.delta", sequence_number=3, delta="Hel", logprobs=[], **PLACE),
+)
+
+
+CUT = b'event: x\ndata: {"sequence_number":9'
+
+
+@pytest.mark.parametrize("shown", range(1, 5))
+@pytest.mark.parametrize("rest", [(), (BROKEN,), (CUT,), (CUT, BROKEN)])
+def test_a_response_that_breaks_off_fails_as_the_one_that_was_begun(shown: int, rest: Any) -> None:
+    reply = broken(Responses(), RESPONSE, *RESPONSE_BEGUN[:shown], *rest)
+    with (
+        again(reply) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="k", max_retries=0) as client,
+        client.responses.stream(**RESPONSE) as stream,
+    ):
+        events: list[Any] = []
+        with contextlib.suppress(openai.APIConnectionError):
+            events.extend(one for one in stream)
+    assert [one.sequence_number for one in events] == list(range(shown + 1))
+    last = events[-1]
+    assert (last.type, last.response.id, last.response.created_at) == ("response.failed", "resp_up_1", 7)
+    assert last.response.error.code == "server_error"
+
+
+def test_a_server_that_numbers_nothing_has_its_response_failed_too() -> None:
+    reply = broken(Responses(), RESPONSE, event("response.created", response=BEGUN), BROKEN)
+    assert reply.body.count(b"response.created") == 2  # name and type of one event
+    assert b'"response.failed","sequence_number":0,"response":{"id":"resp_up_1"' in reply.body

@@ -11,7 +11,8 @@ import json
 from abc import abstractmethod
 from typing import Any
 
-from baimo.gateway.surface import Seen
+from baimo.errors import BaimoError
+from baimo.gateway.surface import Events, Seen
 from baimo.server.surfaces import wirejson
 
 LONGEST_EVENT = 16 * 1024 * 1024
@@ -75,6 +76,10 @@ class LineWatch:
     @abstractmethod
     def seen(self) -> Seen:
         """What the stream has said so far."""
+
+    def failed(self, error: BaimoError, events: Events) -> bytes:
+        """An error event; nothing in it depends on what came."""
+        return events.failed(error)
 
     @abstractmethod
     def read(self, data: bytes) -> None:
