@@ -275,6 +275,13 @@ VENDORS = {
     "acme": Vendor(name="acme", title="Acme", protocol="openai", base_url="http://127.0.0.1:9/v1"),
     "bolt": Vendor(name="bolt", title="Bolt", protocol="openai", base_url="http://127.0.0.1:9/v1"),
     "clay": Vendor(name="clay", title="Clay", protocol="anthropic", base_url="http://127.0.0.1:9"),
+    "dune": Vendor(
+        name="dune",
+        title="Dune",
+        protocol="openai",
+        base_url="http://127.0.0.1:9/v1",
+        quirks=frozenset({"responses"}),
+    ),
     "home": Vendor(name="home", title="Home", protocol="fake", inside=True),
     "away": Vendor(name="away", title="Away", protocol="fake"),
 }
@@ -293,6 +300,7 @@ MODELS = {
         model("bolt/one"),
         model("bolt/three"),
         model("clay/opus"),
+        model("dune/gpt"),
         model("home/small"),
         model("away/large"),
         model("acme/unpriced", price=None),

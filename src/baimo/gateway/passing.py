@@ -183,9 +183,7 @@ class Passed:
                 waiting = drained()
                 if waiting is not None:
                     await waiting
-        rest = self._watch.rest()
-        self._checked()
-        return rest
+        return self._ended(reply)
 
     async def _pour_watched(self, reply: Reply, hold: bool, keep: list[bytes] | None) -> bytes:
         keeper = None if keep is None else Keeper(keep)
@@ -205,18 +203,21 @@ class Passed:
             if piece is None:
                 break
             shown = self._watch.feed(piece)
-        rest = self._watch.rest()
+        rest = self._ended(reply)
         if keeper is not None:
             keeper.add(rest)
-        self._checked()
         return b"".join((*held, rest))
 
-    def _checked(self) -> None:
+    def _ended(self, reply: Reply) -> bytes:
+        """What was held back when the stream came to its end; half an event of a broken one is dropped."""
+        rest = self._watch.rest()
         seen = self._watch.seen()
         if seen.failed:
+            reply.write(rest)  # the model's own error, without its blank line
             raise _said(seen)
         if not seen.complete:
             raise BadReply("gateway.broke_off", model=self._peek.model)
+        return rest
 
     def seen(self) -> Seen:
         """What the stream has said about itself so far."""
@@ -226,7 +227,7 @@ class Passed:
         """An error event; empty when the model's own went through already, or the wire format has none."""
         if self._watch.seen().failed or not self._surface.neutral:
             return b""
-        return self._surface.events(self._peek, id=self._id, created_s=0).failed(error)
+        return self._watch.failed(error, self._surface.events(self._peek, id=self._id, created_s=0))
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer has not ended."""

@@ -86,6 +86,10 @@ class Watch(Protocol):
         """What the stream has said so far."""
         ...
 
+    def failed(self, error: BaimoError, events: Events) -> bytes:
+        """The error event with which a stream that broke off ends; `events` would write one of our own."""
+        ...
+
 
 class Events(Protocol):
     """Writes a stream of Deltas in the surface's words. Every method returns bytes to send, possibly none."""

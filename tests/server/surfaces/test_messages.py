@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,7 @@ from baimo.providers.anthropic_reply import EventReader
 from baimo.providers.faults import Place
 from baimo.providers.sse import SseParser
 from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.sse import LONGEST_EVENT
 from baimo.settings import ProviderSettings
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed
 
@@ -719,14 +721,45 @@ def test_an_error_event_is_a_failed_stream() -> None:
     assert (seen.failed, seen.complete) == ("Overloaded", False)
 
 
-def test_a_line_without_end_does_not_fill_the_memory() -> None:
+def test_whole_events_pass_at_once_and_half_an_event_waits_for_its_end() -> None:
+    for line_end in (b"\n", b"\r\n", b"\r"):
+        stream, blank = STREAM.replace(b"\n", line_end), line_end * 2
+        for size in (1, 2, 3, 7, 100, 1000):
+            watch, passed = Messages().watch(QUICK), b""
+            for start in range(0, len(stream), size):
+                passed += watch.feed(stream[start : start + size])
+                came = stream[: start + size]
+                assert passed == came[: came.rfind(blank) + len(blank)] if blank in came else not passed
+            assert (passed, watch.rest()) == (stream, b"")
+
+
+def test_an_event_without_its_blank_line_is_not_lost_at_the_end() -> None:
+    for missing in (1, 2):
+        watch = Messages().watch(QUICK)
+        passed, rest = watch.feed(STREAM[:-missing]), watch.rest()
+        assert passed + rest == STREAM[:-missing]
+        assert rest.startswith(b"event: message_stop")
+        assert watch.seen().complete
+        assert watch.rest() == b""
+
+
+@pytest.mark.parametrize("block", [b"x" * (1 << 20), b"data: x\n" * (1 << 17)])
+def test_an_event_without_end_does_not_fill_the_memory(block: bytes) -> None:
     watch = Messages().watch(QUICK)
-    block = b"x" * (1 << 20)
-    for _ in range(20):
-        assert watch.feed(block) == block
-    watch.feed(b'"usage" message_stop\n')
-    watch.feed(STREAM)
+    passed = b"".join(watch.feed(block) for _ in range(20))
+    assert 20 * len(block) - len(passed) <= LONGEST_EVENT
+    passed += watch.feed(b'"usage" message_stop\n') + watch.feed(STREAM) + watch.rest()
+    assert passed == block * 20 + b'"usage" message_stop\n' + STREAM
     assert watch.seen().usage == USAGE
+
+
+def test_an_event_of_many_pieces_is_not_searched_again_with_each() -> None:
+    watch = Messages().watch(QUICK)
+    line = b"data: x\n" * 50
+    began = time.process_time()
+    for _ in range(40_000):
+        watch.feed(line)
+    assert time.process_time() - began < 5
 
 
 # there and back

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from baimo.core.call import Usage
-from baimo.gateway.surface import Counts, Seen
+from baimo.errors import BaimoError
+from baimo.gateway.surface import Counts, Events, Seen
 from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import fields, items
 from baimo.providers.sse import SseParser
@@ -117,6 +118,10 @@ class ChatWatch:
             tier=self._tier,
         )
         return self._seen
+
+    def failed(self, error: BaimoError, events: Events) -> bytes:
+        """An error event; nothing in it depends on what came."""
+        return events.failed(error)
 
     def _look(self, block: bytes) -> None:
         """Read the last events, but those that hold nothing that is not known."""

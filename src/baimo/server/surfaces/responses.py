@@ -15,7 +15,7 @@ import msgspec
 
 from baimo.core.call import Completion, Request, Usage
 from baimo.errors import BaimoError, NotSupported
-from baimo.gateway.surface import Peek, Seen
+from baimo.gateway.surface import Events, Peek, Seen
 from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import count, fields
 from baimo.server.surfaces import openai_errors, responses_request, wirejson
@@ -168,6 +168,15 @@ class ResponsesWatch(LineWatch):
     def __init__(self) -> None:
         super().__init__(marks=(b"usage", b"error"), opener=b'.delta",', overhead=210)
         self._last = Seen(None, complete=False)
+        self._begun: dict[str, Any] = {}
+        self._block = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """The events that the piece completes, as they came."""
+        block = super().feed(piece)
+        if block:
+            self._block = block
+        return block
 
     def read(self, data: bytes) -> None:
         """The first two events, the last one, or an error."""
@@ -177,10 +186,25 @@ class ResponsesWatch(LineWatch):
             self._last = msgspec.structs.replace(self._last, failed=error_message(event) or "error")
         elif kind.startswith("response.") and (row := fields(event.get("response"))):
             self._last = said(row, model=self._last.model)
+            self._begun = {name: row[name] for name in ("id", "created_at", "model") if name in row}
 
     def seen(self) -> Seen:
         """Usage and ending so far."""
         return msgspec.structs.replace(self._last, text_bytes=self.text_bytes)
+
+    def failed(self, error: BaimoError, events: Events) -> bytes:
+        """response.failed of the response that was begun: clients take another id, or a number again, for a fault."""
+        if self._begun and isinstance(events, ResponsesEvents):
+            events.follow(self._begun, self._next_number())
+        return events.failed(error)
+
+    def _next_number(self) -> int:
+        """The sequence number after that of the last event, whose server may not give any."""
+        for line in reversed(self._block.splitlines()):
+            number = count(object_in(line[5:]).get("sequence_number"))
+            if number is not None:
+                return number + 1
+        return 0
 
 
 def said(row: Mapping[str, Any], *, model: str = "") -> Seen:

@@ -68,6 +68,10 @@ class Frame:
             **echoed,
         }
 
+    def take(self, begun: Mapping[str, Any]) -> None:
+        """Become the response that another server began: its id, and whatever else is given."""
+        self._row |= begun
+
     def item_id(self, prefix: str, index: int) -> str:
         """Id of the item numbered `index`: it names its response, so that our own items can be told from others'."""
         return f"{own_id(prefix, self.id)}_{index}"
@@ -187,6 +191,17 @@ class ResponsesEvents:
         self._refused = False
         self._finish: FinishReason = "unknown"
         self._usage: Usage | None = None
+
+    def follow(self, begun: Mapping[str, Any], number: int) -> None:
+        """Go on with a response that another server began.
+
+        Args:
+            begun: members that tell which it is.
+            number: of the next event.
+        """
+        self._frame.take(begun)
+        self._number = number
+        self._started = True
 
     def delta(self, delta: Delta, choice: int = 0) -> bytes:
         """The events of one piece; the first is preceded by response.created."""

@@ -1,7 +1,8 @@
 """Server-sent events: writing them, and watching a stream that passes through.
 
-Prevents two failures: a gateway that decodes every event of every stream only to learn the token counts in the last
-one, and counts that are missed because an event was cut in two by the network.
+Prevents three failures: a gateway that decodes every event of every stream only to learn the token counts in the last
+one, counts that are missed because an event was cut in two by the network, and an error event of ours that no client
+can read because it follows half of another.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 from abc import abstractmethod
 from typing import Any
 
-from baimo.gateway.surface import Seen
+from baimo.errors import BaimoError
+from baimo.gateway.surface import Events, Seen
 from baimo.server.surfaces import wirejson
 
-LONGEST_LINE = 16 * 1024 * 1024
-"""Bytes of a line that are kept until its end comes; of a longer one nothing is read."""
+LONGEST_EVENT = 16 * 1024 * 1024
+"""Bytes of an unfinished event that are held back; a longer one passes on in parts and is not understood."""
 
 
 def event(kind: str, data: Any) -> bytes:
@@ -31,7 +33,7 @@ def encoded(data: Any) -> bytes:
 
 
 class LineWatch:
-    """Passes every byte on at once; reads only the data lines that hold one of its marks.
+    """Passes whole events on, an unfinished one waits for its end; reads only the data lines that hold a mark.
 
     Args:
         marks: what a line that matters holds; each costs one search of every piece.
@@ -45,32 +47,39 @@ class LineWatch:
         self._overhead = overhead
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._seam = b""  # last bytes of what is held: the blank line may be cut
         self._bytes = 0
         self._pieces = 0
 
     def feed(self, piece: bytes) -> bytes:
-        """The piece, unchanged."""
+        """The events that the piece completes, as they came."""
+        if self._held or not piece.endswith(b"\n\n"):
+            piece = self._completed(piece)
+            if not piece:
+                return b""
         self._bytes += len(piece)
         self._pieces += piece.count(self._opener)
-        lines = piece
-        if self._held or not piece.endswith(b"\n"):
-            lines = self._completed(piece)
         for mark in self._marks:
-            if lines.find(mark) >= 0:
-                self._read(lines)
+            if piece.find(mark) >= 0:
+                self._read(piece)
                 break
         return piece
 
     def rest(self) -> bytes:
-        """Nothing was held back; a last line without its end is read."""
-        if self._held:
-            self._read(b"".join(self._held))
-            self._held.clear()
-        return b""
+        """An event without its end; it is looked at like the others."""
+        if not self._held:
+            return b""
+        held = b"".join(self._held)
+        self._hold(b"")
+        return LineWatch.feed(self, held + b"\n\n")[:-2]
 
     @abstractmethod
     def seen(self) -> Seen:
         """What the stream has said so far."""
+
+    def failed(self, error: BaimoError, events: Events) -> bytes:
+        """An error event; nothing in it depends on what came."""
+        return events.failed(error)
 
     @abstractmethod
     def read(self, data: bytes) -> None:
@@ -82,20 +91,29 @@ class LineWatch:
         return max(0, self._bytes - self._pieces * self._overhead) if self._pieces else 0
 
     def _completed(self, piece: bytes) -> bytes:
-        """The lines that end in this piece; the rest is held until its end comes."""
-        end = piece.rfind(b"\n") + 1
-        rest = piece[end:]
-        lines = b""
-        if end:
-            lines = b"".join((*self._held, piece[:end]))
-            self._held.clear()
-            self._held_bytes = 0
-        self._held_bytes += len(rest)
-        if self._held_bytes > LONGEST_LINE:
-            self._held.clear()  # what still comes of this line will not begin with "data:" and is left alone
-        elif rest:
-            self._held.append(rest)
-        return lines
+        """What is complete of what is held and `piece`; the rest is held."""
+        # only what is new is searched: an event of many pieces must not cost their square
+        near = self._seam + piece
+        end = near.rfind(b"\n\n") + 2
+        if near.find(b"\r") >= 0:
+            end = max(end, near.rfind(b"\n\r\n") + 3, near.rfind(b"\r\r") + 2)
+        if end > 2:  # -1 + 3 is none; no event is that short
+            end -= len(self._seam)
+        elif self._held_bytes + len(piece) > LONGEST_EVENT:
+            end = len(piece)
+        else:
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+            self._seam = near[-3:]
+            return b""
+        whole = b"".join((*self._held, piece[:end]))
+        self._hold(piece[end:])
+        return whole
+
+    def _hold(self, rest: bytes) -> None:
+        self._held = [rest] if rest else []
+        self._held_bytes = len(rest)
+        self._seam = rest[-3:]
 
     def _read(self, lines: bytes) -> None:
         for line in lines.splitlines():
