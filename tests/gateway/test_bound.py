@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ from baimo.gateway.bound import ATTACHMENT_TOKENS, Bounds
 from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
+from baimo.server.surfaces.messages import Messages
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
 from tests.gateway.doubles import DONE, EVENTS, VENDORS, House, Script, answer, asking, chunk, key, model
@@ -41,6 +44,7 @@ def prices(draw: Any) -> Price:
         output_per_million=draw(money),
         cached_per_million=draw(maybe),
         cache_write_per_million=draw(maybe),
+        cache_write_1h_per_million=draw(money),
         per_call=draw(maybe),
         tiers=tiers,
     )
@@ -60,7 +64,10 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
         VENDORS["acme"],
         plan(key(), Tenant(id="t"), model=("m", ()), route=None),
     )
-    peek = Peek(model="m", text_bytes=text_bytes, max_tokens=max_tokens, answers=answers)
+    long_cache = data.draw(st.booleans())
+    peek = Peek(
+        model="m", text_bytes=text_bytes, max_tokens=max_tokens, answers=answers, long_cache=long_cache
+    )
     bound = terms.bound(peek, "chat")
     prompt = data.draw(st.integers(0, text_bytes))
     entry = Entry(
@@ -71,7 +78,11 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
         tokens_cached=data.draw(st.integers(0, prompt)),
         tokens_cache_write=data.draw(st.integers(0, prompt)),
     )
-    charged = terms.reckon(entry, answers)
+    kept = data.draw(st.integers(0, entry.tokens_cache_write or 0)) if long_cache else 0
+    charged = terms.reckon(entry, answers, tokens_cache_write_1h=kept)
+    if kept and price.tiers and prompt > price.tiers[0].above_tokens:
+        assert charged is None
+        return
     assert charged is not None and bound.micros is not None
     assert charged <= bound.micros
     assert (entry.tokens_in or 0) + (entry.tokens_out or 0) <= bound.tokens
@@ -125,6 +136,71 @@ def test_a_cheaper_price_of_long_prompts_does_not_hide_the_dearer_short_ones() -
 def test_the_bound_on_tokens(facts: dict[str, Any], peek: dict[str, Any], surface: str, tokens: int) -> None:
     bounds = Bounds(model("a/b", **facts), rate=1.0, assumed_output=50)
     assert bounds.bound(Peek(model="", **peek), surface).tokens == tokens
+
+
+CLAUDE = Price(
+    input_per_million=Decimal(5),
+    output_per_million=Decimal(25),
+    cached_per_million=Decimal("0.5"),
+    cache_write_per_million=Decimal("6.25"),
+    cache_write_1h_per_million=Decimal(10),
+)
+
+
+def claude(**usage: Any) -> bytes:
+    counts = {"input_tokens": 10, "output_tokens": 5, **usage}
+    row = {"id": "m", "type": "message", "role": "assistant", "model": "opus", "stop_reason": "end_turn"}
+    return msgspec.json.encode({**row, "content": [{"type": "text", "text": "hi"}], "usage": counts})
+
+
+def claudes(script: Script, *, price: Price = CLAUDE, **more: Any) -> House:
+    return House(script, more_models=[model("clay/opus", price=price)], **more)
+
+
+def of_claude(**more: Any) -> dict[str, Any]:
+    return asking("clay/opus", max_tokens=50, **more)
+
+
+WRITTEN = {
+    "cache_creation_input_tokens": 1_000_003,
+    "cache_creation": {"ephemeral_5m_input_tokens": 1_000_000, "ephemeral_1h_input_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_kept_for_an_hour_is_billed_at_its_own_rate(streamed: bool) -> None:
+    start = {"type": "message_start", "message": {"model": "o", "usage": {"input_tokens": 10, **WRITTEN}}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+    pieces = [
+        b"data: " + msgspec.json.encode(event) + b"\n\n" for event in (start, end, {"type": "message_stop"})
+    ]
+    script = Script(pieces=pieces, headers=EVENTS) if streamed else Script(body=claude(**WRITTEN))
+    house = claudes(script)
+    house.ask(of_claude(stream=streamed), surface=Messages())
+    entry = house.record
+    average = 6_250_011  # 6.25 + 3 * 3.75 / 1,000,003
+    assert entry.price_cache_write == average
+    exact = 10 * 5_000_000 + 1_000_003 * average + 5 * 25_000_000
+    assert (entry.cost_micros or 0) * 1_000_000 + (entry.cost_rest or 0) == exact
+    assert abs(exact - (10 * 5 + 1_000_000 * 6.25 + 3 * 10 + 5 * 25) * 1_000_000) < 1_000_003
+
+
+def test_an_hour_whose_rate_nobody_knows_makes_the_cost_unknown() -> None:
+    house = claudes(Script(body=claude(**WRITTEN)), price=replace(CLAUDE, cache_write_1h_per_million=None))
+    house.ask(of_claude(), surface=Messages())
+    assert (house.record.cost_micros, house.record.tokens_cache_write) == (None, 1_000_003)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "long"), [('"5m"', False), ('"1h"', True), ('"\\u0031h"', True), ('"1\\u0068"', True)]
+)
+def test_a_prompt_that_may_be_kept_for_an_hour_is_reserved_at_that_rate(ttl: str, long: bool) -> None:
+    body = msgspec.json.encode(of_claude()).replace(b'"hi"', b'[{"type":"text","text":"hi"}]')
+    body = body[:-1] + f',"cache_control":{{"type":"ephemeral","ttl":{ttl}}}}}'.encode()
+    peek = Messages().peek(body, {})
+    bounds = Bounds(model("clay/opus", price=CLAUDE), rate=1.0, assumed_output=50)
+    rate = 10 if long else 6.25
+    assert bounds.bound(peek, "messages").micros == ceil(peek.text_bytes * rate + 50 * 25)
 
 
 COST = key(Limit(counts="cost", amount=100_000, window="day"))

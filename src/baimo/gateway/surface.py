@@ -39,6 +39,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """Path of a member that names something which the vendor keeps in an account that tenants share; empty = none."""
     tier: str = ""
     """Service tier that is asked for, which may have a price of its own; empty = none is named."""
+    long_cache: bool = False
+    """Part of the prompt may be written into the vendor's cache for an hour, which is dearer."""
     deterministic: bool = True
     """Whether the same request may be answered from a cache (no `n` > 1, no stored state asked for)."""
 
@@ -52,6 +54,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False):
     tokens_reasoning: int | None = None
     tokens_cache_write: int | None = None
     estimated: bool = False
+    tokens_cache_write_1h: int | None = None
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):

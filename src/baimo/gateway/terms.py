@@ -118,13 +118,16 @@ class Terms:
             return self.bounds.assumes(peek, surface)
         return None
 
-    def reckon(self, entry: Entry, calls: int = 1, *, tier: str = "") -> int | None:
+    def reckon(
+        self, entry: Entry, calls: int = 1, *, tier: str = "", tokens_cache_write_1h: int = 0
+    ) -> int | None:
         """Put prices and cost into the Record from its tokens; returns the cost in micro-units of money.currency.
 
         Args:
             entry: with its tokens.
             calls: how many calls the tokens are the sum of; 0 = none was answered.
             tier: service tier that the vendor bills by.
+            tokens_cache_write_1h: those of the cache-write tokens that are kept for an hour.
         """
         entry.currency = self.currency
         if tier not in _STANDARD:
@@ -135,6 +138,10 @@ class Terms:
         rates = self.flat
         if rates is None:
             rates = None if self.price is None else self.price.rates(tokens_in // max(1, calls))
+            if rates is None:
+                return None
+        if tokens_cache_write_1h:
+            rates = rates.keeping(entry.tokens_cache_write or 0, tokens_cache_write_1h)
             if rates is None:
                 return None
         if calls != 1:

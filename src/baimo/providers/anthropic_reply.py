@@ -151,12 +151,14 @@ def usage(row: Mapping[str, Any]) -> Usage | None:
     if fresh is None and out is None:
         return None
     cached, written = count(row.get("cache_read_input_tokens")), count(row.get("cache_creation_input_tokens"))
+    kept = fields(row.get("cache_creation")).get("ephemeral_1h_input_tokens")
     return Usage(
         tokens_in=None if fresh is None else fresh + (cached or 0) + (written or 0),
         tokens_out=out,
         tokens_cached=cached,
         tokens_reasoning=count(fields(row.get("output_tokens_details")).get("thinking_tokens")),
         tokens_cache_write=written,
+        tokens_cache_write_1h=count(kept),
     )
 
 

@@ -62,7 +62,10 @@ def added(usages: Iterable[Usage | None]) -> Usage:
     counts = [usage or Usage() for usage in usages]
     if len(counts) == 1:
         return counts[0]
-    names = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
+    names = (
+        *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write"),
+        "tokens_cache_write_1h",
+    )
     sums: dict[str, Any] = {}
     for name in names:
         values: list[int | None] = [getattr(one, name) for one in counts]

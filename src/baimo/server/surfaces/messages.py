@@ -87,6 +87,7 @@ class Messages:
             opening=bytes(head.system) + (bytes(head.messages[0]) if head.messages else b""),
             vendor_id=vendor_id(body),
             tier=head.service_tier or "",
+            long_cache=_keeps_an_hour(body),
             one_call=_one_call(head.tool_choice),
         )
         if any(mark in body for mark in _ATTACHED):
@@ -239,6 +240,14 @@ def attached(value: Any, depth: int = 0) -> tuple[int, int]:
             more, further = attached(row.get("content") or source.get("content"), depth + 1)
             found, inline = found + more, inline + further
     return found, inline
+
+
+def _keeps_an_hour(body: bytes) -> bool:
+    """Whether `"ttl": "1h"` may be in it, with its letters as they are or as escapes."""
+    find = body.find
+    if find(b'"1h"') >= 0:
+        return True
+    return find(b"\\u00") >= 0 and (find(b"\\u0031") >= 0 or find(b"\\u0068") >= 0)
 
 
 def _one_call(raw: msgspec.Raw) -> bool:
