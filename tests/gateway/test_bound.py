@@ -17,10 +17,26 @@ from baimo.gateway.bound import ATTACHMENT_TOKENS, Bounds
 from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
+from baimo.pii.mask import Masker
 from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.responses import Responses
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
-from tests.gateway.doubles import DONE, EVENTS, VENDORS, House, Script, answer, asking, chunk, key, model
+from tests.gateway.doubles import (
+    CHAT,
+    DONE,
+    EVENTS,
+    VENDORS,
+    House,
+    Script,
+    ScriptedProvider,
+    answer,
+    asking,
+    chunk,
+    completion,
+    key,
+    model,
+)
 
 money = st.decimals(min_value=0, max_value=1000, places=6, allow_nan=False)
 maybe = st.none() | money
@@ -68,7 +84,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
     peek = Peek(
         model="m", text_bytes=text_bytes, max_tokens=max_tokens, answers=answers, long_cache=long_cache
     )
-    bound = terms.bound(peek, "chat")
+    bound = terms.bound(peek, CHAT)
     prompt = data.draw(st.integers(0, text_bytes))
     entry = Entry(
         id="r",
@@ -270,3 +286,33 @@ def test_a_key_with_a_money_limit_gets_no_tier_whose_price_nobody_knows() -> Non
     assert reply.status == 403
     assert "service tier priority" in reply.json["error"]["message"]
     assert reply.json["error"]["param"] == "service_tier"
+
+
+@pytest.mark.parametrize(
+    ("surface", "body", "model", "masked"),
+    [
+        (Responses(), {"input": "hi"}, "home/small", False),
+        (Responses(), {"input": "hi"}, "acme/one", True),  # its chat completions are asked, without a tier
+        (Messages(), {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}, "home/small", False),
+        (CHAT, {"messages": [{"role": "user", "content": "hi"}]}, "home/small", False),
+    ],
+)
+def test_a_tier_that_no_server_is_told_has_the_ordinary_price(
+    surface: Any, body: dict[str, Any], model: str, masked: bool
+) -> None:
+    provider = ScriptedProvider(completion())
+    tenant = Tenant(id="t", pii="mask" if masked else "off")
+    house = House(providers={"home": provider, "acme": provider}, key=COST, tenant=tenant, masker=Masker)
+    reply = house.ask({"model": model, "service_tier": "flex", **body}, surface=surface)
+    assert reply.status == 200
+    assert house.record.cost_micros == 20
+
+
+def test_a_masked_call_tells_an_openai_server_its_tier() -> None:
+    house = House(
+        providers={"acme": ScriptedProvider(completion())}, tenant=Tenant(id="t", pii="mask"), masker=Masker
+    )
+    house.ask(asking("acme/one", service_tier="flex"))
+    assert house.record.cost_micros is None
+    house = House(key=COST, tenant=Tenant(id="t", pii="mask"), masker=Masker)
+    assert house.ask(asking("acme/one", service_tier="flex")).status == 403

@@ -82,7 +82,7 @@ class Settler:
             answer: a whole answer, to estimate from where usage is missing.
         """
         usage = self._used(call, grant, seen, answer)
-        micros = _reckoned(grant, seen, usage, calls)
+        micros = _reckoned(call, grant, seen, usage, calls)
         self._close(call, grant, micros, "ok", http_status)
 
     def broken(self, call: Call, grant: Grant, status: str, http_status: int, seen: Seen | None) -> None:
@@ -103,7 +103,7 @@ class Settler:
                 grant.entry.unsure += 1
                 seen = replace(seen, usage=None)
             usage = self._used(call, grant, seen, b"")
-            micros = _reckoned(grant, seen, usage)
+            micros = _reckoned(call, grant, seen, usage)
             if not known:
                 micros = None  # an estimate of what arrived: more may have been generated
         self._close(call, grant, micros, status, http_status)
@@ -167,7 +167,10 @@ class Settler:
         self._observer.settled(call, grant, entry, now - grant.began - grant.model_s - grant.queue_s)
 
 
-def _reckoned(grant: Grant, seen: Seen, usage: Usage | Counts | None, calls: int = 1) -> int | None:
+def _reckoned(
+    call: Call, grant: Grant, seen: Seen, usage: Usage | Counts | None, calls: int = 1
+) -> int | None:
+    terms, peek = grant.terms, grant.peek
     kept = 0 if usage is None else usage.tokens_cache_write_1h or 0
-    tier = seen.tier or grant.peek.tier
-    return grant.terms.reckon(grant.entry, calls, tier=tier, tokens_cache_write_1h=kept)
+    tier = seen.tier or (peek.tier and terms.tier(peek, call.surface))
+    return terms.reckon(grant.entry, calls, tier=tier, tokens_cache_write_1h=kept)

@@ -27,6 +27,8 @@ from baimo.store.entry import Entry
 _REMEMBERED = 8192
 _STANDARD = frozenset({"", "default", "auto", "standard", "standard_only", "on_demand"})
 """Service tiers that the catalogue's prices are for; priority, flex … cost more or less, and nobody knows what."""
+_TOLD = frozenset({"chat", "completions"})
+"""Surfaces whose neutral requests keep what has no neutral word (`Request.extra`)."""
 
 
 class Terms:
@@ -95,20 +97,27 @@ class Terms:
             known = self._passes[surface.name] = speaks(self.vendor, surface)
         return known
 
-    def bound(self, peek: Peek, surface: str) -> Bound:
+    def tier(self, peek: Peek, surface: Surface) -> str:
+        """Service tier that the model's server is asked for; empty = none. Of neutral requests only those of chat and
+        text completions say it, and only in OpenAI's own format."""
+        if not peek.tier or (not self.masked and self.passes(surface)):
+            return peek.tier
+        said = surface.name in _TOLD and self.vendor.protocol == surface.protocol
+        return peek.tier if said else ""
+
+    def bound(self, peek: Peek, surface: Surface) -> Bound:
         """The most that a call may take.
 
         Raises:
             Forbidden: there is a money limit, but nobody knows what the model costs.
         """
-        bound = self.bounds.bound(peek, surface)
-        if peek.tier not in _STANDARD:
+        bound = self.bounds.bound(peek, surface.name)
+        tier = self.tier(peek, surface) if peek.tier else ""
+        if tier not in _STANDARD:
             bound = Bound(bound.tokens, None)
         if bound.micros is None and self.plan.has_cost and not self.unpriced_ok:
-            if peek.tier not in _STANDARD:
-                raise Forbidden(
-                    "gateway.unpriced_tier", key=self.key.public, field="service_tier", tier=peek.tier
-                )
+            if tier not in _STANDARD:
+                raise Forbidden("gateway.unpriced_tier", key=self.key.public, field="service_tier", tier=tier)
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
         return bound
 
@@ -119,7 +128,12 @@ class Terms:
         return None
 
     def reckon(
-        self, entry: Entry, calls: int = 1, *, tier: str = "", tokens_cache_write_1h: int = 0
+        self,
+        entry: Entry,
+        calls: int = 1,
+        *,
+        tier: str = "",
+        tokens_cache_write_1h: int = 0,
     ) -> int | None:
         """Put prices and cost into the Record from its tokens; returns the cost in micro-units of money.currency.
 
