@@ -107,7 +107,11 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cached_per_million: Amount | None = None
     """Price of a million cached prompt tokens."""
     cache_write_per_million: Amount | None = None
-    """Price of a million prompt tokens that the vendor writes into its cache; None = as input."""
+    """Price of a million prompt tokens that the vendor writes into its cache; None = as input, or 1.25 times that where
+    the vendor's protocol is anthropic."""
+    cache_write_1h_per_million: Amount | None = None
+    """Price of a million of those of them that it keeps for an hour; None = twice the price of input where the vendor's
+    protocol is anthropic, not known elsewhere."""
     per_call: Amount | None = None
     """Price of each call, where the vendor bills calls."""
     batch_discount: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0

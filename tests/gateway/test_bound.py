@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -15,9 +17,26 @@ from baimo.gateway.bound import ATTACHMENT_TOKENS, Bounds
 from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
+from baimo.pii.mask import Masker
+from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.responses import Responses
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
-from tests.gateway.doubles import DONE, EVENTS, VENDORS, House, Script, answer, asking, chunk, key, model
+from tests.gateway.doubles import (
+    CHAT,
+    DONE,
+    EVENTS,
+    VENDORS,
+    House,
+    Script,
+    ScriptedProvider,
+    answer,
+    asking,
+    chunk,
+    completion,
+    key,
+    model,
+)
 
 money = st.decimals(min_value=0, max_value=1000, places=6, allow_nan=False)
 maybe = st.none() | money
@@ -41,6 +60,7 @@ def prices(draw: Any) -> Price:
         output_per_million=draw(money),
         cached_per_million=draw(maybe),
         cache_write_per_million=draw(maybe),
+        cache_write_1h_per_million=draw(money),
         per_call=draw(maybe),
         tiers=tiers,
     )
@@ -60,8 +80,11 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
         VENDORS["acme"],
         plan(key(), Tenant(id="t"), model=("m", ()), route=None),
     )
-    peek = Peek(model="m", text_bytes=text_bytes, max_tokens=max_tokens, answers=answers)
-    bound = terms.bound(peek, "chat")
+    long_cache = data.draw(st.booleans())
+    peek = Peek(
+        model="m", text_bytes=text_bytes, max_tokens=max_tokens, answers=answers, long_cache=long_cache
+    )
+    bound = terms.bound(peek, CHAT)
     prompt = data.draw(st.integers(0, text_bytes))
     entry = Entry(
         id="r",
@@ -71,7 +94,11 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
         tokens_cached=data.draw(st.integers(0, prompt)),
         tokens_cache_write=data.draw(st.integers(0, prompt)),
     )
-    charged = terms.reckon(entry, answers)
+    kept = data.draw(st.integers(0, entry.tokens_cache_write or 0)) if long_cache else 0
+    charged = terms.reckon(entry, answers, tokens_cache_write_1h=kept)
+    if kept and price.tiers and prompt > price.tiers[0].above_tokens:
+        assert charged is None
+        return
     assert charged is not None and bound.micros is not None
     assert charged <= bound.micros
     assert (entry.tokens_in or 0) + (entry.tokens_out or 0) <= bound.tokens
@@ -127,6 +154,72 @@ def test_the_bound_on_tokens(facts: dict[str, Any], peek: dict[str, Any], surfac
     assert bounds.bound(Peek(model="", **peek), surface).tokens == tokens
 
 
+CLAUDE = Price(
+    input_per_million=Decimal(5),
+    output_per_million=Decimal(25),
+    cached_per_million=Decimal("0.5"),
+    cache_write_per_million=Decimal("6.25"),
+    cache_write_1h_per_million=Decimal(10),
+)
+
+
+def claude(**usage: Any) -> bytes:
+    counts = {"input_tokens": 10, "output_tokens": 5, **usage}
+    row = {"id": "m", "type": "message", "role": "assistant", "model": "opus", "stop_reason": "end_turn"}
+    return msgspec.json.encode({**row, "content": [{"type": "text", "text": "hi"}], "usage": counts})
+
+
+def claudes(script: Script, *, price: Price = CLAUDE, **more: Any) -> House:
+    return House(script, more_models=[model("clay/opus", price=price, context_window=4000)], **more)
+
+
+def of_claude(**more: Any) -> dict[str, Any]:
+    return asking("clay/opus", max_tokens=50, **more)
+
+
+WRITTEN = {
+    "cache_creation_input_tokens": 1_000_003,
+    "cache_creation": {"ephemeral_5m_input_tokens": 1_000_000, "ephemeral_1h_input_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_kept_for_an_hour_is_billed_at_its_own_rate(streamed: bool) -> None:
+    start = {"type": "message_start", "message": {"model": "o", "usage": {"input_tokens": 10, **WRITTEN}}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+    pieces = [
+        b"data: " + msgspec.json.encode(event) + b"\n\n" for event in (start, end, {"type": "message_stop"})
+    ]
+    script = Script(pieces=pieces, headers=EVENTS) if streamed else Script(body=claude(**WRITTEN))
+    house = claudes(script)
+    house.ask(of_claude(stream=streamed), surface=Messages())
+    entry = house.record
+    average = 6_250_011  # 6.25 + 3 * 3.75 / 1,000,003
+    assert entry.price_cache_write == average
+    exact = 10 * 5_000_000 + 1_000_003 * average + 5 * 25_000_000
+    assert (entry.cost_micros or 0) * 1_000_000 + (entry.cost_rest or 0) == exact
+    assert abs(exact - (10 * 5 + 1_000_000 * 6.25 + 3 * 10 + 5 * 25) * 1_000_000) < 1_000_003
+
+
+def test_an_hour_whose_rate_nobody_knows_makes_the_cost_unknown() -> None:
+    house = claudes(Script(body=claude(**WRITTEN)), price=replace(CLAUDE, cache_write_1h_per_million=None))
+    house.ask(of_claude(), surface=Messages())
+    assert (house.record.cost_micros, house.record.tokens_cache_write) == (None, 1_000_003)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "long"), [('"5m"', False), ('"1h"', True), ('"\\u0031h"', True), ('"1\\u0068"', True)]
+)
+def test_a_prompt_that_may_be_kept_for_an_hour_is_reserved_at_that_rate(ttl: str, long: bool) -> None:
+    body = msgspec.json.encode(of_claude()).replace(b'"hi"', b'[{"type":"text","text":"hi"}]')
+    body = body[:-1] + f',"cache_control":{{"type":"ephemeral","ttl":{ttl}}}}}'.encode()
+    peek = Messages().peek(body, {})
+    bounds = Bounds(model("clay/opus", price=CLAUDE), rate=1.0, assumed_output=50)
+    rate = 10 if long else 6.25
+    assert bounds.bound(peek, "messages").micros == ceil(peek.text_bytes * rate + 50 * 25)
+
+
+RESPONSES = Responses()
 COST = key(Limit(counts="cost", amount=100_000, window="day"))
 
 
@@ -194,3 +287,192 @@ def test_a_key_with_a_money_limit_gets_no_tier_whose_price_nobody_knows() -> Non
     assert reply.status == 403
     assert "service tier priority" in reply.json["error"]["message"]
     assert reply.json["error"]["param"] == "service_tier"
+
+
+@pytest.mark.parametrize(
+    ("surface", "body", "model", "masked"),
+    [
+        (RESPONSES, {"input": "hi"}, "home/small", False),
+        (RESPONSES, {"input": "hi"}, "acme/one", True),  # its chat completions are asked, without a tier
+        (Messages(), {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}, "home/small", False),
+        (CHAT, {"messages": [{"role": "user", "content": "hi"}]}, "home/small", False),
+    ],
+)
+def test_a_tier_that_no_server_is_told_has_the_ordinary_price(
+    surface: Any, body: dict[str, Any], model: str, masked: bool
+) -> None:
+    provider = ScriptedProvider(completion())
+    tenant = Tenant(id="t", pii="mask" if masked else "off")
+    house = House(providers={"home": provider, "acme": provider}, key=COST, tenant=tenant, masker=Masker)
+    reply = house.ask({"model": model, "service_tier": "flex", **body}, surface=surface)
+    assert reply.status == 200
+    assert house.record.cost_micros == 20
+
+
+def test_a_masked_call_tells_an_openai_server_its_tier() -> None:
+    house = House(
+        providers={"acme": ScriptedProvider(completion())}, tenant=Tenant(id="t", pii="mask"), masker=Masker
+    )
+    house.ask(asking("acme/one", service_tier="flex"))
+    assert house.record.cost_micros is None
+    house = House(key=COST, tenant=Tenant(id="t", pii="mask"), masker=Masker)
+    assert house.ask(asking("acme/one", service_tier="flex")).status == 403
+
+
+SEARCH = {"type": "web_search_20260318", "name": "web_search"}
+OWN_SEARCH = {"name": "web_search", "input_schema": {"type": "object"}}
+COMPACT = {"edits": [{"type": "compact_20260112"}]}
+SOUND = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked", "field"),
+    [
+        (Messages(), {"speed": "fast"}, "speed"),
+        (Messages(), {"inference_geo": "us"}, "inference_geo"),
+        (Messages(), {"context_management": COMPACT}, "context_management"),
+        (Messages(), {"tools": [OWN_SEARCH, SEARCH]}, "tools[1]"),
+        (Messages(), {"tools": [{"type": "code_execution_20260521", "name": "c"}]}, "tools[0]"),
+        (Messages(), {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}, "mcp_servers"),
+        (Messages(), {"fallbacks": "default"}, "fallbacks"),
+        (Messages(), {"speed": "standard", "inference_geo": "global", "tools": [OWN_SEARCH]}, ""),
+        (Messages(), {"tools": [{"type": "bash_20250124", "name": "bash"}]}, ""),
+        (Messages(), {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, ""),
+        (CHAT, {"speed": "fast"}, "speed"),
+        (CHAT, {"inference_geo": "us"}, "inference_geo"),
+        (CHAT, {"context_management": COMPACT}, "context_management"),
+        (CHAT, {"web_search_options": {}}, ""),  # it does not reach Anthropic
+    ],
+)
+def test_a_key_with_a_money_limit_asks_anthropic_for_nothing_without_a_price(
+    surface: Any, asked: dict[str, Any], field: str
+) -> None:
+    provider = ScriptedProvider(completion())
+    house = claudes(Script(body=claude()), key=COST, providers={"clay": provider})
+    reply = house.ask(of_claude(**asked), surface=surface)
+    assert (reply.status, house.pool.sent == []) == ((403, True) if field else (200, surface is CHAT))
+    if field:
+        assert f"nobody knows what {field} may cost" in reply.json["error"]["message"]
+    else:
+        assert house.record.cost_micros
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked", "field"),
+    [
+        (CHAT, {"web_search_options": {}}, "web_search_options"),
+        (CHAT, {"modalities": ["text", "audio"], "audio": {"voice": "ash", "format": "wav"}}, "audio"),
+        (CHAT, {"messages": SOUND}, "messages[0].content"),
+        (CHAT, {"tools": [{"type": "web_search"}]}, "tools[0]"),
+        (
+            CHAT,
+            {"modalities": ["text"], "tools": [{"type": "function", "function": {"name": "web_search"}}]},
+            "",
+        ),
+        (
+            RESPONSES,
+            {"tools": [{"type": "function", "name": "web_search"}, {"type": "web_search"}]},
+            "tools[1]",
+        ),
+        (RESPONSES, {"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}, "tools[0]"),
+        (RESPONSES, {"context_management": [{"type": "compaction"}]}, "context_management"),
+        (RESPONSES, {"input": SOUND}, "input"),
+        (RESPONSES, {"tools": [{"type": "function", "name": "web_search"}, {"type": "local_shell"}]}, ""),
+        (RESPONSES, {"tools": [{"type": "shell", "environment": {"type": "local"}}]}, ""),
+    ],
+)
+def test_a_key_with_a_money_limit_asks_openai_for_nothing_without_a_price(
+    surface: Any, asked: dict[str, Any], field: str
+) -> None:
+    house = House(Script(body=answer()), key=COST)
+    given = asking() if surface is CHAT else {"model": "acme/one", "input": "hi"}
+    peek = surface.peek(msgspec.json.encode(given | asked), {})
+    assert peek.unpriced == field
+    if surface is CHAT:
+        reply = house.ask(given | asked)
+        assert reply.status == (403 if field else 200)
+
+
+def test_a_price_for_each_call_is_one_for_its_search() -> None:
+    price = Price(input_per_million=Decimal(1), output_per_million=Decimal(2), per_call=Decimal("0.025"))
+    house = House(Script(body=answer()), key=COST, more_models=[model("acme/search", price=price)])
+    assert house.ask(asking("acme/search", web_search_options={})).status == 200
+    assert house.record.cost_micros == 25_020
+
+
+def test_within_the_walls_nobody_bills_sound() -> None:
+    house = House(key=COST, providers={"home": ScriptedProvider(completion())})
+    assert (
+        house.ask(asking("home/small", tools=[{"type": "browser"}])).status == 400
+    )  # not a word about money
+
+
+@pytest.mark.parametrize(
+    ("asked", "usage", "known"),
+    [
+        ({}, {"speed": "standard", "inference_geo": "global", "server_tool_use": None}, True),
+        ({}, {"inference_geo": "not_available"}, True),
+        ({}, {"speed": "fast"}, False),
+        ({}, {"inference_geo": "us"}, False),  # the workspace's own default
+        ({"speed": "fast"}, {}, False),
+        ({"tools": [SEARCH]}, {"server_tool_use": {"web_search_requests": 2}}, False),
+        ({"tools": [SEARCH]}, {"server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 1}}, True),
+        ({"tools": [{"type": "code_execution_20260521", "name": "c"}]}, {}, False),
+        ({}, {"iterations": [{"type": "message"}, {"type": "advisor_message", "model": "x"}]}, False),
+        ({}, {"iterations": [{"type": "message", "input_tokens": 10, "output_tokens": 5}]}, True),
+    ],
+)
+def test_what_anthropic_bills_besides_makes_the_cost_unknown(
+    asked: dict[str, Any], usage: dict[str, Any], known: bool
+) -> None:
+    house = claudes(Script(body=claude(**usage)))
+    house.ask(of_claude(**asked), surface=Messages())
+    assert (house.record.cost_micros is not None) is known
+    assert house.record.tokens_in == 10
+
+
+def test_the_tokens_of_a_summary_are_counted() -> None:
+    rounds = [
+        {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500, "cache_read_input_tokens": 7},
+        {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+    ]
+    usage = {"input_tokens": 23_000, "output_tokens": 1_000, "iterations": rounds}
+    house = claudes(Script(body=claude(**usage)))
+    house.ask(of_claude(context_management=COMPACT), surface=Messages())
+    entry = house.record
+    assert (entry.tokens_in, entry.tokens_out, entry.tokens_cached) == (203_007, 4_500, 7)
+    assert entry.cost_micros == round(203_000 * 5 + 7 * 0.5 + 4_500 * 25)
+
+
+@pytest.mark.parametrize(
+    ("details", "known"),
+    [
+        ({"prompt_tokens_details": {"audio_tokens": 0}}, True),
+        ({"prompt_tokens_details": {"audio_tokens": 3}}, False),
+        ({"completion_tokens_details": {"audio_tokens": 3}}, False),
+        ({"server_tool_use": {"web_search_requests": 0}}, True),
+        ({"server_tool_use": {"web_search_requests": 1}}, False),
+    ],
+)
+def test_sound_and_searches_in_a_usage_make_the_cost_unknown(details: dict[str, Any], known: bool) -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, **details}
+    house = House(Script(body=answer(usage=counts)))
+    house.ask(asking())
+    assert (house.record.cost_micros is not None) is known
+    assert house.record.tokens_in == 10
+
+
+def test_a_search_that_a_chat_asks_for_is_billed_though_its_usage_is_silent() -> None:
+    house = House(Script(body=answer()))
+    house.ask(asking(web_search_options={}))
+    assert house.record.cost_micros is None
+
+
+@pytest.mark.parametrize(
+    ("item", "known"), [("message", True), ("function_call", True), ("web_search_call", False)]
+)
+def test_a_hosted_tool_that_a_response_used_makes_its_cost_unknown(item: str, known: bool) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    body = {"status": "completed", "model": "m", "output": [{"type": item}], "usage": usage}
+    found = RESPONSES.seen(msgspec.json.encode(body)).usage
+    assert found is not None and found.unpriced is not known

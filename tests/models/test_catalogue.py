@@ -145,6 +145,23 @@ def test_one_figure_in_another_currency_is_not_mixed_with_the_listed_price() -> 
     assert (price.currency, price.input_per_million) == ("CNY", None)
 
 
+def test_cache_writes_of_anthropics_format_cost_more_than_other_input(catalogue: Catalogue) -> None:
+    price = catalogue.model("anthropic/claude-opus-5").price
+    assert price is not None and price.input_per_million == 5
+    assert (price.cache_write_per_million, price.cache_write_1h_per_million) == (Decimal("6.25"), 10)
+    written = Usage(tokens_in=3, tokens_out=0, tokens_cache_write=3, tokens_cache_write_1h=1)
+    assert price.cost_micros(written) == 22  # 2 * 6.25 + 10, rounded half to even
+
+    said = ModelSettings(input_per_million=4, output_per_million=1, cache_write_per_million=0)
+    own = Catalogue.load(Settings(models={"anthropic/claude-opus-5": said})).model("anthropic/claude-opus-5")
+    assert own.price is not None
+    assert (own.price.cache_write_per_million, own.price.cache_write_1h_per_million) == (0, 8)
+
+    other = catalogue.model("dashscope/qwen3-max").price
+    assert other is not None and other.cost_micros(Usage(tokens_in=3, tokens_out=0)) is not None
+    assert other.cost_micros(written) is None
+
+
 def test_settings_add_a_model_with_its_own_weights() -> None:
     custom = ModelSettings(weights="hf:org/repo/file.gguf", context_window=4096)
     catalogue = Catalogue.load(Settings(models={"local/mine": custom}))

@@ -303,6 +303,7 @@ def test_a_reply_is_read_completely() -> None:
     data["usage"] |= {
         "cache_read_input_tokens": 100,
         "cache_creation_input_tokens": 20,
+        "cache_creation": {"ephemeral_5m_input_tokens": 12, "ephemeral_1h_input_tokens": 8},
         "output_tokens_details": {"thinking_tokens": 2},
     }
     found = run(Scripted(says(data)))
@@ -310,7 +311,12 @@ def test_a_reply_is_read_completely() -> None:
     assert found.tool_calls == (ToolCall(id="1", name="w", arguments='{"c": "北京"}'),)
     assert found.finish_reason == "tool_calls"
     assert found.usage == Usage(
-        tokens_in=127, tokens_out=3, tokens_cached=100, tokens_reasoning=2, tokens_cache_write=20
+        tokens_in=127,
+        tokens_out=3,
+        tokens_cached=100,
+        tokens_reasoning=2,
+        tokens_cache_write=20,
+        tokens_cache_write_1h=8,
     )
 
 

@@ -81,6 +81,10 @@ class Usage:
     """Generated tokens that are not part of the visible answer."""
     tokens_cache_write: int | None = None
     """Prompt tokens that the provider wrote into its cache."""
+    tokens_cache_write_1h: int | None = None
+    """Those of them that it keeps for an hour (Anthropic); the others it keeps for five minutes."""
+    unpriced: bool = False
+    """Something is billed besides these tokens or at other prices: searches, sound, another speed, region or model."""
     estimated: bool = False
     """Counted by us, not reported by the provider."""
 

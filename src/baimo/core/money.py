@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from baimo.core.call import Usage
@@ -46,6 +47,26 @@ class Rates:
     cached: int
     cache_write: int
     call: int
+    cache_write_1h: int | None = None
+    """None = not known."""
+
+    def keeping(self, tokens_cache_write: int, tokens_1h: int) -> Rates | None:
+        """The same, with the rate that all cache-write tokens were written at on average, rounded half to even.
+
+        So a cost follows from two numbers that a Record has; it is off by less than a micro-unit per million tokens.
+
+        Args:
+            tokens_cache_write: all of them.
+            tokens_1h: those of them that are kept for an hour.
+
+        Returns:
+            None where the rate of an hour is not known.
+        """
+        if self.cache_write_1h is None:
+            return None
+        written = max(tokens_cache_write, tokens_1h)
+        exact = (written - tokens_1h) * self.cache_write + tokens_1h * self.cache_write_1h
+        return replace(self, cache_write=round(Fraction(exact, written)))
 
     def cost(
         self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, tokens_cache_write: int = 0
@@ -82,6 +103,8 @@ class Price:
     """Prompt tokens read from the provider's cache; None = billed as input."""
     cache_write_per_million: Decimal | None = None
     """Prompt tokens written into the provider's cache; None = billed as input."""
+    cache_write_1h_per_million: Decimal | None = None
+    """Those of them that it keeps for an hour; None = not known."""
     per_call: Decimal | None = None
     """Each call, where the vendor bills calls (searches, pictures)."""
     tiers: tuple[Tier, ...] = ()
@@ -103,7 +126,7 @@ class Price:
         common = ("input_per_million", "output_per_million", "cached_per_million")
         return replace(
             self,
-            **each((*common, "cache_write_per_million", "per_call"), self),
+            **each((*common, "cache_write_per_million", "cache_write_1h_per_million", "per_call"), self),
             tiers=tuple(replace(tier, **each(common, tier)) for tier in self.tiers),
         )
 
@@ -115,12 +138,14 @@ class Price:
         base = _micros(tier.input_per_million)
         cached = tier.cached_per_million
         written = self.cache_write_per_million if tier is self else None
+        kept = self.cache_write_1h_per_million if tier is self else None
         return Rates(
             base,
             _micros(tier.output_per_million),
             base if cached is None else _micros(cached),
             base if written is None else _micros(written),
             0 if self.per_call is None else _micros(self.per_call),
+            None if kept is None else _micros(kept),
         )
 
     def cost(self, usage: Usage) -> Cost | None:
@@ -128,9 +153,11 @@ class Price:
 
         One unit per million tokens is one micro-unit per token, so the product is exact before rounding.
         """
-        if usage.tokens_in is None or usage.tokens_out is None:
+        if usage.tokens_in is None or usage.tokens_out is None or usage.unpriced:
             return None
         rates = self.rates(usage.tokens_in)
+        if rates is not None and usage.tokens_cache_write_1h:
+            rates = rates.keeping(usage.tokens_cache_write or 0, usage.tokens_cache_write_1h)
         if rates is None:
             return None
         return rates.cost(

@@ -78,7 +78,8 @@ class Record:
     price_cached: int | None = None
     """Likewise, prompt tokens read from the provider's cache."""
     price_cache_write: int | None = None
-    """Likewise, prompt tokens written into it."""
+    """Likewise, prompt tokens written into it. Where some of them are kept for an hour, at a rate of its own, this is
+    what all were written at on average, rounded half to even."""
     price_call: int | None = None
     """Micro-units per call, where a vendor bills calls."""
     charged_micros: int = 0

@@ -197,7 +197,7 @@ class Attempts:
         """
         books, entry, lost = self.ways.books, grant.entry, grant.lost
         try:
-            bound = terms.bound(grant.peek, call.surface.name)
+            bound = terms.bound(grant.peek, call.surface)
             also = beside or Bound(0, 0)
             tokens = bound.tokens + lost.tokens + also.tokens
             micros = (bound.micros or 0) + (lost.micros or 0) + (also.micros or 0)

@@ -41,6 +41,8 @@ class Ceiling(msgspec.Struct, frozen=True, gc=False):
     upto: int | None
     """And not longer than this; None = any length."""
     input: int
+    long_cache: int
+    """Of the prompt, where it may be written into a cache for an hour."""
     output: int
     call: int
 
@@ -93,7 +95,8 @@ class Bounds:
             return Bound(tokens_in * peek.answers + tokens_out, None)
         if len(self._ceilings) == 1:
             only = self._ceilings[0]
-            most = (tokens_in * only.input + only.call * MICROS) * peek.answers + tokens_out * only.output
+            rate = only.long_cache if peek.long_cache else only.input
+            most = (tokens_in * rate + only.call * MICROS) * peek.answers + tokens_out * only.output
         else:
             most = self._dearest(peek, tokens_in, tokens_out)
         micros = -(-most // MICROS)
@@ -107,7 +110,8 @@ class Bounds:
         for one in self._ceilings:
             if tokens_in > one.above or not one.above:
                 prompt = tokens_in if one.upto is None or tokens_in < one.upto else one.upto
-                exact = prompt * peek.answers * one.input + tokens_out * one.output
+                rate = one.long_cache if peek.long_cache else one.input
+                exact = prompt * peek.answers * rate + tokens_out * one.output
                 exact += one.call * peek.answers * MICROS
                 most = max(most, exact)
         return most
@@ -123,5 +127,6 @@ def _ceilings(price: Price) -> tuple[Ceiling, ...] | None:
         if rates is None:
             return None
         dearest = max(rates.input, rates.cached, rates.cache_write)
-        found.append(Ceiling(above, upto, dearest, rates.output, rates.call))
+        long_cache = max(dearest, rates.cache_write_1h or 0)
+        found.append(Ceiling(above, upto, dearest, long_cache, rates.output, rates.call))
     return tuple(found)

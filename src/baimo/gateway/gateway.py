@@ -154,7 +154,7 @@ class Gateway:
         if self._cache_open or tenant.cache != "off":
             found = await self._looked_up(call, peek)
         kept = found.kept
-        bound = NOTHING if kept is not None else terms.bound(peek, surface)
+        bound = NOTHING if kept is not None else terms.bound(peek, call.surface)
         now_ms, asked_at = books.now_ms(), parts.now()
         reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
         queue_s = 0.0
@@ -205,7 +205,7 @@ class Gateway:
         models = (choice.model, *choice.fallbacks)
         for place, model in enumerate(models):
             terms = parts.terms.of(call.key, call.tenant, model, choice.route, batch=bool(call.batch))
-            bound = terms.bound(peek, call.surface.name)
+            bound = terms.bound(peek, call.surface)
             reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
             last = place == len(models) - 1
             try:

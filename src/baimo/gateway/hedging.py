@@ -37,7 +37,7 @@ async def hedged(attempts: Attempts, call: Call, grant: Grant) -> Whole | Flow:
     except BaseException:
         await _stopped(first)
         raise
-    bound = terms.bound(grant.peek, call.surface.name)
+    bound = terms.bound(grant.peek, call.surface)
     other = replace(grant, terms=terms, bound=bound, model_s=0.0)
     grant.choice = replace(grant.choice, fallbacks=grant.choice.fallbacks[1:])
     second = asyncio.ensure_future(attempts.attempt(call, other))

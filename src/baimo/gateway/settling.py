@@ -11,11 +11,12 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from baimo.core.call import Usage
 from baimo.gateway.bound import Bound
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.estimate import CountTokens, estimated
 from baimo.gateway.observe import Observer
-from baimo.gateway.surface import Seen
+from baimo.gateway.surface import Counts, Seen
 from baimo.store.entry import Charge, Entry
 
 GONE = 499
@@ -80,8 +81,8 @@ class Settler:
             calls: how many calls it is the sum of.
             answer: a whole answer, to estimate from where usage is missing.
         """
-        self._used(call, grant, seen, answer)
-        micros = grant.terms.reckon(grant.entry, calls, tier=seen.tier or grant.peek.tier)
+        usage = self._used(call, grant, seen, answer)
+        micros = _reckoned(call, grant, seen, usage, calls)
         self._close(call, grant, micros, "ok", http_status)
 
     def broken(self, call: Call, grant: Grant, status: str, http_status: int, seen: Seen | None) -> None:
@@ -101,8 +102,8 @@ class Settler:
             if not known:
                 grant.entry.unsure += 1
                 seen = replace(seen, usage=None)
-            self._used(call, grant, seen, b"")
-            micros = grant.terms.reckon(grant.entry, tier=seen.tier or grant.peek.tier)
+            usage = self._used(call, grant, seen, b"")
+            micros = _reckoned(call, grant, seen, usage)
             if not known:
                 micros = None  # an estimate of what arrived: more may have been generated
         self._close(call, grant, micros, status, http_status)
@@ -128,7 +129,7 @@ class Settler:
         entry.cost_micros = entry.cost_rest = 0
         self._close(call, grant, 0, "ok", http_status)
 
-    def _used(self, call: Call, grant: Grant, seen: Seen, answer: bytes) -> None:
+    def _used(self, call: Call, grant: Grant, seen: Seen, answer: bytes) -> Usage | Counts | None:
         entry, usage = grant.entry, seen.usage
         entry.model_used = seen.model
         if (usage is None or usage.tokens_in is None) and self._count_tokens is not None:
@@ -144,6 +145,7 @@ class Settler:
             entry.tokens_reasoning = usage.tokens_reasoning
             entry.tokens_cache_write = usage.tokens_cache_write
             entry.estimated = 1 if usage.estimated else 0
+        return usage
 
     def _close(self, call: Call, grant: Grant, micros: int | None, status: str, http_status: int) -> None:
         entry, lost, now = grant.entry, grant.lost, self._now()
@@ -163,3 +165,15 @@ class Settler:
         charged = grant.terms.plan.charged(grant.reserved, entry.charged_tokens, entry.charged_micros)
         self._books.close(entry, charged)
         self._observer.settled(call, grant, entry, now - grant.began - grant.model_s - grant.queue_s)
+
+
+def _reckoned(
+    call: Call, grant: Grant, seen: Seen, usage: Usage | Counts | None, calls: int = 1
+) -> int | None:
+    terms, peek = grant.terms, grant.peek
+    kept = 0 if usage is None else usage.tokens_cache_write_1h or 0
+    tier = seen.tier or (peek.tier and terms.tier(peek, call.surface))
+    unpriced = usage is not None and usage.unpriced and not terms.vendor.inside
+    if peek.unpriced and not (peek.told and usage is not None and not usage.estimated):
+        unpriced = unpriced or bool(terms.unpriced(peek, call.surface))
+    return terms.reckon(grant.entry, calls, tier=tier, unpriced=unpriced, tokens_cache_write_1h=kept)

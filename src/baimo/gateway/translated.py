@@ -276,9 +276,16 @@ def summed(usages: list[Usage]) -> Usage:
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
-    names = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
+    names = (
+        *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write"),
+        "tokens_cache_write_1h",
+    )
     counts = {name: total([cast("int | None", getattr(usage, name)) for usage in usages]) for name in names}
-    return Usage(**counts, estimated=any(usage.estimated for usage in usages))
+    return Usage(
+        **counts,
+        estimated=any(usage.estimated for usage in usages),
+        unpriced=any(usage.unpriced for usage in usages),
+    )
 
 
 async def all_answered(asked: list[Any]) -> list[Completion]:

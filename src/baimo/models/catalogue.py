@@ -31,6 +31,8 @@ TUNED = "ft:"
 LONGEST_NAME = 512
 """Characters of the name of a model that is in no list."""
 
+_SHORT_WRITE, _LONG_WRITE = Decimal("1.25"), Decimal(2)
+
 
 class Catalogue:
     """Vendors and models by name. Reads a vendor's file when it is first needed."""
@@ -188,6 +190,8 @@ class Catalogue:
         for name, custom in self._settings.models.items():
             if name.partition("/")[0] == vendor:
                 listed[name] = _changed(listed.get(name), name, custom)
+        if self.vendor(vendor).protocol == "anthropic":
+            listed = {name: _with_cache_writes(model) for name, model in listed.items()}
         return dict(sorted(listed.items()))
 
     def _existing(self, vendor: str, *, asked: str) -> None:
@@ -217,6 +221,7 @@ def _changed(listed: Model | None, name: str, custom: ModelSettings) -> Model:
         "output_per_million",
         "cached_per_million",
         "cache_write_per_million",
+        "cache_write_1h_per_million",
         "per_call",
     )
     figures: dict[str, Any] = {
@@ -238,6 +243,23 @@ def _changed(listed: Model | None, name: str, custom: ModelSettings) -> Model:
         shutdown=custom.shutdown or base.shutdown,
         weights=custom.weights or base.weights,
     )
+
+
+def _with_cache_writes(model: Model) -> Model:
+    """A model of Anthropic's format, with what its price does not say of cache writes: 1.25 times the input's price for
+    five minutes, twice for an hour. Source: platform.claude.com/docs/en/about-claude/pricing (November 2026)."""
+
+    def full(price: Price | None) -> Price | None:
+        if price is None or price.input_per_million is None:
+            return price
+        short, long = price.cache_write_per_million, price.cache_write_1h_per_million
+        return replace(
+            price,
+            cache_write_per_million=price.input_per_million * _SHORT_WRITE if short is None else short,
+            cache_write_1h_per_million=price.input_per_million * _LONG_WRITE if long is None else long,
+        )
+
+    return replace(model, price=full(model.price), batch_price=full(model.batch_price))
 
 
 def _unknown(name: str, known: Iterable[str]) -> UnknownModel:

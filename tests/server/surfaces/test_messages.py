@@ -45,7 +45,14 @@ from baimo.server.surfaces.sse import LONGEST_EVENT
 from baimo.settings import ProviderSettings
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed
 
-USAGE = Usage(tokens_in=100, tokens_out=12, tokens_cached=60, tokens_cache_write=10, tokens_reasoning=4)
+USAGE = Usage(
+    tokens_in=100,
+    tokens_out=12,
+    tokens_cached=60,
+    tokens_cache_write=10,
+    tokens_reasoning=4,
+    tokens_cache_write_1h=3,
+)
 SAID = [
     Delta(reasoning="Let me "),
     Delta(reasoning="think."),
@@ -108,6 +115,10 @@ def test_a_whole_answer_is_a_message_to_the_sdk() -> None:
         60,
         10,
     )
+    assert usage.cache_creation and usage.cache_creation.to_dict() == {
+        "ephemeral_5m_input_tokens": 7,
+        "ephemeral_1h_input_tokens": 3,
+    }
     assert usage.output_tokens == 12
     assert usage.output_tokens_details and usage.output_tokens_details.thinking_tokens == 4
     assert endpoint.paths == ["/v1/messages"]
@@ -622,6 +633,7 @@ def test_a_whole_answer_says_what_it_used() -> None:
             "input_tokens": 30,
             "cache_read_input_tokens": 60,
             "cache_creation_input_tokens": 10,
+            "cache_creation": {"ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 3},
             "output_tokens": 12,
             "output_tokens_details": {"thinking_tokens": 4},
         },
@@ -645,7 +657,8 @@ def test_an_answer_that_cannot_be_read_is_unknown(body: bytes) -> None:
 STREAM = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant",'
     b'"model":"claude-x","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":30,'
-    b'"cache_read_input_tokens":60,"cache_creation_input_tokens":10,"output_tokens":1}}}\n\n'
+    b'"cache_read_input_tokens":60,"cache_creation_input_tokens":10,'
+    b'"cache_creation":{"ephemeral_5m_input_tokens":7,"ephemeral_1h_input_tokens":3},"output_tokens":1}}}\n\n'
     b'event: ping\ndata: {"type": "ping"}\n\n'
     b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
     b'"content_block":{"type":"text","text":""}}\n\n'
@@ -688,7 +701,9 @@ def test_a_stream_that_breaks_off_is_incomplete_and_knows_its_prompt() -> None:
         seen = watch.seen()
         assert not seen.complete
         assert seen.usage is None or seen.usage.tokens_out is None
-    assert seen.usage == Usage(tokens_in=100, tokens_cached=60, tokens_cache_write=10)
+    assert seen.usage == Usage(
+        tokens_in=100, tokens_cached=60, tokens_cache_write=10, tokens_cache_write_1h=3
+    )
     assert seen.text_bytes > 0
 
 

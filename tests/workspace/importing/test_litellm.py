@@ -211,9 +211,11 @@ def test_prices_per_token_become_prices_per_million_without_dust() -> None:
 model_list:
   - model_name: a
     litellm_params: {model: openai/own, input_cost_per_token: 1.5e-07, output_cost_per_token: 0.0000006}
+    model_info: {cache_creation_input_token_cost: 3e-07, cache_creation_input_token_cost_above_1hr: 6e-07}
 """)
     assert settings["models"]["openai/own"] == {
         "upstream": "own", "input_per_million": 0.15, "output_per_million": 0.6, "currency": "USD",
+        "cache_write_per_million": 0.3, "cache_write_1h_per_million": 0.6,
     }  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class PriceShown:
     output_per_million: str | None
     cached_per_million: str | None
     cache_write_per_million: str | None
+    cache_write_1h_per_million: str | None
     per_call: str | None
     tiers: list[dict[str, Any]]
     """Rates of longer prompts."""

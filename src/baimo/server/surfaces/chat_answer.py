@@ -63,12 +63,19 @@ def added(usages: Iterable[Usage | None]) -> Usage:
     counts = [usage or Usage() for usage in usages]
     if len(counts) == 1:
         return counts[0]
-    names = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
+    names = (
+        *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write"),
+        "tokens_cache_write_1h",
+    )
     sums: dict[str, Any] = {}
     for name in names:
         values: list[int | None] = [getattr(one, name) for one in counts]
         sums[name] = None if None in values or not values else sum(filter(None, values))
-    return Usage(**sums, estimated=any(one.estimated for one in counts))
+    return Usage(
+        **sums,
+        estimated=any(one.estimated for one in counts),
+        unpriced=any(one.unpriced for one in counts),
+    )
 
 
 def usage_row(usage: Usage) -> dict[str, Any] | None:

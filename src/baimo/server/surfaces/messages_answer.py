@@ -59,6 +59,13 @@ def counts(usage: Usage | None) -> dict[str, Any]:
         "cache_read_input_tokens": usage.tokens_cached,
         "output_tokens": usage.tokens_out,
     }
+    if usage.tokens_cache_write_1h is not None:
+        short = max(0, (usage.tokens_cache_write or 0) - usage.tokens_cache_write_1h)
+        kept = {
+            "ephemeral_5m_input_tokens": short,
+            "ephemeral_1h_input_tokens": usage.tokens_cache_write_1h,
+        }
+        row["cache_creation"] = kept
     if usage.tokens_reasoning is not None:
         row["output_tokens_details"] = {"thinking_tokens": usage.tokens_reasoning}
     return row

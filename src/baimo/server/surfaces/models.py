@@ -75,6 +75,7 @@ def _price_row(price: Price) -> dict[str, Any]:
         "output_per_million": price.output_per_million,
         "cached_per_million": price.cached_per_million,
         "cache_write_per_million": price.cache_write_per_million,
+        "cache_write_1h_per_million": price.cache_write_1h_per_million,
         "per_call": price.per_call,
     }
     tiers = [

@@ -44,6 +44,7 @@ PRICES = {
     "output_cost_per_token": "output_per_million",
     "cache_read_input_token_cost": "cached_per_million",
     "cache_creation_input_token_cost": "cache_write_per_million",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_1h_per_million",
 }
 LIMITS = (
     ("rpm", "requests", "minute"),
