@@ -118,3 +118,22 @@ def test_requests_alternate_between_known_and_new_on_one_connection() -> None:
             client.close()
 
     asyncio.run(main())
+
+
+def test_a_head_is_not_remembered_with_the_trailers_of_the_request_before_it() -> None:
+    async def keys(call: Exchange) -> None:
+        call.whole(200, b"", call.headers.get(b"x-key", b"-"))
+
+    async def main() -> None:
+        async with house({(b"POST", b"/hot"): keys}) as at:
+            client = await at.client()
+            client.send(
+                b"POST /hot HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Key: a\r\n\r\n"
+            )
+            assert (await client.answer()).body == b"-"
+            for _ in range(3):
+                client.send(post(b"body"))
+                assert (await client.answer()).body == b"-"
+            client.close()
+
+    asyncio.run(main())

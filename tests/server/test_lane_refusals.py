@@ -153,6 +153,48 @@ def test_an_endless_head_is_cut_off(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("path", [b"/hot", b"/cold"])
+@pytest.mark.parametrize("line", [b"x: " + b"y" * 4_000 + b"\r\n", b"x" * 4_000])
+def test_endless_trailers_are_cut_off(run: Run, path: bytes, line: bytes) -> None:
+    handler = Counting()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+
+    async def main() -> None:
+        async with house({HOT: handler}, app) as at:
+            client = await at.client()
+            client.send(b"POST %s HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n" % path)
+            client.send(b"4\r\nbody\r\n0\r\n")
+            for _ in range(40):
+                client.send(line)
+                await asyncio.sleep(0.001)
+            answer = await client.answer()
+            assert (answer.status, json.loads(answer.body)["error"]["code"]) == (431, "long_head")
+            client.close()
+        assert handler.calls == 0
+
+    run(main())
+
+
+def test_a_long_body_whose_framing_comes_apart_from_it_is_no_long_head(run: Run) -> None:
+    async def main() -> None:
+        async with house({HOT: Counting()}) as at:
+            client = await at.client()
+            client.send(START + b"Transfer-Encoding: chunked\r\n\r\n")
+            for _ in range(60):
+                client.send(b"1;" + b"x" * 2_000 + b"\r\n")
+                await asyncio.sleep(0.001)
+                client.send(b"a\r\n")
+                await asyncio.sleep(0.001)
+            client.send(b"0\r\nx: y\r\n\r\n")
+            assert (await client.answer()).body == b"a" * 60
+            client.close()
+
+    run(main())
+
+
 def test_slow_heads_and_bodies_time_out_and_one_who_never_speaks_is_dropped(run: Run) -> None:
     handler = Counting()
 

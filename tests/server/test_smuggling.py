@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +123,26 @@ def test_a_request_that_two_servers_could_cut_differently_is_refused(
     assert b"connection: close" in answer.lower()
     assert b'"standing"' not in answer  # a key as /api/keys shows it: the hidden request was answered
     assert (house.records, house.workspace.accounts.revision()) == (before, acts)
+
+
+def test_a_trailer_says_nothing_about_any_request(house: Served, good: str) -> None:
+    start = "Host: x\r\nContent-Type: application/json\r\n"
+    chunk = b"%x\r\n%s\r\n0\r\n" % (len(CHAT), CHAT)
+    keyless = request(f"{start}Content-Length: {len(CHAT)}\r\n")
+    last = request("Host: x\r\nConnection: close\r\n", b"", path="/api/me", method="GET")
+    head = request(f"{start}Transfer-Encoding: chunked\r\nAuthorization: Bearer {good}\r\n", b"")
+    for trailer in (f"Authorization: Bearer {good}\r\n", f"Authorization: Bearer {good}\r\nX-Last: 1\r\n"):
+        with_key = head + chunk + trailer.encode() + b"\r\n"
+        answer = house.raw(with_key + keyless + last)
+        assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"200", b"401", b"401"]
+        without = head.replace(good.encode(), b"nothing") + chunk + trailer.encode() + b"\r\n"
+        assert re.findall(rb"HTTP/1\.1 (\d{3}) ", house.raw(without + last)) == [b"401", b"401"]
+        with socket.create_connection(("127.0.0.1", house.port), timeout=5) as line:
+            for data in (with_key, keyless):  # each by itself: what came last may be remembered
+                line.sendall(data)
+                answer = line.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert house.raw(keyless + last).startswith(b"HTTP/1.1 401 ")  # by anybody
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,12 @@ class Lane(asyncio.Protocol):
                 self.refuse(431, "lane.long_head", limit=limits.head_bytes)
         elif reading == BODY and self._unread:
             self._due = self.lanes.now + self.lanes.tick_s + limits.body_s
+            if self._head_bytes < 0:
+                self._head_bytes = 0
+            elif before == BODY:  # nothing but chunk extensions or trailers, which no limit of the body holds
+                self._head_bytes += len(data)
+                if self._head_bytes > limits.head_bytes:
+                    self.refuse(431, "lane.long_head", limit=limits.head_bytes)
         if self._current is None:
             self._pump()
         elif len(self._queue) > limits.pipelined:
@@ -290,6 +296,10 @@ class Lane(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if (
+            self._reading == BODY
+        ):  # a trailer, which belongs to no head: not to this one, nor to the next (RFC 9110, 6.5)
+            return
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -330,6 +340,7 @@ class Lane(asyncio.Protocol):
         self._incoming = Exchange(self, hot, peer, request_id, monotonic())
 
     def on_body(self, piece: bytes) -> None:
+        self._head_bytes = -1  # this read brought some of the body
         incoming = self._incoming
         if incoming is not None and self._reading == BODY and not incoming.take(piece):
             self.refuse(413, "lane.long_body", limit=self.lanes.limits.body_bytes)

@@ -121,6 +121,39 @@ def test_head_204_304_and_interim_answers_end_where_they_end(run: Run) -> None:
     run(main())
 
 
+def test_trailers_are_headers_of_no_answer(run: Run) -> None:
+    trailers = b"retry-after: 77\r\ncontent-type: text/evil\r\n\r\n"
+
+    async def main() -> None:
+        answers = serving(chunked(b"one")[:-2] + trailers, answer(b"two"))
+        async with upstream(answers) as server, client() as pools:
+            at = origin(server.url)
+            first = await pools.send(at, b"GET", b"/")
+            assert await first.whole(10) == b"one" and first.headers == {b"transfer-encoding": b"chunked"}
+            second = await pools.send(at, b"GET", b"/")
+            assert await second.whole(10) == b"two" and second.headers == {b"content-length": b"3"}
+            assert server.connections == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("line", [b"x: " + b"y" * 1_000 + b"\r\n", b"x" * 1_000])
+def test_endless_trailers_are_too_much_of_an_answer(run: Run, line: bytes) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(chunked(b"one")[:-2])
+        while True:
+            await talk.say(line, pause_s=0.001)
+
+    async def main() -> None:
+        async with upstream(script) as server, client(ServeSettings(max_answer_mib=0.05)) as pools:
+            with pytest.raises(BadReply, match="52428"):
+                await asked(pools, origin(server.url))
+            assert pools.connections == 0
+
+    run(main())
+
+
 def test_a_body_without_length_ends_with_the_connection(run: Run) -> None:
     async def script(talk: Talk) -> None:
         await talk.request()

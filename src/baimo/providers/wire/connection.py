@@ -237,6 +237,10 @@ class Connection(asyncio.Protocol):
             elif answer.take(piece) and not answer.complete:
                 answer.paused = True
                 self._transport.pause_reading()
+        elif not head_bytes:  # nothing but chunk extensions or trailers: held against the same limit
+            self._total += len(data)
+            if self._total > self._limit:
+                fault = BadReply("wire.too_large", host=self.host, limit=self._limit)
         if fault is not None:
             self._fail(fault)
         elif answer.complete:
@@ -274,6 +278,10 @@ class Connection(asyncio.Protocol):
             answer.finish()
 
     def on_message_complete(self) -> None:
+        if (
+            self._headers
+        ):  # trailers, which belong to no head: not to this one, nor to the next (RFC 9110, 6.5)
+            self._headers = {}
         if self._interim:
             self._interim = False
         elif self._answer is not None:
