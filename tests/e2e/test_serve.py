@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -116,6 +117,37 @@ def test_a_changed_configuration_is_adopted_and_a_broken_one_is_not(tmp_path: Pa
         path.write_text(before + "[routes.slow]\nmodel = 'mock/model'\n")
         until(lambda: "is not used" in endpoint.log.read_text())
         assert "slow" in [one.id for one in client(endpoint).models.list()]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_configuration_that_is_gone_or_empty_opens_nothing(tmp_path: Path, named: bool) -> None:
+    """By BAIMO_CONFIG, too; a parent's baimo.toml does not take its place."""
+    closed = '[policy]\noutside = "deny"\n[providers.out]\nbase_url = "{address}"\n'
+    path = tmp_path / "w" / "baimo.toml"
+    with upstream() as model:
+        text = closed.format(address=model.address)
+        (tmp_path / "baimo.toml").write_text(text.replace("deny", "allow"))
+        with serving(
+            tmp_path / "w", text, environment={"BAIMO_CONFIG": str(path)} if named else {}
+        ) as endpoint:
+
+            def asked() -> int:
+                messages: Any = [{"role": "user", "content": "hello"}]
+                try:
+                    client(endpoint).chat.completions.create(model="out/model", messages=messages)
+                except openai.APIStatusError as error:
+                    return error.status_code
+                return 200
+
+            assert asked() == 403
+            path.unlink()
+            until(lambda: f"{path} is gone" in endpoint.log.read_text())
+            assert asked() == 403
+            path.write_text("")
+            until(lambda: f"{path} is empty" in endpoint.log.read_text())
+            assert asked() == 403
+            path.write_text(text.replace("deny", "allow"))
+            until(lambda: asked() == 200)
 
 
 @pytest.mark.local

@@ -10,6 +10,7 @@ import os
 import socket
 from typing import Any, NamedTuple
 
+from baimo.config import config_file
 from baimo.core.tenant import Key
 from baimo.errors import ConfigError
 from baimo.server.options import ServeOptions
@@ -79,6 +80,8 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
         flags = flags_of(ServeOptions(model=EMBEDDED)) | flags
         workspace.weights(EMBEDDED.partition("/")[2])  # fetched now, not while somebody waits for an answer
     opening = _opened(workspace, _address(settings, listening))
+    if (file := config_file(workspace.folder)) is not None:
+        os.environ["BAIMO_CONFIG"] = str(file)  # a worker that is started later takes no other one
     for name, value in flags.items():
         # workers are processes of their own: they read the same file, and the flags as variables
         os.environ[f"BAIMO_{name.replace('.', '_', 1).upper()}"] = str(value)
