@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -118,6 +119,37 @@ def test_a_changed_configuration_is_adopted_and_a_broken_one_is_not(tmp_path: Pa
         assert "slow" in [one.id for one in client(endpoint).models.list()]
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_configuration_that_is_gone_or_empty_opens_nothing(tmp_path: Path, named: bool) -> None:
+    """By BAIMO_CONFIG, too; a parent's baimo.toml does not take its place."""
+    closed = '[policy]\noutside = "deny"\n[providers.out]\nbase_url = "{address}"\n'
+    path = tmp_path / "w" / "baimo.toml"
+    with upstream() as model:
+        text = closed.format(address=model.address)
+        (tmp_path / "baimo.toml").write_text(text.replace("deny", "allow"))
+        with serving(
+            tmp_path / "w", text, environment={"BAIMO_CONFIG": str(path)} if named else {}
+        ) as endpoint:
+
+            def asked() -> int:
+                messages: Any = [{"role": "user", "content": "hello"}]
+                try:
+                    client(endpoint).chat.completions.create(model="out/model", messages=messages)
+                except openai.APIStatusError as error:
+                    return error.status_code
+                return 200
+
+            assert asked() == 403
+            path.unlink()
+            until(lambda: f"{path} is gone" in endpoint.log.read_text())
+            assert asked() == 403
+            path.write_text("")
+            until(lambda: f"{path} is empty" in endpoint.log.read_text())
+            assert asked() == 403
+            path.write_text(text.replace("deny", "allow"))
+            until(lambda: asked() == 200)
+
+
 @pytest.mark.local
 @pytest.mark.xdist_group("local")
 def test_two_workers_share_one_copy_of_the_embedded_model(tmp_path: Path) -> None:
@@ -154,3 +186,44 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert f"port {endpoint.port}" in done.stderr
         assert "--port 0" in done.stderr
+
+
+def started(folder: Path, config: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """How a server ended that cannot run."""
+    folder.mkdir(exist_ok=True)
+    (folder / "baimo.toml").write_text(config)
+    command = [sys.executable, "-m", "baimo", "--lang", "en", "serve", "--port", "0", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('[serve]\ndefault_model = "nosuch"', "there is no model nosuch"),
+        ('[serve]\nworkers = 2\ndefault_model = "nosuch"', "there is no model nosuch"),
+        ('[serve]\ntrusted_proxies = ["10.0.0.0/99"]', "serve.trusted_proxies: 10.0.0.0/99"),
+        ('[routes.r]\nmodels = ["openai/gpt-5"]\nstrategy = "canary"', "canary"),
+        ("[policy]\nsemantic_cache = 0.9", "policy.semantic_model"),
+        ('[providers.x]\nbase_url = "unix:///run/x.sock"', "unix:///run/x.sock"),
+        ('[serve]\ntls_certificate = "/gone.pem"', "serve.tls_certificate: /gone.pem"),
+    ],
+)
+def test_settings_that_cannot_be_used_end_it_with_one_message(tmp_path: Path, config: str, said: str) -> None:
+    done = started(tmp_path, config)
+    assert (done.returncode, done.stdout) == (2, "")
+    message, *advice = done.stderr.splitlines()
+    assert message.startswith("error: ")
+    assert said in done.stderr
+    assert len(advice) <= 1, done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_cannot_start_ends_with_the_code_of_the_workspace(tmp_path: Path, workers: str) -> None:
+    (tmp_path / ".baimo").mkdir()
+    (tmp_path / ".baimo" / "journal").write_text("no folder")
+    done = started(tmp_path, CONFIG.format(address="http://127.0.0.1:9/v1"), "--workers", workers)
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.count("Started server process") <= 1 + int(workers)  # the models' own process, too
+    assert "journal" in done.stderr

@@ -8,10 +8,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import ssl
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from baimo.config import config_file
 from baimo.core.tenant import Key
-from baimo.errors import ConfigError
+from baimo.errors import ConfigError, StoreError
 from baimo.server.options import ServeOptions
 from baimo.settings import ServeSettings
 from baimo.store.sessions import Sessions
@@ -24,6 +28,8 @@ EMBEDDED = "local/smollm2-135m-instruct"
 """The model that answers when nothing is configured."""
 
 
+NOT_STARTED = StoreError.exit_code
+"""Exit code of a server that could not start: its settings were found good, so it is the workspace."""
 LINK_MS = 3_600_000
 """How long the link that opens the console works, if nobody uses it."""
 
@@ -61,24 +67,25 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
         told: given the `Opening` once the port is bound.
 
     Raises:
-        ConfigError: the address cannot be listened on, or the TLS files cannot be read.
+        ConfigError, UnknownModel: the settings cannot be used, or the address cannot be listened on.
+        MissingExtra: traces are wanted, and OpenTelemetry is not installed.
         StoreError: the workspace cannot be opened.
     """
     import uvicorn
-    from uvicorn.supervisors.multiprocess import Multiprocess
 
     from baimo.server.lane import Lane
     from baimo.server.logs import configure
-    from baimo.workspace.serving import checked_masking
 
     settings = workspace.settings.serve
-    checked_masking(workspace.settings)
+    _checked(workspace)
     configure(workspace.settings.observe)
     listening = listener(settings)
     if not settings.default_model and not workspace.settings.routes and not workspace.settings.providers:
         flags = flags_of(ServeOptions(model=EMBEDDED)) | flags
         workspace.weights(EMBEDDED.partition("/")[2])  # fetched now, not while somebody waits for an answer
     opening = _opened(workspace, _address(settings, listening))
+    if (file := config_file(workspace.folder)) is not None:
+        os.environ["BAIMO_CONFIG"] = str(file)  # a worker that is started later takes no other one
     for name, value in flags.items():
         # workers are processes of their own: they read the same file, and the flags as variables
         os.environ[f"BAIMO_{name.replace('.', '_', 1).upper()}"] = str(value)
@@ -103,13 +110,56 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     told(opening)
     if settings.workers > 1:
         from baimo.server import engine
+        from baimo.server.workers import Workers
 
+        workers = Workers(config, [listening])
         with engine.running(str(workspace.folder)):
-            Multiprocess(config, [listening]).run()
-        return 0
+            workers.run()
+        return NOT_STARTED if workers.failed else 0
     server = uvicorn.Server(config)
-    server.run([listening])
-    return 0 if server.started else 4
+    with suppress(SystemExit):  # uvicorn's way to say that it could not start; the log says why
+        server.run([listening])
+    return 0 if server.started else NOT_STARTED
+
+
+def _checked(workspace: Workspace) -> None:
+    """Whatever is wrong with the settings is told here, once, before anybody is told an address."""
+    from baimo.gateway.assembly import checked
+    from baimo.server import traces
+    from baimo.server.lanes import networks
+    from baimo.workspace.serving import checked_masking
+
+    settings = workspace.settings
+    checked_masking(settings)
+    checked(settings, workspace.catalogue)
+    networks(settings.serve)
+    checked_tls(settings.serve)
+    if settings.observe.otlp_endpoint and traces.wanted(settings.observe):
+        traces.Traces(settings.observe).close()
+
+
+def checked_tls(settings: ServeSettings) -> None:
+    """Refuse TLS files that cannot be served with; the key may be in the certificate's file.
+
+    Raises:
+        ConfigError: a file cannot be read, holds something else, or one of the two is missing.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if key and not certificate:
+        raise ConfigError("serve.tls_key_alone")
+    for name, path in (("serve.tls_certificate", certificate), ("serve.tls_key", key)):
+        try:
+            if path:
+                Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                "serve.tls_unreadable", setting=name, path=path, problem=error.strerror
+            ) from error
+    if certificate:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None)
+        except ssl.SSLError as error:
+            raise ConfigError("serve.tls_unusable", problem=error.reason or error) from error
 
 
 BACKLOG = 2048

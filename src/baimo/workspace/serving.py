@@ -1,7 +1,8 @@
 """How `serve` is wired: one process's gateway with its books, keys and connections.
 
 Prevents the failure where a mended baimo.toml needs a restart, and a broken one stops a server that was running: it is
-read again when it changes, and a file that cannot be used leaves everything as it was.
+read again when it changes, and a file that cannot be used leaves everything as it was. So does one that is gone or
+empty: what it had closed stays closed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -91,11 +93,15 @@ class Service:
         self._elsewhere = dict(elsewhere or {})
         self._embeddings = embeddings
         self._read = read
+        self._file: Path | None = None
+        self._filled = False
         self._following: list[asyncio.Task[None]] = []
         self._stale: list[Providers] = []
 
     async def __aenter__(self) -> Service:
         workspace = self.workspace
+        self._file = config_file(workspace.folder)
+        self._filled = _length(self._file) > 0
         self.settings = self._placed(workspace.settings)
         database = workspace.store.database
         self.books = Books(
@@ -148,6 +154,8 @@ class Service:
             asyncio.create_task(self._follow_settings(), name="baimo-settings"),
             asyncio.create_task(self._keep_house(), name="baimo-house"),
         ]
+        for task in self._following:
+            task.add_done_callback(told_if_broken)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -187,12 +195,22 @@ class Service:
         self.gateway.adopt(parts)
 
     def reread(self) -> None:
-        """Go on under the settings as they are written now.
+        """Go on under the settings as they are written now, in the file that was found first.
 
         Raises:
-            BaimoError: they cannot be used; nothing has changed.
+            BaimoError: they cannot be used, or the file is gone, empty, or being written; nothing has changed.
         """
-        self.adopt(self._read())
+        self._file = path = self._file or config_file(self.workspace.folder)
+        before = state_of(path)
+        if path is not None and before is None:
+            raise ConfigError("serve.settings_gone", path=path)
+        if self._filled and not _length(path):  # as it is when somebody begins to write
+            raise ConfigError("serve.settings_empty", path=path)
+        settings = self._read()
+        if state_of(path) != before:
+            raise ConfigError("serve.settings_unsettled", path=path)
+        self.adopt(settings)
+        self._filled = _length(path) > 0
 
     def origins(self) -> dict[str, Origin]:
         """Dotted setting → where it comes from, as it is written now.
@@ -352,21 +370,20 @@ class Service:
                 log.warning(text("serve.not_swept", problem=error))
 
     async def _follow_settings(self) -> None:
-        path = config_file(self.workspace.folder)
-        seen = _state(path)
+        """Read the file again when it has changed and then stood still between two looks: it was written to its end."""
+        seen = handled = state_of(self._file)
         while True:
             await asyncio.sleep(LOOK_S)
-            path = config_file(self.workspace.folder)
-            now = _state(path)
-            if now == seen:
+            before, seen = seen, state_of(self._file or config_file(self.workspace.folder))
+            if seen != before or seen == handled:
                 continue
-            seen = now
+            handled = seen
             try:
-                self.adopt(self._read())
+                self.reread()
             except BaimoError as error:
                 log.error(text("serve.settings_refused", problem=error, hint=error.hint))
             else:
-                log.info(text("serve.settings_adopted", path=path))
+                log.info(text("serve.settings_adopted", path=self._file))
 
 
 def _room(settings: Settings) -> int:
@@ -387,10 +404,22 @@ def checked_masking(settings: Settings) -> None:
                 raise ConfigError("serve.pii_kind", kind=kind, known=", ".join(KINDS))
 
 
-def _state(path: Any) -> object:
-    if path is None:
-        return None
+def state_of(path: Path | None) -> object:
+    """What is different when the file is another or was written to; None = there is none."""
     with suppress(OSError):
-        found = path.stat()
-        return str(path), found.st_mtime_ns, found.st_size
-    return str(path)
+        if path is not None:
+            found = path.stat()
+            return path.resolve(), found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return None
+
+
+def _length(path: Path | None) -> int:
+    with suppress(OSError):
+        return 0 if path is None else path.stat().st_size
+    return 0
+
+
+def told_if_broken(task: asyncio.Task[None]) -> None:
+    """A task that should never end goes into the log when it does."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error(text("serve.task_ended", task=task.get_name()), exc_info=task.exception())
