@@ -265,6 +265,24 @@ def test_without_structured_output_a_forced_tool_carries_the_answer() -> None:
     assert "".join(delta.text for delta in deltas) == '{"b": "x"}' and deltas[-1].finish_reason == "stop"
 
 
+def test_a_schema_that_is_refused_leaves_structured_output_to_the_next() -> None:
+    problem = "output_config.format.schema: For 'integer' type, property 'minimum' is not supported"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": problem}}
+    server = Scripted(says(error, 400), says(message({"type": "text", "text": "{}"})))
+
+    async def scenario() -> None:
+        async with server.running() as url:
+            provider = built(url)
+            try:
+                for _ in range(2):
+                    await provider.complete(asked(response_format=JsonFormat(schema=SCHEMA)))
+            finally:
+                await provider.aclose()
+
+    asyncio.run(scenario())
+    assert ["output_config" in row.body for row in server.seen] == [True, False, True]
+
+
 def test_tools_of_the_caller_are_not_taken_away_for_a_schema() -> None:
     request = asked(tools=(Tool(name="w"),), response_format=JsonFormat(schema=SCHEMA))
     outgoing = built().outgoing(request, frozenset({"no_json_schema"}), stream=False)

@@ -19,7 +19,7 @@ from baimo.errors import BadReply, ProviderError
 from baimo.providers.faults import Place
 from baimo.providers.openai import OpenAIProvider, chat_body
 from baimo.providers.openai_reply import ChunkReader, completion, usage
-from baimo.providers.quirks import learnt
+from baimo.providers.quirks import lasts, learnt
 from baimo.providers.sse import Event
 from baimo.providers.think import ThinkSplitter
 
@@ -470,6 +470,13 @@ def test_think_tags_become_reasoning_where_the_vendor_is_known_for_them() -> Non
             {"response_format": {}},
             "no_strict",
         ),
+        (
+            "'response_format' of type 'json_object' is not supported",
+            {"response_format": {"type": "json_object"}},
+            "no_json_object",
+        ),
+        ("output_config.effort: not supported", {"output_config": {"effort": "low", "format": {}}}, None),
+        ("output_config: not supported", {"output_config": {"effort": "low"}}, None),
         ("This model only supports streaming mode", {}, "stream_only"),
         ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', {"seed": 1}, "no_seed"),
         ("temperature must be between 0 and 2", {"temperature": 9}, None),
@@ -484,3 +491,27 @@ def test_a_refusal_teaches_what_it_names_and_nothing_else(
     assert learnt(refusal, sent, frozenset()) == quirk
     if quirk is not None:
         assert learnt(refusal, sent, frozenset({quirk})) != quirk, "nothing is learnt twice"
+
+
+@pytest.mark.parametrize(
+    ("quirk", "refusal", "known", "lasting"),
+    [
+        ("no_seed", "seed: not supported", (), True),
+        ("no_strict", "Invalid schema for response_format 'answer'", (), False),
+        ("no_json_schema", "'response_format' of type 'json_schema' is not supported", (), True),
+        ("no_json_schema", "output_config: Extra inputs are not permitted", (), True),
+        (
+            "no_json_schema",
+            "output_config.format.schema: property 'minimum' is not supported",
+            (),
+            False,
+        ),
+        ("no_json_schema", "output_config.format: 'minimum' is not supported", (), False),
+        ("no_json_object", "'response_format' of type 'json_object' is not supported", (), False),
+        ("no_json_object", "response_format: not supported", ("no_json_schema",), True),
+    ],
+)
+def test_what_a_refusal_says_of_one_schema_holds_for_one_request(
+    quirk: str, refusal: str, known: tuple[str, ...], lasting: bool
+) -> None:
+    assert lasts(quirk, refusal, frozenset(known)) == lasting

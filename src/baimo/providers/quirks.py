@@ -3,7 +3,8 @@
 Hundreds of servers call themselves compatible, and each model of one server may refuse another parameter (OpenAI's
 reasoning models take no `max_tokens`, Claude from Opus 4.7 on takes no `temperature`). A quirk that the catalogue or
 baimo.toml names is applied from the start. One that they do not name is learnt: a 400 or 422 that names an optional
-parameter as unsupported is answered by sending the request again without it, and for this model never with it.
+parameter as unsupported is answered by sending the request again without it, and for this model never with it. What a
+refusal says of one request's schema holds for that request alone.
 Whatever was left out or changed is listed in `Completion.adapted`.
 """
 
@@ -47,7 +48,7 @@ _UNSUPPORTED = re.compile(
 _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk), most specific first
     (r"invalid schema for response_format|invalid_json_schema|additionalProperties", "no_strict"),
     (r"stream_options|include_usage", "no_stream_options"),
-    (r"json_schema|output_config|output_format|response_format", "no_json_schema"),
+    (r"json_schema|output_config(?!\.effort)|output_format|response_format", "no_json_schema"),
     (r"\bmax_tokens\b", "max_completion_tokens"),
     (r"\btemperature\b|\btop_p\b", "no_temperature"),
     (r"logprobs", "no_logprobs"),
@@ -55,6 +56,13 @@ _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk)
     (r"\bstop(_sequences)?\b", "no_stop"),
     (r"non-?streaming|stream(ing)? (mode )?only|only supports? stream", "stream_only"),
 )
+_ANY_JSON = {"type": "json_object"}
+_SCHEMA = re.compile(
+    r"(?<!json_)schema|propert|keyword|required|additional|minimum|maximum|minItems|maxItems|minLength|maxLength"
+    r"|pattern|enum|allOf|anyOf|oneOf|\$ref|recurs|integer",
+    re.IGNORECASE,
+)
+"""What is wrong is in the schema that was sent; servers that know no schemas name the parameter or its type."""
 
 
 def known(vendor: Vendor, extra: Iterable[str]) -> frozenset[str]:
@@ -82,11 +90,24 @@ def learnt(refusal: str, body: Mapping[str, Any], quirks: frozenset[str]) -> str
     for pattern, quirk in _LESSONS:
         if not re.search(pattern, refusal, re.IGNORECASE) or not _sent(quirk, body):
             continue
-        if quirk == "no_json_schema" and quirk in quirks:
+        if quirk == "no_json_schema" and (quirk in quirks or body.get("response_format") == _ANY_JSON):
             quirk = "no_json_object"  # the milder form was refused as well
         if quirk not in quirks and (quirk in {"no_strict", "stream_only"} or _UNSUPPORTED.search(refusal)):
             return quirk
     return None
+
+
+def lasts(quirk: str, refusal: str, quirks: frozenset[str]) -> bool:
+    """Whether a lesson holds for the model, and not for the refused request alone.
+
+    Args:
+        quirk: what was learnt.
+        refusal: the body of the 400 or 422, as text.
+        quirks: what is known of the model.
+    """
+    if quirk == "no_json_object":  # it takes schemas away as well
+        return "no_json_schema" in quirks
+    return quirk != "no_strict" and (quirk != "no_json_schema" or _SCHEMA.search(refusal) is None)
 
 
 def _sent(quirk: str, body: Mapping[str, Any]) -> bool:
@@ -102,4 +123,6 @@ def _sent(quirk: str, body: Mapping[str, Any]) -> bool:
     }
     if quirk == "stream_only":
         return not body.get("stream")
+    if quirk == "no_json_schema" and "output_config" in body:
+        return "format" in body["output_config"]  # or it holds the effort only
     return any(name in body for name in fields[quirk])
