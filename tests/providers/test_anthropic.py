@@ -293,6 +293,7 @@ def test_tools_of_the_caller_are_not_taken_away_for_a_schema() -> None:
 def test_the_api_s_number_of_tokens_has_a_default_that_can_be_set() -> None:
     assert body(asked())["max_tokens"] == 8192
     assert body(asked(), options={"max_tokens": 100})["max_tokens"] == 100
+    assert body(asked(sampling=Sampling(max_tokens=0)))["max_tokens"] == 0
 
 
 def test_key_and_version_are_presented_and_the_path_follows_the_address() -> None:

@@ -38,8 +38,9 @@ class AnthropicProvider(ServerProvider):
         adapted: list[str] = []
         body: dict[str, Any] = {
             "model": request.model,
-            "max_tokens": request.sampling.max_tokens
-            or int(self.settings.options.get("max_tokens", MAX_TOKENS)),
+            "max_tokens": int(self.settings.options.get("max_tokens", MAX_TOKENS))
+            if request.sampling.max_tokens is None
+            else request.sampling.max_tokens,
             "messages": _turns(request.messages, self.vendor.name),
         }
         system = [_plain_text(message) for message in request.messages if message.role == "system"]

@@ -452,6 +452,7 @@ PDF = {"type": "document", "source": {"type": "base64", "media_type": "applicati
             "messages[0].content[0].type",
         ),
         ({"tools": [WEATHER, {"type": "web_search_20260318", "name": "web_search"}]}, "tools[1].type"),
+        ({"max_tokens": 0}, "max_tokens"),
         (
             {
                 "messages": [

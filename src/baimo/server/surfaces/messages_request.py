@@ -37,7 +37,7 @@ def request(given: Given, *, model: str) -> Request:
         sampling=Sampling(
             temperature=given.number("temperature"),
             top_p=given.number("top_p"),
-            max_tokens=given.whole("max_tokens") or None,
+            max_tokens=_most(given, model),
             stop=given.texts("stop_sequences"),
         ),
         tools=tuple(_tool(tool, model) for tool in given.objects("tools")),
@@ -45,6 +45,13 @@ def request(given: Given, *, model: str) -> Request:
         response_format=_format(given),
         extra=None if top_k is None else {"top_k": top_k},
     )
+
+
+def _most(given: Given, model: str) -> int | None:
+    most = given.whole("max_tokens")
+    if most == 0:  # fills the vendor's prompt cache; other servers refuse it, or take it for no limit
+        raise _unsayable(given, "max_tokens", "0", model)
+    return most
 
 
 def _system(given: Given) -> tuple[Message, ...]:

@@ -42,7 +42,7 @@ def request(given: Given, *, model: str) -> Request:
         sampling=Sampling(
             temperature=given.number("temperature"),
             top_p=given.number("top_p"),
-            max_tokens=given.whole("max_output_tokens") or None,
+            max_tokens=given.whole("max_output_tokens", least=1),
         ),
         tools=tools,
         tool_choice=choice,
