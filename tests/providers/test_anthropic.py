@@ -290,6 +290,21 @@ def test_tools_of_the_caller_are_not_taken_away_for_a_schema() -> None:
     assert outgoing.json_tool is None and "JSON Schema" in outgoing.body["system"]
 
 
+def test_schemas_of_tools_are_enforced_where_the_model_can() -> None:
+    problem = "tools.0.custom.strict: Extra inputs are not permitted"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": problem}}
+    server = Scripted(says(error, 400), says(message({"type": "text", "text": "a"})))
+    found = run(server, asked(tools=(Tool(name="w", parameters=SCHEMA, strict=True), Tool(name="v"))))
+    assert [row.body["tools"] for row in server.seen] == [
+        [
+            {"name": "w", "strict": True, "input_schema": closed(SCHEMA)},
+            {"name": "v", "input_schema": {"type": "object"}},
+        ],
+        [{"name": "w", "input_schema": SCHEMA}, {"name": "v", "input_schema": {"type": "object"}}],
+    ]
+    assert found.adapted == ("strict",)
+
+
 def test_the_api_s_number_of_tokens_has_a_default_that_can_be_set() -> None:
     assert body(asked())["max_tokens"] == 8192
     assert body(asked(), options={"max_tokens": 100})["max_tokens"] == 100

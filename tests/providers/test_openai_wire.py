@@ -507,6 +507,8 @@ def test_a_refusal_teaches_what_it_names_and_nothing_else(
             False,
         ),
         ("no_json_schema", "output_config.format: 'minimum' is not supported", (), False),
+        ("no_strict_tools", "tools.0.custom.strict: Extra inputs are not permitted", (), True),
+        ("no_strict_tools", "tools.0.custom: property 'minimum' is not supported", (), False),
         ("no_json_object", "'response_format' of type 'json_object' is not supported", (), False),
         ("no_json_object", "response_format: not supported", ("no_json_schema",), True),
     ],

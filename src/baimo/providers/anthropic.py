@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from baimo.core.call import Completion, JsonFormat, Request
 from baimo.core.ids import plain
-from baimo.core.message import Message, Part, ToolCall
+from baimo.core.message import Message, Part, Tool, ToolCall
 from baimo.errors import RequestRefused
 from baimo.providers.anthropic_extra import add_extra
 from baimo.providers.anthropic_reply import EventReader, completion
@@ -45,7 +45,7 @@ class AnthropicProvider(ServerProvider):
         }
         system = [_plain_text(message) for message in request.messages if message.role == "system"]
         _sampling(body, request, quirks, adapted)
-        _tools(body, request)
+        _tools(body, request, quirks, adapted)
         json_tool = None
         if request.response_format is not None:
             wish, json_tool = _response_format(body, request.response_format, quirks, adapted)
@@ -89,19 +89,25 @@ def _sampling(body: dict[str, Any], request: Request, quirks: frozenset[str], ad
         adapted.append("logprobs")
 
 
-def _tools(body: dict[str, Any], request: Request) -> None:
+def _tools(body: dict[str, Any], request: Request, quirks: frozenset[str], adapted: list[str]) -> None:
+    strict = "no_strict_tools" not in quirks
     if request.tools:
-        body["tools"] = [
-            {
-                "name": tool.name,
-                **({"description": tool.description} if tool.description else {}),
-                "input_schema": plain(tool.parameters) if tool.parameters is not None else {"type": "object"},
-            }
-            for tool in request.tools
-        ]
+        body["tools"] = [_tool(tool, strict=strict) for tool in request.tools]
+    if not strict and any(tool.strict for tool in request.tools):
+        adapted.append("strict")
     if request.tool_choice:
         named = {"auto": "auto", "none": "none", "required": "any"}.get(request.tool_choice)
         body["tool_choice"] = {"type": named} if named else {"type": "tool", "name": request.tool_choice}
+
+
+def _tool(tool: Tool, *, strict: bool) -> dict[str, Any]:
+    schema = plain(tool.parameters) if tool.parameters is not None else {"type": "object"}
+    row: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+    if tool.description:
+        row["description"] = tool.description
+    if tool.strict and strict:
+        row |= {"strict": True, "input_schema": closed(schema)}
+    return row
 
 
 def _response_format(

@@ -27,6 +27,7 @@ QUIRKS: Mapping[str, str] = {
     "no_stop": "takes no stop texts",
     "no_logprobs": "reports no log-probabilities",
     "no_strict": "refuses to enforce schemas that are not closed; the schema is sent with strict = false",
+    "no_strict_tools": "anthropic: does not enforce the schemas of tools",
     "no_json_schema": "openai: json_object and the schema in the prompt; anthropic: a forced tool",
     "no_json_object": "no JSON mode at all: the wish for JSON is put into the prompt",
     "no_stream_options": "refuses stream_options; usage of streams is then unknown unless sent anyway",
@@ -47,6 +48,7 @@ _UNSUPPORTED = re.compile(
 )
 _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk), most specific first
     (r"invalid schema for response_format|invalid_json_schema|additionalProperties", "no_strict"),
+    (r"\bstrict\b|\btools\.\d+\.|too complex|grammar", "no_strict_tools"),
     (r"stream_options|include_usage", "no_stream_options"),
     (r"json_schema|output_config(?!\.effort)|output_format|response_format", "no_json_schema"),
     (r"\bmax_tokens\b", "max_completion_tokens"),
@@ -56,6 +58,8 @@ _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk)
     (r"\bstop(_sequences)?\b", "no_stop"),
     (r"non-?streaming|stream(ing)? (mode )?only|only supports? stream", "stream_only"),
 )
+_PLAIN = frozenset({"no_strict", "no_strict_tools", "stream_only"})
+"""Learnt of whatever names it; everything else must be called unsupported."""
 _ANY_JSON = {"type": "json_object"}
 _SCHEMA = re.compile(
     r"(?<!json_)schema|propert|keyword|required|additional|minimum|maximum|minItems|maxItems|minLength|maxLength"
@@ -92,7 +96,7 @@ def learnt(refusal: str, body: Mapping[str, Any], quirks: frozenset[str]) -> str
             continue
         if quirk == "no_json_schema" and (quirk in quirks or body.get("response_format") == _ANY_JSON):
             quirk = "no_json_object"  # the milder form was refused as well
-        if quirk not in quirks and (quirk in {"no_strict", "stream_only"} or _UNSUPPORTED.search(refusal)):
+        if quirk not in quirks and (quirk in _PLAIN or _UNSUPPORTED.search(refusal)):
             return quirk
     return None
 
@@ -107,6 +111,8 @@ def lasts(quirk: str, refusal: str, quirks: frozenset[str]) -> bool:
     """
     if quirk == "no_json_object":  # it takes schemas away as well
         return "no_json_schema" in quirks
+    if quirk == "no_strict_tools":
+        return "strict: Extra inputs are not permitted" in refusal
     return quirk != "no_strict" and (quirk != "no_json_schema" or _SCHEMA.search(refusal) is None)
 
 
@@ -123,6 +129,8 @@ def _sent(quirk: str, body: Mapping[str, Any]) -> bool:
     }
     if quirk == "stream_only":
         return not body.get("stream")
+    if quirk == "no_strict_tools":
+        return any(tool.get("strict") for tool in body.get("tools", ()))
     if quirk == "no_json_schema" and "output_config" in body:
         return "format" in body["output_config"]  # or it holds the effort only
     return any(name in body for name in fields[quirk])
