@@ -184,6 +184,14 @@ def test_extra_fields_pass_through_and_the_example_does_not() -> None:
     assert body["enable_thinking"] is False and body["seed"] == 3 and "example" not in body
 
 
+def test_an_effort_that_the_model_does_not_take_is_left_out() -> None:
+    provider = OpenAIProvider(vendor(), settings("http://h/v1"))
+    request = asked(extra={"reasoning_effort": "max", "top_k": 1})
+    outgoing = provider.outgoing(request, frozenset({"no_effort"}), stream=False)
+    assert "reasoning_effort" not in outgoing.body and outgoing.adapted == ("reasoning_effort",)
+    assert provider.outgoing(request, frozenset(), stream=False).body["reasoning_effort"] == "max"
+
+
 def test_streams_ask_for_usage_unless_the_server_refuses_to_hear_of_it() -> None:
     provider = OpenAIProvider(vendor(), settings("http://h/v1"))
     assert provider.outgoing(asked(), frozenset(), stream=True).body["stream_options"] == {
@@ -475,7 +483,16 @@ def test_think_tags_become_reasoning_where_the_vendor_is_known_for_them() -> Non
             {"response_format": {"type": "json_object"}},
             "no_json_object",
         ),
-        ("output_config.effort: not supported", {"output_config": {"effort": "low", "format": {}}}, None),
+        (
+            "output_config.effort: not supported",
+            {"output_config": {"effort": "low", "format": {}}},
+            "no_effort",
+        ),
+        (
+            "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
+            {"reasoning_effort": "low"},
+            "no_effort",
+        ),
         ("output_config: not supported", {"output_config": {"effort": "low"}}, None),
         ("This model only supports streaming mode", {}, "stream_only"),
         ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', {"seed": 1}, "no_seed"),
@@ -507,6 +524,14 @@ def test_a_refusal_teaches_what_it_names_and_nothing_else(
             False,
         ),
         ("no_json_schema", "output_config.format: 'minimum' is not supported", (), False),
+        (
+            "no_effort",
+            "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
+            (),
+            True,
+        ),
+        ("no_effort", "Unsupported value: 'reasoning_effort' does not support 'max'", (), False),
+        ("no_effort", "Function tools with reasoning_effort are not supported", (), False),
         ("no_strict_tools", "tools.0.custom.strict: Extra inputs are not permitted", (), True),
         ("no_strict_tools", "tools.0.custom: property 'minimum' is not supported", (), False),
         ("no_json_object", "'response_format' of type 'json_object' is not supported", (), False),

@@ -54,7 +54,7 @@ class AnthropicProvider(ServerProvider):
             body["system"] = "\n\n".join(system)
         if stream:
             body["stream"] = True
-        add_extra(body, sent_extra(request), adapted)
+        add_extra(body, sent_extra(request, quirks, adapted), adapted)
         path = "messages" if self.base.path.endswith("/v1") else "v1/messages"
         return Outgoing(path, body, tuple(adapted), quirks, json_tool=json_tool)
 

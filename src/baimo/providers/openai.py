@@ -27,18 +27,19 @@ class OpenAIProvider(ServerProvider):
 
     def outgoing(self, request: Request, quirks: frozenset[str], *, stream: bool) -> Outgoing:
         """The request as JSON, minus what the quirks say this model does not take."""
-        body, adapted = chat_body(request, quirks)
+        body, left_out = chat_body(request, quirks)
+        adapted = list(left_out)
         if stream:
             body["stream"] = True
             if "no_stream_options" not in quirks:
                 body["stream_options"] = {"include_usage": True}
-        body.update(sent_extra(request))
+        body.update(sent_extra(request, quirks, adapted))
         path, query = "chat/completions", dict[str, str]()
         # learn.microsoft.com/azure/ai-foundry/openai/reference: dated versions name the deployment in the path
         if "azure" in quirks and not self.base.path.endswith("/v1"):
             path = f"openai/deployments/{request.model}/{path}"
             query["api-version"] = str(self.settings.options.get("api_version", "2024-10-21"))
-        return Outgoing(path, body, adapted, quirks, query)
+        return Outgoing(path, body, tuple(adapted), quirks, query)
 
     def key_headers(self, key: str) -> dict[str, str]:
         """A bearer token; Azure has a header of its own."""

@@ -27,6 +27,7 @@ QUIRKS: Mapping[str, str] = {
     "no_stop": "takes no stop texts",
     "no_logprobs": "reports no log-probabilities",
     "no_strict": "refuses to enforce schemas that are not closed; the schema is sent with strict = false",
+    "no_effort": "takes no reasoning_effort",
     "no_strict_tools": "anthropic: does not enforce the schemas of tools",
     "no_json_schema": "openai: json_object and the schema in the prompt; anthropic: a forced tool",
     "no_json_object": "no JSON mode at all: the wish for JSON is put into the prompt",
@@ -49,6 +50,7 @@ _UNSUPPORTED = re.compile(
 _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk), most specific first
     (r"invalid schema for response_format|invalid_json_schema|additionalProperties", "no_strict"),
     (r"\bstrict\b|\btools\.\d+\.|too complex|grammar", "no_strict_tools"),
+    (r"reasoning_effort|output_config\.effort|effort parameter", "no_effort"),
     (r"stream_options|include_usage", "no_stream_options"),
     (r"json_schema|output_config(?!\.effort)|output_format|response_format", "no_json_schema"),
     (r"\bmax_tokens\b", "max_completion_tokens"),
@@ -111,6 +113,8 @@ def lasts(quirk: str, refusal: str, quirks: frozenset[str]) -> bool:
     """
     if quirk == "no_json_object":  # it takes schemas away as well
         return "no_json_schema" in quirks
+    if quirk == "no_effort":  # or it goes not with these tools, or not with this value
+        return re.search(r"tool|value", refusal, re.IGNORECASE) is None
     if quirk == "no_strict_tools":
         return "strict: Extra inputs are not permitted" in refusal
     return quirk != "no_strict" and (quirk != "no_json_schema" or _SCHEMA.search(refusal) is None)
@@ -131,6 +135,8 @@ def _sent(quirk: str, body: Mapping[str, Any]) -> bool:
         return not body.get("stream")
     if quirk == "no_strict_tools":
         return any(tool.get("strict") for tool in body.get("tools", ()))
+    if quirk == "no_effort":
+        return "reasoning_effort" in body or "effort" in body.get("output_config", ())
     if quirk == "no_json_schema" and "output_config" in body:
         return "format" in body["output_config"]  # or it holds the effort only
     return any(name in body for name in fields[quirk])

@@ -248,9 +248,13 @@ class ServerProvider(PacedProvider):
         return self._learnt.get(model, self.quirks)
 
 
-def sent_extra(request: Request) -> dict[str, Any]:
-    """`Request.extra` without `example`, which names an example for recorded replies and never leaves the house."""
-    return {name: plain(value) for name, value in (request.extra or {}).items() if name != "example"}
+def sent_extra(request: Request, quirks: frozenset[str], adapted: list[str]) -> dict[str, Any]:
+    """`Request.extra` without `example`, which names an example for recorded replies and never leaves the house, and
+    without what `quirks` take from it."""
+    sent = {name: plain(value) for name, value in (request.extra or {}).items() if name != "example"}
+    if "no_effort" in quirks and sent.pop("reasoning_effort", None) is not None:
+        adapted.append("reasoning_effort")
+    return sent
 
 
 def _encoded(outgoing: Outgoing, place: Place) -> bytes:

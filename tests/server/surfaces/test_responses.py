@@ -361,6 +361,7 @@ def test_what_is_wrong_is_named_by_its_path(change: dict[str, Any], field: str) 
             "input_image",
         ),
         ({"prompt": {"id": "p"}}, "prompt", "prompt"),
+        ({"presence_penalty": 1.0}, "presence_penalty", "presence_penalty"),
         ({"top_logprobs": 2, "stream": True}, "top_logprobs", "log-probabilities"),
     ],
 )
