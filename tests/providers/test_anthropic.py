@@ -204,6 +204,12 @@ def test_images_are_sent_by_address_or_content(part: Part, source: dict[str, str
     assert body(request)["messages"][0]["content"] == [{"type": "image", "source": source}]
 
 
+def test_without_tools_there_is_nothing_to_choose() -> None:
+    assert "tool_choice" not in body(asked(tool_choice="auto"))
+    with pytest.raises(RequestRefused):
+        body(asked(tool_choice="required"))
+
+
 def test_sound_is_refused_before_it_is_sent() -> None:
     request = Request(
         model="m", messages=(Message(role="user", content=(Part(kind="input_audio", data="UklG"),)),)
@@ -488,6 +494,24 @@ def test_effort_and_a_schema_share_one_field() -> None:
     )
     config = body(request)["output_config"]
     assert config["effort"] == "max" and config["format"]["type"] == "json_schema"
+
+
+def test_fields_of_anthropics_own_replace_nothing_that_was_said() -> None:
+    system = Message(role="system", content="be safe")
+    request = Request(model="m", messages=(system, *asked().messages), sampling=Sampling(stop=("a",)))
+    for extra, field in (
+        ({"system": "be bold"}, "system"),
+        ({"stop_sequences": ["b"]}, "stop_sequences"),
+        ({"reasoning_effort": "low", "output_config": {"effort": "max"}}, "output_config.effort"),
+    ):
+        with pytest.raises(RequestRefused) as caught:
+            body(dataclasses.replace(request, extra=extra))
+        assert str(caught.value).startswith(f"{field} ")
+    shaped = dataclasses.replace(
+        request, response_format=JsonFormat(schema=SCHEMA), extra={"output_config": {"effort": "low"}}
+    )
+    assert sorted(body(shaped)["output_config"]) == ["effort", "format"]
+    assert body(dataclasses.replace(asked(), extra={"system": "be safe"}))["system"] == "be safe"
 
 
 def test_a_client_that_wants_no_tool_is_not_told_how_many_at_once() -> None:

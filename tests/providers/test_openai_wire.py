@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from baimo.core.call import Delta, JsonFormat, Request, Sampling, Usage
 from baimo.core.message import Message, Part, Tool, ToolCall
-from baimo.errors import BadReply, ProviderError
+from baimo.errors import BadReply, ProviderError, RequestRefused
 from baimo.providers.faults import Place
 from baimo.providers.openai import OpenAIProvider, chat_body
 from baimo.providers.openai_reply import ChunkReader, completion, usage
@@ -182,6 +182,17 @@ def test_extra_fields_pass_through_and_the_example_does_not() -> None:
     request = asked(extra={"example": "ex-1", "enable_thinking": False, "seed": 3})
     body = provider.outgoing(request, frozenset(), stream=False).body
     assert body["enable_thinking"] is False and body["seed"] == 3 and "example" not in body
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_without_tools_there_is_nothing_to_choose(choice: str) -> None:
+    assert "tool_choice" not in chat_body(asked(tool_choice=choice))[0]
+
+
+@pytest.mark.parametrize("choice", ["required", "f"])
+def test_a_call_demanded_without_tools_is_refused(choice: str) -> None:
+    with pytest.raises(RequestRefused):
+        chat_body(asked(tool_choice=choice))
 
 
 def test_an_effort_that_the_model_does_not_take_is_left_out() -> None:

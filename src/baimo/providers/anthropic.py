@@ -20,7 +20,7 @@ from baimo.providers.anthropic_extra import add_extra
 from baimo.providers.anthropic_reply import EventReader, completion
 from baimo.providers.faults import Place
 from baimo.providers.openai import schema_wish
-from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra
+from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra, tool_choice
 
 API_VERSION = "2023-06-01"
 MAX_TOKENS = 8192
@@ -95,9 +95,9 @@ def _tools(body: dict[str, Any], request: Request, quirks: frozenset[str], adapt
         body["tools"] = [_tool(tool, strict=strict) for tool in request.tools]
     if not strict and any(tool.strict for tool in request.tools):
         adapted.append("strict")
-    if request.tool_choice:
-        named = {"auto": "auto", "none": "none", "required": "any"}.get(request.tool_choice)
-        body["tool_choice"] = {"type": named} if named else {"type": "tool", "name": request.tool_choice}
+    if choice := tool_choice(request):
+        named = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
+        body["tool_choice"] = {"type": named} if named else {"type": "tool", "name": choice}
 
 
 def _tool(tool: Tool, *, strict: bool) -> dict[str, Any]:

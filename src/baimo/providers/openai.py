@@ -16,7 +16,7 @@ from baimo.core.ids import plain
 from baimo.core.message import Message, Part, Tool
 from baimo.providers.faults import Place
 from baimo.providers.openai_reply import ChunkReader, completion
-from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra
+from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra, tool_choice
 
 
 class OpenAIProvider(ServerProvider):
@@ -64,8 +64,8 @@ def chat_body(
     _sampling(body, request, quirks, adapted)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-    if request.tool_choice:
-        body["tool_choice"] = _tool_choice(request.tool_choice, quirks)
+    if choice := tool_choice(request):
+        body["tool_choice"] = _tool_choice(choice, quirks)
     if request.response_format is not None:
         _response_format(body, request.response_format, quirks, adapted)
     if request.top_logprobs is not None:

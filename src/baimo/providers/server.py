@@ -248,6 +248,20 @@ class ServerProvider(PacedProvider):
         return self._learnt.get(model, self.quirks)
 
 
+def tool_choice(request: Request) -> str | None:
+    """`Request.tool_choice`; None also where there is nothing to choose, which servers refuse to hear.
+
+    Raises:
+        RequestRefused: a call is demanded of a model that has no tools.
+    """
+    choice = request.tool_choice
+    if choice is None or request.tools:
+        return choice
+    if choice in {"auto", "none"}:
+        return None
+    raise RequestRefused("providers.no_tools", choice=choice)
+
+
 def sent_extra(request: Request, quirks: frozenset[str], adapted: list[str]) -> dict[str, Any]:
     """`Request.extra` without `example`, which names an example for recorded replies and never leaves the house, and
     without what `quirks` take from it."""

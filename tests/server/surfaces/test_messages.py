@@ -770,7 +770,7 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
         ).map(tuple),
         tool_choice=st.sampled_from([None, "auto", "none", "required", "weather"]),
         response_format=st.none() | st.just(JsonFormat(schema={"type": "array"})),
-    )
+    ).filter(lambda request: bool(request.tools) or request.tool_choice is None)
 )
 def test_what_our_own_client_of_the_api_asks_is_understood_as_it_was_meant(request: Request) -> None:
     settings = ProviderSettings(base_url="http://127.0.0.1:9")
