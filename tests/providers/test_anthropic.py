@@ -194,6 +194,10 @@ def test_tool_choices_are_translated(choice: str, sent: dict[str, str]) -> None:
             {"type": "base64", "media_type": "image/webp", "data": "QUJD"},
         ),
         (
+            Part(kind="image_url", data="data:image/jpg;base64,QUJD"),
+            {"type": "base64", "media_type": "image/jpeg", "data": "QUJD"},
+        ),
+        (
             Part(kind="image_url", data="QUJD", media_type="image/gif"),
             {"type": "base64", "media_type": "image/gif", "data": "QUJD"},
         ),
@@ -202,6 +206,29 @@ def test_tool_choices_are_translated(choice: str, sent: dict[str, str]) -> None:
 def test_images_are_sent_by_address_or_content(part: Part, source: dict[str, str]) -> None:
     request = Request(model="m", messages=(Message(role="user", content=(part,)),))
     assert body(request)["messages"][0]["content"] == [{"type": "image", "source": source}]
+
+
+def test_turns_and_texts_that_say_nothing_are_left_out() -> None:
+    blank, question = Part(kind="text", data=" \n"), Part(kind="text", data="q")
+    call = ToolCall(id="1", name="w", arguments="{}")
+    request = Request(
+        model="m",
+        messages=(
+            Message(role="system", content=""),
+            Message(role="user", content="hi"),
+            Message(role="assistant", content=""),
+            Message(role="user", content=(blank, question)),
+            Message(role="assistant", content="\n", tool_calls=(call,)),
+            Message(role="tool", tool_call_id="1", content=""),
+        ),
+    )
+    sent = body(request)
+    assert "system" not in sent
+    assert sent["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "q"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "w", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": []}]},
+    ]
 
 
 def test_without_tools_there_is_nothing_to_choose() -> None:

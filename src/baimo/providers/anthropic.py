@@ -43,7 +43,8 @@ class AnthropicProvider(ServerProvider):
             else request.sampling.max_tokens,
             "messages": _turns(request.messages, self.vendor.name),
         }
-        system = [_plain_text(message) for message in request.messages if message.role == "system"]
+        said = [_plain_text(message) for message in request.messages if message.role == "system"]
+        system = [text for text in said if text.strip()]
         _sampling(body, request, quirks, adapted)
         _tools(body, request, quirks, adapted)
         json_tool = None
@@ -142,13 +143,16 @@ def closed(schema: Any) -> Any:
 
 
 def _turns(messages: Sequence[Message], provider: str) -> list[dict[str, Any]]:
-    """User and assistant turns, neighbours of one role merged: all results of a round must share one user turn."""
+    """User and assistant turns, neighbours of one role merged: all results of a round must share one user turn.
+    The API takes no turns that say nothing."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = _blocks(message, provider)
+        if not blocks:
+            continue
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         else:
@@ -158,10 +162,9 @@ def _turns(messages: Sequence[Message], provider: str) -> list[dict[str, Any]]:
 
 def _blocks(message: Message, provider: str) -> list[dict[str, Any]]:
     content = message.content
-    if isinstance(content, str):
-        blocks = [{"type": "text", "text": content}] if content else []
-    else:
-        blocks = [_block(part, provider) for part in content]
+    parts = (Part(kind="text", data=content),) if isinstance(content, str) else content
+    # the API refuses blank texts, which other models write and other servers take
+    blocks = [_block(part, provider) for part in parts if part.kind != "text" or part.data.strip()]
     if message.role == "tool":
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": blocks}]
     return blocks + [tool_use(call) for call in message.tool_calls]
@@ -194,6 +197,8 @@ def _block(part: Part, provider: str) -> dict[str, Any]:
         media_type = head.partition(";")[0] or media_type
         if not head.endswith(";base64"):
             data = base64.b64encode(unquote_to_bytes(data)).decode()
+    if media_type == "image/jpg":  # a name that browsers take and the API does not
+        media_type = "image/jpeg"
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 

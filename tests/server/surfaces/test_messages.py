@@ -723,7 +723,7 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
 
 # there and back
 
-said = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+said = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)
 names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 tool_calls = st.builds(
     ToolCall,
