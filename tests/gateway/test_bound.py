@@ -143,6 +143,8 @@ def test_a_cheaper_price_of_long_prompts_does_not_hide_the_dearer_short_ones() -
         ({"context_window": 800}, {"text_bytes": 1000, "max_tokens": 7}, "chat", 807),
         ({}, {"text_bytes": 10}, "chat", 110),
         ({"max_output": None}, {"text_bytes": 10}, "chat", 60),
+        ({}, {"text_bytes": 10, "max_tokens": 0}, "chat", 110),
+        ({}, {"text_bytes": 10, "max_tokens": 0}, "messages", 10),
         ({}, {"text_bytes": 10, "max_tokens": 7, "answers": 3}, "chat", 51),
         ({}, {"text_bytes": 10}, "embeddings", 10),
         ({}, {"text_bytes": 10, "attachments": 2, "max_tokens": 1}, "chat", 11 + 2 * ATTACHMENT_TOKENS),

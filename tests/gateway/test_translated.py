@@ -150,6 +150,15 @@ def test_a_model_outside_that_speaks_the_same_format_is_asked_neutrally_when_dat
     assert SECRET in reply.json["choices"][0]["message"]["content"]
 
 
+@pytest.mark.parametrize("name", ["clay/opus", "away/large"])
+def test_what_only_its_own_servers_understand_reaches_them_although_data_was_replaced(name: str) -> None:
+    echo = Echo()
+    house = masked_house(echo)
+    house.providers["clay"] = echo
+    house.ask(asking(name, SECRET, max_tokens=9, thinking={"type": "adaptive"}), surface=Messages())
+    assert echo.asked[0].extra == ({"thinking": {"type": "adaptive"}} if name == "clay/opus" else None)
+
+
 def test_what_was_replaced_is_not_in_the_record() -> None:
     house = masked_house(Echo())
     house.ask(asking("away/large", f"mail {SECRET}"))

@@ -194,6 +194,10 @@ def test_tool_choices_are_translated(choice: str, sent: dict[str, str]) -> None:
             {"type": "base64", "media_type": "image/webp", "data": "QUJD"},
         ),
         (
+            Part(kind="image_url", data="data:image/jpg;base64,QUJD"),
+            {"type": "base64", "media_type": "image/jpeg", "data": "QUJD"},
+        ),
+        (
             Part(kind="image_url", data="QUJD", media_type="image/gif"),
             {"type": "base64", "media_type": "image/gif", "data": "QUJD"},
         ),
@@ -202,6 +206,35 @@ def test_tool_choices_are_translated(choice: str, sent: dict[str, str]) -> None:
 def test_images_are_sent_by_address_or_content(part: Part, source: dict[str, str]) -> None:
     request = Request(model="m", messages=(Message(role="user", content=(part,)),))
     assert body(request)["messages"][0]["content"] == [{"type": "image", "source": source}]
+
+
+def test_turns_and_texts_that_say_nothing_are_left_out() -> None:
+    blank, question = Part(kind="text", data=" \n"), Part(kind="text", data="q")
+    call = ToolCall(id="1", name="w", arguments="{}")
+    request = Request(
+        model="m",
+        messages=(
+            Message(role="system", content=""),
+            Message(role="user", content="hi"),
+            Message(role="assistant", content=""),
+            Message(role="user", content=(blank, question)),
+            Message(role="assistant", content="\n", tool_calls=(call,)),
+            Message(role="tool", tool_call_id="1", content=""),
+        ),
+    )
+    sent = body(request)
+    assert "system" not in sent
+    assert sent["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "q"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "w", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": []}]},
+    ]
+
+
+def test_without_tools_there_is_nothing_to_choose() -> None:
+    assert "tool_choice" not in body(asked(tool_choice="auto"))
+    with pytest.raises(RequestRefused):
+        body(asked(tool_choice="required"))
 
 
 def test_sound_is_refused_before_it_is_sent() -> None:
@@ -265,6 +298,24 @@ def test_without_structured_output_a_forced_tool_carries_the_answer() -> None:
     assert "".join(delta.text for delta in deltas) == '{"b": "x"}' and deltas[-1].finish_reason == "stop"
 
 
+def test_a_schema_that_is_refused_leaves_structured_output_to_the_next() -> None:
+    problem = "output_config.format.schema: For 'integer' type, property 'minimum' is not supported"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": problem}}
+    server = Scripted(says(error, 400), says(message({"type": "text", "text": "{}"})))
+
+    async def scenario() -> None:
+        async with server.running() as url:
+            provider = built(url)
+            try:
+                for _ in range(2):
+                    await provider.complete(asked(response_format=JsonFormat(schema=SCHEMA)))
+            finally:
+                await provider.aclose()
+
+    asyncio.run(scenario())
+    assert ["output_config" in row.body for row in server.seen] == [True, False, True]
+
+
 def test_tools_of_the_caller_are_not_taken_away_for_a_schema() -> None:
     request = asked(tools=(Tool(name="w"),), response_format=JsonFormat(schema=SCHEMA))
     outgoing = built().outgoing(request, frozenset({"no_json_schema"}), stream=False)
@@ -272,9 +323,25 @@ def test_tools_of_the_caller_are_not_taken_away_for_a_schema() -> None:
     assert outgoing.json_tool is None and "JSON Schema" in outgoing.body["system"]
 
 
+def test_schemas_of_tools_are_enforced_where_the_model_can() -> None:
+    problem = "tools.0.custom.strict: Extra inputs are not permitted"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": problem}}
+    server = Scripted(says(error, 400), says(message({"type": "text", "text": "a"})))
+    found = run(server, asked(tools=(Tool(name="w", parameters=SCHEMA, strict=True), Tool(name="v"))))
+    assert [row.body["tools"] for row in server.seen] == [
+        [
+            {"name": "w", "strict": True, "input_schema": closed(SCHEMA)},
+            {"name": "v", "input_schema": {"type": "object"}},
+        ],
+        [{"name": "w", "input_schema": SCHEMA}, {"name": "v", "input_schema": {"type": "object"}}],
+    ]
+    assert found.adapted == ("strict",)
+
+
 def test_the_api_s_number_of_tokens_has_a_default_that_can_be_set() -> None:
     assert body(asked())["max_tokens"] == 8192
     assert body(asked(), options={"max_tokens": 100})["max_tokens"] == 100
+    assert body(asked(sampling=Sampling(max_tokens=0)))["max_tokens"] == 0
 
 
 def test_key_and_version_are_presented_and_the_path_follows_the_address() -> None:
@@ -496,6 +563,24 @@ def test_effort_and_a_schema_share_one_field() -> None:
     )
     config = body(request)["output_config"]
     assert config["effort"] == "max" and config["format"]["type"] == "json_schema"
+
+
+def test_fields_of_anthropics_own_replace_nothing_that_was_said() -> None:
+    system = Message(role="system", content="be safe")
+    request = Request(model="m", messages=(system, *asked().messages), sampling=Sampling(stop=("a",)))
+    for extra, field in (
+        ({"system": "be bold"}, "system"),
+        ({"stop_sequences": ["b"]}, "stop_sequences"),
+        ({"reasoning_effort": "low", "output_config": {"effort": "max"}}, "output_config.effort"),
+    ):
+        with pytest.raises(RequestRefused) as caught:
+            body(dataclasses.replace(request, extra=extra))
+        assert str(caught.value).startswith(f"{field} ")
+    shaped = dataclasses.replace(
+        request, response_format=JsonFormat(schema=SCHEMA), extra={"output_config": {"effort": "low"}}
+    )
+    assert sorted(body(shaped)["output_config"]) == ["effort", "format"]
+    assert body(dataclasses.replace(asked(), extra={"system": "be safe"}))["system"] == "be safe"
 
 
 def test_a_client_that_wants_no_tool_is_not_told_how_many_at_once() -> None:

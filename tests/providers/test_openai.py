@@ -336,6 +336,17 @@ def test_a_schema_falls_back_step_by_step() -> None:
     assert found.adapted == ("json_schema", "json_object")
 
 
+def test_a_schema_that_is_refused_weakens_nobody_else_s(caplog: pytest.LogCaptureFixture) -> None:
+    refusal = says({"error": {"message": "Invalid schema for response_format 'answer': missing 'b'."}}, 400)
+    server = Scripted(refusal, says(said("{}")))
+    request = asked(response_format=JsonFormat(schema={"type": "object"}))
+    with caplog.at_level(logging.WARNING, "baimo.providers"):
+        first, second = run(server, request, request)
+    strict = [row.body["response_format"]["json_schema"]["strict"] for row in server.seen]
+    assert strict == [True, False, True] and not caplog.records
+    assert (first.adapted, second.adapted) == (("strict",), ())
+
+
 def test_a_stream_arrives_in_pieces_with_usage_last() -> None:
     chunks = [{"choices": [{"delta": {"content": piece}}]} for piece in ("百模", " ", "大战")]
     last = {"choices": [{"delta": {}, "finish_reason": "length"}]}

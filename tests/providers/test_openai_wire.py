@@ -15,11 +15,11 @@ from pydantic import TypeAdapter
 
 from baimo.core.call import Delta, JsonFormat, Request, Sampling, Usage
 from baimo.core.message import Message, Part, Tool, ToolCall
-from baimo.errors import BadReply, ProviderError
+from baimo.errors import BadReply, ProviderError, RequestRefused
 from baimo.providers.faults import Place
 from baimo.providers.openai import OpenAIProvider, chat_body
 from baimo.providers.openai_reply import ChunkReader, completion, usage
-from baimo.providers.quirks import learnt
+from baimo.providers.quirks import lasts, learnt
 from baimo.providers.sse import Event
 from baimo.providers.think import ThinkSplitter
 
@@ -182,6 +182,25 @@ def test_extra_fields_pass_through_and_the_example_does_not() -> None:
     request = asked(extra={"example": "ex-1", "enable_thinking": False, "seed": 3})
     body = provider.outgoing(request, frozenset(), stream=False).body
     assert body["enable_thinking"] is False and body["seed"] == 3 and "example" not in body
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_without_tools_there_is_nothing_to_choose(choice: str) -> None:
+    assert "tool_choice" not in chat_body(asked(tool_choice=choice))[0]
+
+
+@pytest.mark.parametrize("choice", ["required", "f"])
+def test_a_call_demanded_without_tools_is_refused(choice: str) -> None:
+    with pytest.raises(RequestRefused):
+        chat_body(asked(tool_choice=choice))
+
+
+def test_an_effort_that_the_model_does_not_take_is_left_out() -> None:
+    provider = OpenAIProvider(vendor(), settings("http://h/v1"))
+    request = asked(extra={"reasoning_effort": "max", "top_k": 1})
+    outgoing = provider.outgoing(request, frozenset({"no_effort"}), stream=False)
+    assert "reasoning_effort" not in outgoing.body and outgoing.adapted == ("reasoning_effort",)
+    assert provider.outgoing(request, frozenset(), stream=False).body["reasoning_effort"] == "max"
 
 
 def test_streams_ask_for_usage_unless_the_server_refuses_to_hear_of_it() -> None:
@@ -509,6 +528,22 @@ def test_think_tags_become_reasoning_where_the_vendor_is_known_for_them() -> Non
             {"response_format": {}},
             "no_strict",
         ),
+        (
+            "'response_format' of type 'json_object' is not supported",
+            {"response_format": {"type": "json_object"}},
+            "no_json_object",
+        ),
+        (
+            "output_config.effort: not supported",
+            {"output_config": {"effort": "low", "format": {}}},
+            "no_effort",
+        ),
+        (
+            "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
+            {"reasoning_effort": "low"},
+            "no_effort",
+        ),
+        ("output_config: not supported", {"output_config": {"effort": "low"}}, None),
         ("This model only supports streaming mode", {}, "stream_only"),
         ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', {"seed": 1}, "no_seed"),
         ("temperature must be between 0 and 2", {"temperature": 9}, None),
@@ -523,3 +558,37 @@ def test_a_refusal_teaches_what_it_names_and_nothing_else(
     assert learnt(refusal, sent, frozenset()) == quirk
     if quirk is not None:
         assert learnt(refusal, sent, frozenset({quirk})) != quirk, "nothing is learnt twice"
+
+
+@pytest.mark.parametrize(
+    ("quirk", "refusal", "known", "lasting"),
+    [
+        ("no_seed", "seed: not supported", (), True),
+        ("no_strict", "Invalid schema for response_format 'answer'", (), False),
+        ("no_json_schema", "'response_format' of type 'json_schema' is not supported", (), True),
+        ("no_json_schema", "output_config: Extra inputs are not permitted", (), True),
+        (
+            "no_json_schema",
+            "output_config.format.schema: property 'minimum' is not supported",
+            (),
+            False,
+        ),
+        ("no_json_schema", "output_config.format: 'minimum' is not supported", (), False),
+        (
+            "no_effort",
+            "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
+            (),
+            True,
+        ),
+        ("no_effort", "Unsupported value: 'reasoning_effort' does not support 'max'", (), False),
+        ("no_effort", "Function tools with reasoning_effort are not supported", (), False),
+        ("no_strict_tools", "tools.0.custom.strict: Extra inputs are not permitted", (), True),
+        ("no_strict_tools", "tools.0.custom: property 'minimum' is not supported", (), False),
+        ("no_json_object", "'response_format' of type 'json_object' is not supported", (), False),
+        ("no_json_object", "response_format: not supported", ("no_json_schema",), True),
+    ],
+)
+def test_what_a_refusal_says_of_one_schema_holds_for_one_request(
+    quirk: str, refusal: str, known: tuple[str, ...], lasting: bool
+) -> None:
+    assert lasts(quirk, refusal, frozenset(known)) == lasting

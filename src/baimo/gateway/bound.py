@@ -79,11 +79,15 @@ class Bounds:
         """Most generated tokens of all answers together."""
         if surface in WITHOUT_OUTPUT:
             return 0
-        return (peek.max_tokens or self._model.max_output or self._assumed) * peek.answers
+        most = peek.max_tokens
+        # to Anthropic's API 0 means no answer; servers of other formats may take it for no limit
+        if not most and (most is None or surface != "messages"):
+            most = self._model.max_output or self._assumed
+        return most * peek.answers
 
     def assumes(self, peek: Peek, surface: str) -> int | None:
         """The `max_tokens` that must be put into the request for the bound to hold; None = it holds anyway."""
-        if peek.max_tokens or self._model.max_output or surface in WITHOUT_OUTPUT:
+        if peek.max_tokens is not None or self._model.max_output or surface in WITHOUT_OUTPUT:
             return None
         return self._assumed
 

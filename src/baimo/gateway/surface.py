@@ -177,8 +177,9 @@ class Surface(Protocol):
 
     def watch(self, peek: Peek) -> Watch: ...
 
-    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
-        """The neutral request. Raises `CallRefused` for what cannot be said neutrally, naming the field."""
+    def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
+        """The neutral request; `native` = it goes to a server that speaks this surface's own format, and what only such
+        servers understand stays in it. Raises `CallRefused` for what cannot be said neutrally, naming the field."""
         ...
 
     def answer(

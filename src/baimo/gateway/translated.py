@@ -64,7 +64,7 @@ class Translated:
             CallRefused: the request cannot be said neutrally; no model would take it this way.
         """
         terms, peek, surface = grant.terms, grant.peek, call.surface
-        request = surface.request(call.body, peek, model=terms.model.upstream)
+        request = surface.request(call.body, peek, model=terms.model.upstream, native=terms.passes(surface))
         if request.sampling.max_tokens is None and (most := terms.max_tokens(peek, surface.name)) is not None:
             request = replace(request, sampling=replace(request.sampling, max_tokens=most))
         masker = None

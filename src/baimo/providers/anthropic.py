@@ -14,13 +14,13 @@ from urllib.parse import unquote_to_bytes
 
 from baimo.core.call import Completion, JsonFormat, Request
 from baimo.core.ids import plain
-from baimo.core.message import Message, Part, ToolCall
+from baimo.core.message import Message, Part, Tool, ToolCall
 from baimo.errors import RequestRefused
 from baimo.providers.anthropic_extra import add_extra
 from baimo.providers.anthropic_reply import EventReader, completion
 from baimo.providers.faults import Place
 from baimo.providers.openai import schema_wish
-from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra
+from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra, tool_choice
 
 API_VERSION = "2023-06-01"
 MAX_TOKENS = 8192
@@ -38,13 +38,15 @@ class AnthropicProvider(ServerProvider):
         adapted: list[str] = []
         body: dict[str, Any] = {
             "model": request.model,
-            "max_tokens": request.sampling.max_tokens
-            or int(self.settings.options.get("max_tokens", MAX_TOKENS)),
+            "max_tokens": int(self.settings.options.get("max_tokens", MAX_TOKENS))
+            if request.sampling.max_tokens is None
+            else request.sampling.max_tokens,
             "messages": _turns(request.messages, self.vendor.name),
         }
-        system = [_plain_text(message) for message in request.messages if message.role == "system"]
+        said = [_plain_text(message) for message in request.messages if message.role == "system"]
+        system = [text for text in said if text.strip()]
         _sampling(body, request, quirks, adapted)
-        _tools(body, request)
+        _tools(body, request, quirks, adapted)
         json_tool = None
         if request.response_format is not None:
             wish, json_tool = _response_format(body, request.response_format, quirks, adapted)
@@ -53,7 +55,7 @@ class AnthropicProvider(ServerProvider):
             body["system"] = "\n\n".join(system)
         if stream:
             body["stream"] = True
-        add_extra(body, sent_extra(request), adapted)
+        add_extra(body, sent_extra(request, quirks, adapted), adapted)
         path = "messages" if self.base.path.endswith("/v1") else "v1/messages"
         return Outgoing(path, body, tuple(adapted), quirks, json_tool=json_tool)
 
@@ -88,19 +90,25 @@ def _sampling(body: dict[str, Any], request: Request, quirks: frozenset[str], ad
         adapted.append("logprobs")
 
 
-def _tools(body: dict[str, Any], request: Request) -> None:
+def _tools(body: dict[str, Any], request: Request, quirks: frozenset[str], adapted: list[str]) -> None:
+    strict = "no_strict_tools" not in quirks
     if request.tools:
-        body["tools"] = [
-            {
-                "name": tool.name,
-                **({"description": tool.description} if tool.description else {}),
-                "input_schema": plain(tool.parameters) if tool.parameters is not None else {"type": "object"},
-            }
-            for tool in request.tools
-        ]
-    if request.tool_choice:
-        named = {"auto": "auto", "none": "none", "required": "any"}.get(request.tool_choice)
-        body["tool_choice"] = {"type": named} if named else {"type": "tool", "name": request.tool_choice}
+        body["tools"] = [_tool(tool, strict=strict) for tool in request.tools]
+    if not strict and any(tool.strict for tool in request.tools):
+        adapted.append("strict")
+    if choice := tool_choice(request):
+        named = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
+        body["tool_choice"] = {"type": named} if named else {"type": "tool", "name": choice}
+
+
+def _tool(tool: Tool, *, strict: bool) -> dict[str, Any]:
+    schema = plain(tool.parameters) if tool.parameters is not None else {"type": "object"}
+    row: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+    if tool.description:
+        row["description"] = tool.description
+    if tool.strict and strict:
+        row |= {"strict": True, "input_schema": closed(schema)}
+    return row
 
 
 def _response_format(
@@ -135,13 +143,16 @@ def closed(schema: Any) -> Any:
 
 
 def _turns(messages: Sequence[Message], provider: str) -> list[dict[str, Any]]:
-    """User and assistant turns, neighbours of one role merged: all results of a round must share one user turn."""
+    """User and assistant turns, neighbours of one role merged: all results of a round must share one user turn.
+    The API takes no turns that say nothing."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = _blocks(message, provider)
+        if not blocks:
+            continue
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         else:
@@ -151,10 +162,9 @@ def _turns(messages: Sequence[Message], provider: str) -> list[dict[str, Any]]:
 
 def _blocks(message: Message, provider: str) -> list[dict[str, Any]]:
     content = message.content
-    if isinstance(content, str):
-        blocks = [{"type": "text", "text": content}] if content else []
-    else:
-        blocks = [_block(part, provider) for part in content]
+    parts = (Part(kind="text", data=content),) if isinstance(content, str) else content
+    # the API refuses blank texts, which other models write and other servers take
+    blocks = [_block(part, provider) for part in parts if part.kind != "text" or part.data.strip()]
     if message.role == "tool":
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": blocks}]
     return blocks + [tool_use(call) for call in message.tool_calls]
@@ -187,6 +197,8 @@ def _block(part: Part, provider: str) -> dict[str, Any]:
         media_type = head.partition(";")[0] or media_type
         if not head.endswith(";base64"):
             data = base64.b64encode(unquote_to_bytes(data)).decode()
+    if media_type == "image/jpg":  # a name that browsers take and the API does not
+        media_type = "image/jpeg"
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 

@@ -8,7 +8,9 @@ Source: developers.openai.com/api/reference/resources/chat, platform.claude.com/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+from baimo.errors import RequestRefused
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _UNKNOWN = frozenset(
@@ -21,7 +23,11 @@ _UNKNOWN = frozenset(
 
 
 def add_extra(body: dict[str, Any], extra: Mapping[str, Any], adapted: list[str]) -> None:
-    """Put `extra` into `body`, in Anthropic's words where they differ; what has none is noted in `adapted`."""
+    """Put `extra` into `body`, in Anthropic's words where they differ; what has none is noted in `adapted`.
+
+    Raises:
+        RequestRefused: a field contradicts what `body` says.
+    """
     rest = dict(extra)
     effort = rest.pop("reasoning_effort", None)
     if effort in EFFORTS:
@@ -40,8 +46,18 @@ def add_extra(body: dict[str, Any], extra: Mapping[str, Any], adapted: list[str]
         body["metadata"] = {"user_id": names[0]}
     elif metadata is not None:
         adapted.append("metadata")
-    for name, value in rest.items():
-        if name in _UNKNOWN:
-            adapted.append(name)
-        else:
-            body[name] = value
+    if isinstance(rest.get("output_config"), Mapping):
+        config = cast("Mapping[str, Any]", rest.pop("output_config"))
+        _add(body.setdefault("output_config", {}), config, "output_config.")
+    for name in sorted(rest.keys() & _UNKNOWN):
+        adapted.append(name)
+        del rest[name]
+    _add(body, rest)
+
+
+def _add(body: dict[str, Any], more: Mapping[str, Any], place: str = "") -> None:
+    """Nothing that the request has said may be replaced: a system text, a limit."""
+    for name, value in more.items():
+        if name in body and body[name] != value:
+            raise RequestRefused("providers.said_twice", field=f"{place}{name}")
+        body[name] = value

@@ -16,7 +16,7 @@ from baimo.core.ids import plain
 from baimo.core.message import Message, Part, Tool
 from baimo.providers.faults import Place
 from baimo.providers.openai_reply import ChunkReader, completion
-from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra
+from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra, tool_choice
 
 
 class OpenAIProvider(ServerProvider):
@@ -27,18 +27,19 @@ class OpenAIProvider(ServerProvider):
 
     def outgoing(self, request: Request, quirks: frozenset[str], *, stream: bool) -> Outgoing:
         """The request as JSON, minus what the quirks say this model does not take."""
-        body, adapted = chat_body(request, quirks)
+        body, left_out = chat_body(request, quirks)
+        adapted = list(left_out)
         if stream:
             body["stream"] = True
             if "no_stream_options" not in quirks:
                 body["stream_options"] = {"include_usage": True}
-        body.update(sent_extra(request))
+        body.update(sent_extra(request, quirks, adapted))
         path, query = "chat/completions", dict[str, str]()
         # learn.microsoft.com/azure/ai-foundry/openai/reference: dated versions name the deployment in the path
         if "azure" in quirks and not self.base.path.endswith("/v1"):
             path = f"openai/deployments/{request.model}/{path}"
             query["api-version"] = str(self.settings.options.get("api_version", "2024-10-21"))
-        return Outgoing(path, body, adapted, quirks, query)
+        return Outgoing(path, body, tuple(adapted), quirks, query)
 
     def key_headers(self, key: str) -> dict[str, str]:
         """A bearer token; Azure has a header of its own."""
@@ -63,8 +64,8 @@ def chat_body(
     _sampling(body, request, quirks, adapted)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-    if request.tool_choice:
-        body["tool_choice"] = _tool_choice(request.tool_choice, quirks)
+    if choice := tool_choice(request):
+        body["tool_choice"] = _tool_choice(choice, quirks)
     if request.response_format is not None:
         _response_format(body, request.response_format, quirks, adapted)
     if request.top_logprobs is not None:

@@ -3,7 +3,8 @@
 Hundreds of servers call themselves compatible, and each model of one server may refuse another parameter (OpenAI's
 reasoning models take no `max_tokens`, Claude from Opus 4.7 on takes no `temperature`). A quirk that the catalogue or
 baimo.toml names is applied from the start. One that they do not name is learnt: a 400 or 422 that names an optional
-parameter as unsupported is answered by sending the request again without it, and for this model never with it.
+parameter as unsupported is answered by sending the request again without it, and for this model never with it. What a
+refusal says of one request's schema holds for that request alone.
 Whatever was left out or changed is listed in `Completion.adapted`.
 """
 
@@ -26,6 +27,8 @@ QUIRKS: Mapping[str, str] = {
     "no_stop": "takes no stop texts",
     "no_logprobs": "reports no log-probabilities",
     "no_strict": "refuses to enforce schemas that are not closed; the schema is sent with strict = false",
+    "no_effort": "takes no reasoning_effort",
+    "no_strict_tools": "anthropic: does not enforce the schemas of tools",
     "no_json_schema": "openai: json_object and the schema in the prompt; anthropic: a forced tool",
     "no_json_object": "no JSON mode at all: the wish for JSON is put into the prompt",
     "no_stream_options": "refuses stream_options; usage of streams is then unknown unless sent anyway",
@@ -46,8 +49,10 @@ _UNSUPPORTED = re.compile(
 )
 _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk), most specific first
     (r"invalid schema for response_format|invalid_json_schema|additionalProperties", "no_strict"),
+    (r"\bstrict\b|\btools\.\d+\.|too complex|grammar", "no_strict_tools"),
+    (r"reasoning_effort|output_config\.effort|effort parameter", "no_effort"),
     (r"stream_options|include_usage", "no_stream_options"),
-    (r"json_schema|output_config|output_format|response_format", "no_json_schema"),
+    (r"json_schema|output_config(?!\.effort)|output_format|response_format", "no_json_schema"),
     (r"\bmax_tokens\b", "max_completion_tokens"),
     (r"\btemperature\b|\btop_p\b", "no_temperature"),
     (r"logprobs", "no_logprobs"),
@@ -55,6 +60,15 @@ _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk)
     (r"\bstop(_sequences)?\b", "no_stop"),
     (r"non-?streaming|stream(ing)? (mode )?only|only supports? stream", "stream_only"),
 )
+_PLAIN = frozenset({"no_strict", "no_strict_tools", "stream_only"})
+"""Learnt of whatever names it; everything else must be called unsupported."""
+_ANY_JSON = {"type": "json_object"}
+_SCHEMA = re.compile(
+    r"(?<!json_)schema|propert|keyword|required|additional|minimum|maximum|minItems|maxItems|minLength|maxLength"
+    r"|pattern|enum|allOf|anyOf|oneOf|\$ref|recurs|integer",
+    re.IGNORECASE,
+)
+"""What is wrong is in the schema that was sent; servers that know no schemas name the parameter or its type."""
 
 
 def known(vendor: Vendor, extra: Iterable[str]) -> frozenset[str]:
@@ -82,11 +96,28 @@ def learnt(refusal: str, body: Mapping[str, Any], quirks: frozenset[str]) -> str
     for pattern, quirk in _LESSONS:
         if not re.search(pattern, refusal, re.IGNORECASE) or not _sent(quirk, body):
             continue
-        if quirk == "no_json_schema" and quirk in quirks:
+        if quirk == "no_json_schema" and (quirk in quirks or body.get("response_format") == _ANY_JSON):
             quirk = "no_json_object"  # the milder form was refused as well
-        if quirk not in quirks and (quirk in {"no_strict", "stream_only"} or _UNSUPPORTED.search(refusal)):
+        if quirk not in quirks and (quirk in _PLAIN or _UNSUPPORTED.search(refusal)):
             return quirk
     return None
+
+
+def lasts(quirk: str, refusal: str, quirks: frozenset[str]) -> bool:
+    """Whether a lesson holds for the model, and not for the refused request alone.
+
+    Args:
+        quirk: what was learnt.
+        refusal: the body of the 400 or 422, as text.
+        quirks: what is known of the model.
+    """
+    if quirk == "no_json_object":  # it takes schemas away as well
+        return "no_json_schema" in quirks
+    if quirk == "no_effort":  # or it goes not with these tools, or not with this value
+        return re.search(r"tool|value", refusal, re.IGNORECASE) is None
+    if quirk == "no_strict_tools":
+        return "strict: Extra inputs are not permitted" in refusal
+    return quirk != "no_strict" and (quirk != "no_json_schema" or _SCHEMA.search(refusal) is None)
 
 
 def _sent(quirk: str, body: Mapping[str, Any]) -> bool:
@@ -102,4 +133,10 @@ def _sent(quirk: str, body: Mapping[str, Any]) -> bool:
     }
     if quirk == "stream_only":
         return not body.get("stream")
+    if quirk == "no_strict_tools":
+        return any(tool.get("strict") for tool in body.get("tools", ()))
+    if quirk == "no_effort":
+        return "reasoning_effort" in body or "effort" in body.get("output_config", ())
+    if quirk == "no_json_schema" and "output_config" in body:
+        return "format" in body["output_config"]  # or it holds the effort only
     return any(name in body for name in fields[quirk])

@@ -26,7 +26,7 @@ from baimo.providers.address import base_address
 from baimo.providers.faults import Place, body_fault, http_fault, parsed
 from baimo.providers.pace import Clock
 from baimo.providers.paced import PacedProvider, as_delta, gathered, log
-from baimo.providers.quirks import known, learnt
+from baimo.providers.quirks import known, lasts, learnt
 from baimo.providers.retry import Patience
 from baimo.providers.sse import Event, SseParser
 from baimo.providers.weights import Located
@@ -182,8 +182,9 @@ class ServerProvider(PacedProvider):
         self, request: Request, patience: Patience, *, stream: bool
     ) -> AsyncGenerator[Answer, None]:
         """Send until the status is 200 or a refusal teaches nothing new."""
+        own: frozenset[str] = frozenset()  # what was learnt of this request alone
         while True:
-            quirks = self._quirks(request.model)
+            quirks = self._quirks(request.model) | own
             outgoing = self.outgoing(request, quirks, stream=stream or "stream_only" in quirks)
             headers, place = self._headers(request.model)
             url = self.base.joinpath(outgoing.path).update_query(outgoing.query)
@@ -196,8 +197,10 @@ class ServerProvider(PacedProvider):
                     return
                 refusal = await self._http.whole(response, place)
             error = http_fault(response.status, response.headers, refusal, place, self.clock.wall())
-            if not self._learns(request.model, error, refusal, outgoing):
+            quirk = self._learns(request.model, error, refusal, outgoing)
+            if quirk is None:
                 raise error
+            own |= {quirk}
 
     def _headers(self, model: str) -> tuple[dict[str, str], Place]:
         """Headers of one attempt. Keys are read here and live no longer than the attempt."""
@@ -230,24 +233,42 @@ class ServerProvider(PacedProvider):
             )
         return headers, Place(host=host, model=model, key=shown, secrets=tuple(filter(None, secrets)))
 
-    def _learns(self, model: str, error: ProviderError, refusal: bytes, outgoing: Outgoing) -> bool:
+    def _learns(self, model: str, error: ProviderError, refusal: bytes, outgoing: Outgoing) -> str | None:
+        """The quirk to send the request again with."""
         if not isinstance(error, RequestRefused) or error.facts.get("status") not in {400, 422}:
-            return False
-        quirk = learnt(refusal.decode("utf-8", errors="replace"), outgoing.body, outgoing.quirks)
-        if quirk is None:
-            return False
-        if quirk not in self._quirks(model):
-            self._learnt[model] = self._quirks(model) | {quirk}
+            return None
+        said, quirks = refusal.decode("utf-8", errors="replace"), self._quirks(model)
+        quirk = learnt(said, outgoing.body, outgoing.quirks)
+        if quirk is not None and quirk not in quirks and lasts(quirk, said, quirks):
+            self._learnt[model] = quirks | {quirk}
             log.warning(text("providers.adapts", provider=self.vendor.name, model=model, quirk=quirk))
-        return True
+        return quirk
 
     def _quirks(self, model: str) -> frozenset[str]:
         return self._learnt.get(model, self.quirks)
 
 
-def sent_extra(request: Request) -> dict[str, Any]:
-    """`Request.extra` without `example`, which names an example for recorded replies and never leaves the house."""
-    return {name: plain(value) for name, value in (request.extra or {}).items() if name != "example"}
+def tool_choice(request: Request) -> str | None:
+    """`Request.tool_choice`; None also where there is nothing to choose, which servers refuse to hear.
+
+    Raises:
+        RequestRefused: a call is demanded of a model that has no tools.
+    """
+    choice = request.tool_choice
+    if choice is None or request.tools:
+        return choice
+    if choice in {"auto", "none"}:
+        return None
+    raise RequestRefused("providers.no_tools", choice=choice)
+
+
+def sent_extra(request: Request, quirks: frozenset[str], adapted: list[str]) -> dict[str, Any]:
+    """`Request.extra` without `example`, which names an example for recorded replies and never leaves the house, and
+    without what `quirks` take from it."""
+    sent = {name: plain(value) for name, value in (request.extra or {}).items() if name != "example"}
+    if "no_effort" in quirks and sent.pop("reasoning_effort", None) is not None:
+        adapted.append("reasoning_effort")
+    return sent
 
 
 def _encoded(outgoing: Outgoing, place: Place) -> bytes:

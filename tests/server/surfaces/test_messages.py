@@ -90,10 +90,10 @@ def served(script: Sequence[Delta | BaimoError]) -> Iterator[tuple[anthropic.Ant
         yield client, endpoint
 
 
-def asked(body: dict[str, Any]) -> Request:
+def asked(body: dict[str, Any], **more: Any) -> Request:
     surface = Messages()
     data = json.dumps(ASKED | body).encode()
-    return surface.request(data, surface.peek(data, {}), model="m")
+    return surface.request(data, surface.peek(data, {}), model="m", **more)
 
 
 # whole answers
@@ -409,6 +409,9 @@ def test_a_conversation_with_tools_and_pictures_is_said_in_neutral_words() -> No
             "stop_sequences": ["END"],
             "metadata": {"user_id": "u"},
             "thinking": {"type": "enabled", "budget_tokens": 1024},
+            "output_config": {"effort": "high"},
+            "context_management": {"edits": []},
+            "mcp_servers": [],
         }
     )
     assert request.messages == (
@@ -436,9 +439,25 @@ def test_a_conversation_with_tools_and_pictures_is_said_in_neutral_words() -> No
     )
     assert request.sampling.temperature == 0.5 and request.sampling.top_p == 0.9
     assert request.sampling.stop == ("END",)
-    assert request.extra == {"top_k": 5}
+    assert request.extra == {"top_k": 5, "reasoning_effort": "high"}
     assert (request.tool_choice, request.tools[0].name) == ("required", "weather")
     assert request.tools[0].parameters == WEATHER["input_schema"]
+
+
+def test_a_server_of_the_same_api_is_told_how_to_think_and_what_to_cache() -> None:
+    said = {
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "cache_control": {"type": "ephemeral"},
+        "metadata": {"user_id": "u"},
+    }
+    assert asked(said, native=True).extra == said
+    assert asked({"max_tokens": 0}, native=True).sampling.max_tokens == 0
+    # the API wants this turn to begin with the thinking that came before its call
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "sunny"}
+    within = {"messages": [*ASKED["messages"], {"role": "user", "content": [result]}]}
+    assert asked({**within, "thinking": said["thinking"]}, native=True).extra is None
+    adaptive = {"thinking": {"type": "adaptive"}}
+    assert asked(within | adaptive, native=True).extra == adaptive
 
 
 def png(data: str) -> dict[str, Any]:
@@ -495,6 +514,9 @@ PDF = {"type": "document", "source": {"type": "base64", "media_type": "applicati
             "messages[0].content[0].type",
         ),
         ({"tools": [WEATHER, {"type": "web_search_20260318", "name": "web_search"}]}, "tools[1].type"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"mcp_servers": [{"type": "url", "url": "https://h", "name": "h"}]}, "mcp_servers"),
+        ({"frobnicate": 1}, "frobnicate"),
         (
             {
                 "messages": [
@@ -779,7 +801,7 @@ def test_an_event_of_many_pieces_is_not_searched_again_with_each() -> None:
 
 # there and back
 
-said = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+said = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)
 names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 tool_calls = st.builds(
     ToolCall,
@@ -826,7 +848,7 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
         ).map(tuple),
         tool_choice=st.sampled_from([None, "auto", "none", "required", "weather"]),
         response_format=st.none() | st.just(JsonFormat(schema={"type": "array"})),
-    )
+    ).filter(lambda request: bool(request.tools) or request.tool_choice is None)
 )
 def test_what_our_own_client_of_the_api_asks_is_understood_as_it_was_meant(request: Request) -> None:
     settings = ProviderSettings(base_url="http://127.0.0.1:9")

@@ -386,6 +386,7 @@ def test_every_error_is_the_exception_that_the_sdk_has_for_it(
         ({"input": [{"type": "function_call", "name": "x", "arguments": "{}"}]}, "input[0].call_id"),
         ({"input": [{"type": "function_call_output", "call_id": "x"}]}, "input[0].output"),
         ({"max_output_tokens": -1}, "max_output_tokens"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"instructions": ["x"]}, "instructions"),
         ({"stream": "yes"}, "stream"),
         ({"tools": [{"name": "x"}]}, "tools[0].type"),
@@ -421,6 +422,7 @@ def test_what_is_wrong_is_named_by_its_path(change: dict[str, Any], field: str) 
             "input_image",
         ),
         ({"prompt": {"id": "p"}}, "prompt", "prompt"),
+        ({"presence_penalty": 1.0}, "presence_penalty", "presence_penalty"),
         ({"top_logprobs": 2, "stream": True}, "top_logprobs", "log-probabilities"),
     ],
 )

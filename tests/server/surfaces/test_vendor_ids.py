@@ -43,6 +43,12 @@ OWN = [
     {"tools": [{"type": "function", "parameters": {"properties": {"file_id": {"type": "string"}}}}]},
     {"tools": [{"name": "f", "input_schema": {"const": {"file_id": "x"}}}]},
     {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"file_id": "mine"}}]}]},
+    {"tools": [{"name": "f", "input_examples": [{"file_id": "mine"}]}]},
+    {
+        "messages": [
+            {"role": "assistant", "content": [{"type": "mcp_tool_use", "input": {"file_id": "mine"}}]}
+        ]
+    },
     {"input": [{"type": "code_interpreter_call", "container_id": "c", "container": "c"}]},
     {"input": [{"content": [{"type": "output_text", "annotations": [{"file_id": "f"}]}]}]},
     {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},

@@ -201,7 +201,7 @@ class Chat:
         """See `Surface`."""
         return ChatWatch(drop_usage=not peek.wants_usage, answers=peek.answers)
 
-    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+    def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """See `Surface`."""
         return chat_request(body, model=model)
 

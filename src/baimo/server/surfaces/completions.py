@@ -86,7 +86,7 @@ class Completions(Chat):
             deterministic=answers == 1,
         )
 
-    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+    def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """See `Surface`."""
         given = Given.body(body)
         for field, what in (

@@ -133,9 +133,9 @@ class Messages:
         """Reads message_start, message_delta, message_stop and errors."""
         return MessagesWatch()
 
-    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+    def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """The neutral request; see `messages_request` for what is left out and what is refused."""
-        return messages_request.request(Given.body(body), model=model)
+        return messages_request.request(Given.body(body), model=model, native=native)
 
     def answer(
         self, completion: Completion | Sequence[Completion], peek: Peek, *, id: str, created_s: int

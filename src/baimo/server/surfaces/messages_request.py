@@ -1,15 +1,15 @@
 """A Messages request in neutral words.
 
-Left out, because they steer Claude's own servers and not the answer: cache_control, metadata, service_tier,
-inference_geo, container, diagnostics, speed, thinking (each model thinks as it does), and thinking
-of earlier turns, which only the model that wrote it could read. disable_parallel_tool_use is kept by answering with
-one call.
-Refused, because the answer would be another one: server tools and their results, PDFs and uploaded files, citations.
+Left out, because they steer Claude's own servers and not the answer: what `_STEERING` names, cache_control, thinking
+(each model thinks as it does), and thinking of earlier turns, which only the model that wrote it could read.
+disable_parallel_tool_use is kept by answering with one call.
+Refused, because the answer would be another one: server tools and their results, PDFs and uploaded files, citations,
+and members that are not known here.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from baimo.core.call import JsonFormat, Request, Sampling
 from baimo.core.message import Message, Part, Role, Tool, ToolCall
@@ -18,16 +18,35 @@ from baimo.server.surfaces import wirejson
 from baimo.server.surfaces.given import Given
 
 _ROLES: tuple[Role, ...] = ("user", "assistant", "system")
+_SAID = frozenset(
+    {
+        "model", "messages", "system", "stream", "temperature", "top_p", "top_k", "max_tokens", "stop_sequences",
+        "tools", "tool_choice", "output_config", "output_format", "cache_control", "thinking",
+    }
+)  # fmt: skip
+_STEERING = frozenset(
+    {
+        "billing_policy", "container", "context_management", "diagnostics", "fallback_credit_token", "fallbacks",
+        "inference_geo", "metadata", "service_tier", "speed", "user_profile_id", "workspace_id",
+    }
+)  # fmt: skip
 _THOUGHT = ("thinking", "redacted_thinking")
 
 
-def request(given: Given, *, model: str) -> Request:
+def request(given: Given, *, model: str, native: bool = False) -> Request:
     """The neutral request.
+
+    Args:
+        given: the body.
+        model: name as the model's server knows it.
+        native: that server speaks this API.
 
     Raises:
         CallRefused: a field is wrong, or cannot be said to other models.
     """
-    top_k = given.whole("top_k")
+    for name in given.row.keys() - _SAID - _STEERING:
+        if given.row[name] not in (None, []) and name.casefold() not in _SAID:
+            raise _unsayable(given, name, name, model)
     return Request(
         model=model,
         messages=(
@@ -37,14 +56,45 @@ def request(given: Given, *, model: str) -> Request:
         sampling=Sampling(
             temperature=given.number("temperature"),
             top_p=given.number("top_p"),
-            max_tokens=given.whole("max_tokens") or None,
+            max_tokens=_most(given, model, native=native),
             stop=given.texts("stop_sequences"),
         ),
         tools=tuple(_tool(tool, model) for tool in given.objects("tools")),
         tool_choice=_tool_choice(given.object("tool_choice")),
         response_format=_format(given),
-        extra=None if top_k is None else {"top_k": top_k},
+        extra=_extra(given, native=native),
     )
+
+
+def _extra(given: Given, *, native: bool) -> dict[str, Any] | None:
+    config = given.object("output_config")
+    extra = {
+        "top_k": given.whole("top_k"),
+        "reasoning_effort": None if config is None else config.text("effort"),
+    }
+    if native:
+        extra |= {name: given.row.get(name) for name in ("cache_control", "metadata")}
+        extra["thinking"] = _thinking(given)
+    return {name: value for name, value in extra.items() if value is not None} or None
+
+
+def _thinking(given: Given) -> Any:
+    """How the model shall think; not within a round of tools, which would have to begin with its earlier thinking."""
+    thinking, last = given.object("thinking"), given.some("messages")[-1]
+    if thinking is None or thinking.text("type") != "enabled":
+        return given.row.get("thinking")
+    content = last.content("content")
+    within = not isinstance(content, str) and any(block.text("type") == "tool_result" for block in content)
+    return None if within else thinking.row
+
+
+def _most(given: Given, model: str, *, native: bool) -> int | None:
+    most = given.whole("max_tokens")
+    if (
+        most == 0 and not native
+    ):  # fills the vendor's prompt cache; other servers refuse it, or take it for no limit
+        raise _unsayable(given, "max_tokens", "0", model)
+    return most
 
 
 def _system(given: Given) -> tuple[Message, ...]:

@@ -51,7 +51,7 @@ class Passed:
         """See `Surface`."""
         return UsageWatch()
 
-    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+    def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """There is no neutral word for it."""
         raise NotSupported("surfaces.not_offered", surface=self.name)
 

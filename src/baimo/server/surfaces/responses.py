@@ -169,7 +169,7 @@ class Responses:
         """Reads the last event, and errors."""
         return ResponsesWatch()
 
-    def request(self, body: bytes, peek: Peek, *, model: str) -> Request:
+    def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """The neutral request; see `responses_request` for what is left out and what is refused."""
         return responses_request.request(Given.body(body), model=model)
 

@@ -1,11 +1,11 @@
 """A Responses request in neutral words.
 
-Left out, because they steer OpenAI's own servers and not the answer: store, metadata, service_tier, prompt_cache_*,
-safety_identifier, user, include (but log-probabilities), max_tool_calls, text.verbosity, truncation (a conversation
-that is too long is refused by the model's server), and reasoning of earlier turns, which only its own model can read.
-parallel_tool_calls = false is kept by answering with one call.
-Refused, because the answer would be another one: tools and items that OpenAI's servers run, files, and prompts that
-OpenAI keeps.
+Left out, because they steer OpenAI's own servers and not the answer: what `_STEERING` names, include (but
+log-probabilities), text.verbosity, truncation (a conversation that is too long is refused by the model's server), and
+reasoning of earlier turns, which only its own model can read. parallel_tool_calls = false is kept by answering with one
+call.
+Refused, because the answer would be another one: tools and items that OpenAI's servers run, files, prompts that OpenAI
+keeps, and members that are not known here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from baimo.core.call import JsonFormat, Request, Sampling
 from baimo.core.message import Message, Part, Role, Tool, ToolCall
 from baimo.errors import CallRefused
 from baimo.server.surfaces.given import Given
+from baimo.server.surfaces.responses_answer import PREVIOUS
 
 _ROLES: dict[str, Role] = {
     "user": "user",
@@ -22,7 +23,20 @@ _ROLES: dict[str, Role] = {
     "developer": "system",
 }
 LOGPROBS = "message.output_text.logprobs"
-_ELSEWHERE = ("prompt", "moderation", "context_management")
+_SAID = frozenset(
+    {
+        "model", "input", "instructions", "stream", "temperature", "top_p", "max_output_tokens", "tools", "tool_choice",
+        "parallel_tool_calls", "text", "reasoning", "include", "top_logprobs", "truncation", "background",
+        "conversation", "previous_response_id", PREVIOUS,
+    }
+)  # fmt: skip
+_STEERING = frozenset(
+    {
+        "access_programs", "background_options", "image", "max_tool_calls", "metadata", "prompt_cache_key",
+        "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "service_tier", "store",
+        "stream_options", "user",
+    }
+)  # fmt: skip
 
 
 def request(given: Given, *, model: str) -> Request:
@@ -31,8 +45,8 @@ def request(given: Given, *, model: str) -> Request:
     Raises:
         CallRefused: a field is wrong, or cannot be said to other models.
     """
-    for name in _ELSEWHERE:
-        if given.has(name):
+    for name in given.row.keys() - _SAID - _STEERING:
+        if given.has(name) and name.casefold() not in _SAID:
             raise CallRefused("responses.unsayable", field=given.at(name), what=name, model=model)
     tools, choice = _tools(given, model)
     effort = reasoning.text("effort") if (reasoning := given.object("reasoning")) is not None else None
@@ -42,7 +56,7 @@ def request(given: Given, *, model: str) -> Request:
         sampling=Sampling(
             temperature=given.number("temperature"),
             top_p=given.number("top_p"),
-            max_tokens=given.whole("max_output_tokens") or None,
+            max_tokens=given.whole("max_output_tokens", least=1),
         ),
         tools=tools,
         tool_choice=choice,

@@ -19,7 +19,9 @@ _anything = msgspec.json.Decoder(object).decode
 # a name may be written with escapes: then the body is read, too
 _MARKS = (b'file_id"', b'file_ids"', b"vector_store_id", b'container"', b'skill_id"', b'"prompt"', b"\\u00")
 _IDS = frozenset({"file_id", "file_ids", "vector_store_id", "vector_store_ids", "container"})
-_OWN = frozenset({"parameters", "schema", "input_schema", "metadata", "annotations", "arguments"})
+_OWN = frozenset(
+    {"parameters", "schema", "input_schema", "input_examples", "metadata", "annotations", "arguments"}
+)
 """Members that hold the caller's own names, or what a vendor wrote in an earlier answer."""
 
 
@@ -51,7 +53,7 @@ def vendor_id(body: bytes) -> str:
             continue
         row = cast("Mapping[str, Any]", value)
         said = str(row.get("type"))
-        if said == "tool_use" or said.endswith("_call"):
+        if said.endswith(("tool_use", "_call")):
             continue  # the arguments of a call are the model's, and its ids the vendor's
         for name, one in row.items():
             at = f"{place}.{name}".lstrip(".")
