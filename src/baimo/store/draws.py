@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
+from baimo.core.tenant import Key
 from baimo.store import tables
 from baimo.store.buckets import FIELDS, SCOPES, parsed
 from baimo.store.chain import DAY_MS, day_name, together
 from baimo.store.entries import Ended
 from baimo.store.entry import Charge
 from baimo.store.meters import Meters, Wait
+from baimo.typed import from_json
 
 
 class Refusal(NamedTuple):
@@ -284,15 +286,37 @@ def _base(connection: Connection, name: str) -> int:
         or bucket.scope == "route"
     ):
         return 0
-    table = tables.totals
-    column = table.c.charged_micros if bucket.counts == "cost" else table.c.charged_tokens
-    query = select(func.coalesce(func.sum(column), 0)).where(
-        table.c[FIELDS[SCOPES.index(bucket.scope)]] == bucket.name
+    owners = _counted_as(connection, bucket.name) if bucket.scope == "key" else [bucket.name]
+    table, field = tables.totals, FIELDS[SCOPES.index(bucket.scope)]
+    amount = "charged_micros" if bucket.counts == "cost" else "charged_tokens"
+    query = select(func.coalesce(func.sum(table.c[amount]), 0)).where(table.c[field].in_(owners))
+    if bucket.window == "total":
+        return int(connection.execute(query).scalar_one())
+    first, last = bucket.begins_ms // DAY_MS, bucket.ends_ms // DAY_MS
+    query = query.where(table.c.day >= day_name(first), table.c.day < day_name(last))
+    ended = int(connection.execute(query).scalar_one())
+    if not ended:
+        return 0
+    # totals are by the day on which a call ended; a call counts in the window in which it was admitted
+    lines = tables.records
+    earlier = select(func.coalesce(func.sum(lines.c[amount]), 0)).where(
+        lines.c.at_ms >= bucket.begins_ms,
+        lines.c.at_ms < bucket.begins_ms + DAY_MS,
+        lines.c.began_ms < bucket.begins_ms,
+        lines.c[field].in_(owners),
     )
-    if bucket.window != "total":
-        first, last = bucket.begins_ms // DAY_MS, bucket.ends_ms // DAY_MS
-        query = query.where(table.c.day >= day_name(first), table.c.day < day_name(last))
-    return int(connection.execute(query).scalar_one())
+    return ended - int(connection.execute(earlier).scalar_one())
+
+
+def _counted_as(connection: Connection, meter: str) -> list[str]:
+    """Public parts of the keys whose limits count under this name: the key itself and those that replaced it."""
+    found, table = [meter], tables.keys
+    while said := connection.execute(select(table.c.key).where(table.c.public == found[-1])).scalar():
+        successor = from_json(said, Key).rotated_to
+        if not successor or successor in found:
+            break
+        found.append(successor)
+    return found
 
 
 _meters, _leases = tables.meters, tables.leases
