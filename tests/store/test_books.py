@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from baimo.core.record import INTERRUPTED
-from baimo.core.tenant import Key, Limit, Window
+from baimo.core.tenant import Key, Limit, Tenant, Window
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
 from baimo.store.accounts import Accounts
@@ -323,6 +324,44 @@ def test_a_call_that_ends_after_midnight_counts_in_the_window_of_its_admission_o
     obtained(mine, next_one)
     assert used(database)[next_one[0].bucket][0] == (700 if window == "total" else 90)
     mine.release(next_one)
+    mine.leave()
+    assert Ledger(database).verify().ok
+
+
+def test_a_limit_that_is_taken_away_and_set_again_knows_what_was_used_in_between(
+    database: Database, tmp_path: Path
+) -> None:
+    cost = ended(entry()).cost_micros or 0
+    limit = Limit(counts="cost", amount=4 * cost, window="month")
+    accounts = Accounts(database, lambda: NOW_MS)
+    accounts.create_tenant(Tenant(id="acme", limits=(limit,)))
+    key = accounts.create_key(Key(label="a", tenant="acme", limits=(limit,))).key
+    mine = books(database, tmp_path)
+    reserved = (charge(limit, cost, name=key.public), charge(limit, cost, scope="tenant", name="acme"))
+    for limited in (True, False, False):
+        call = entry(key=key.public, reserved=reserved if limited else ())
+        if limited:
+            obtained(mine, reserved)
+        mine.open(call)
+        mine.close(ended(call), reserved if limited else ())
+        mine.flush()
+        if limited:
+            accounts.change_key(key.public, {"limits": ()})
+            accounts.change_tenant("acme", {"limits": ()})
+    accounts.change_key(key.public, {"limits": (limit,)})
+    accounts.change_tenant("acme", {"limits": (limit,)})
+    left = mine.remaining(reserved[0].bucket, limit.amount)
+    mine.doubt("key", key.public)
+    mine.doubt("tenant", "acme")
+    assert mine.remaining(reserved[0].bucket, limit.amount) == left
+    assert {use for use, _ in used(database).values()} == {3 * cost}
+    assert not mine.reserve(reserved)
+    obtained(mine, reserved)
+    with pytest.raises(BudgetExceeded):
+        obtained(mine, reserved)
+    accounts.change_key(key.public, {"limits": (replaced(limit, amount=9 * cost),)})
+    assert {use for use, _ in used(database).values()} == {3 * cost}
+    mine.release(reserved)
     mine.leave()
     assert Ledger(database).verify().ok
 

@@ -69,6 +69,8 @@ class Trade:
         """Calls that waited when it began."""
         self._limits: dict[str, int] = {}
         """Limits that the first waiting call of each bucket names."""
+        self._changed: set[str] = set()
+        """Buckets whose leases were drawn under another limit."""
         self._over: list[str] = []
         self.refusals: list[Refusal] = []
 
@@ -122,7 +124,8 @@ class Trade:
                     meters.leases[bucket].taken -= amount
             for bucket, state in self._states.items():
                 lease = meters.leases[bucket]
-                lease.limit = self._limits[bucket]
+                if lease.limit >= 0 or bucket in self._changed:  # it may have been doubted meanwhile
+                    lease.limit = self._limits[bucket]
                 lease.used = max(lease.used, state.used)
                 lease.outside = lease.limit - state.used - state.leased
                 if bucket in self._drawn:
@@ -147,6 +150,8 @@ class Trade:
             # two processes that both wait, each with a part of what the other needs: one must let go
             asked = self._wanted.get(bucket, 0) > 0 and (not lease.waiting or random.random() < 0.5)
             changed = self._limits.get(bucket, lease.limit) != lease.limit
+            if changed:
+                self._changed.add(bucket)
             if leave or asked or changed or bucket in over:
                 free = self._free(bucket)
                 if free > 0:
@@ -277,6 +282,14 @@ def looked_at(connection: Connection, limits: Iterable[str]) -> dict[str, State]
     return found
 
 
+def catch_up(connection: Connection, names: Iterable[str]) -> None:
+    """Count in what calls took while these limits were taken away. The caller holds the ledger's lock."""
+    for name in names:
+        used = connection.execute(_USED_OF, {"name": name}).scalar()
+        if used is not None:
+            connection.execute(_CATCH_UP, {"name": name, "more": max(0, _base(connection, name) - int(used))})
+
+
 def _base(connection: Connection, name: str) -> int:
     """What the window had used of a limit on money or tokens before the limit was set: from the totals."""
     bucket = parsed(name)
@@ -332,6 +345,8 @@ _LEASE = text(
     "INSERT INTO leases (bucket, holder, amount) VALUES (:bucket, :holder, :amount)"
     " ON CONFLICT (bucket, holder) DO UPDATE SET amount = excluded.amount"
 )
+_USED_OF = select(_meters.c.used).where(_meters.c.bucket == bindparam("name"))
+_CATCH_UP = text("UPDATE meters SET used = used + :more, base = base + :more WHERE bucket = :name")
 _METER = text("INSERT INTO meters (bucket, used, base, wanted) VALUES (:bucket, :base, :base, 0)")
 _LOOK = select(
     _meters.c.bucket,
