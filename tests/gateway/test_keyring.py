@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from baimo.core.tenant import Key, Tenant
+from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import CallRefused, Forbidden, StoreError, Unauthenticated
 from baimo.gateway.keyring import Keyring, permits_name, permits_surface
 from baimo.store.accounts import Accounts
@@ -125,6 +125,17 @@ def test_changes_are_read_when_the_revision_moves_and_only_then() -> None:
     with pytest.raises(Unauthenticated):
         keys.authenticate(GOOD, "")
     assert accounts.reads == 2
+
+
+def test_whose_limits_change_is_told_before_they_hold() -> None:
+    told: list[tuple[str, str]] = []
+    accounts = Listed(KEY, replace(KEY, public="other0000000"))
+    keys = Keyring(accounts, wall=lambda: NOW, relimited=lambda *whose: told.append(whose))
+    limits = (Limit(counts="cost", amount=5),)
+    accounts.kept[0] = replace(KEY, limits=limits, counted_as="first0000000")
+    accounts.houses, accounts.number = [Tenant(id="acme", limits=limits), Tenant(id="new", limits=limits)], 2
+    keys.refresh()
+    assert told == [("key", "first0000000"), ("tenant", "acme")]
 
 
 def test_accounts_that_cannot_be_read_leave_the_keys_as_they_were() -> None:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,10 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from baimo.core.record import INTERRUPTED
-from baimo.core.tenant import Limit
+from baimo.core.tenant import Key, Limit, Tenant, Window
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.settings import LedgerSettings
+from baimo.store.accounts import Accounts
 from baimo.store.books import Books
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
@@ -275,6 +278,89 @@ def test_a_new_limit_knows_what_its_window_had_used_before_it_was_set(
     reserved = (charge(BUDGET, 10),)
     obtained(mine, reserved)
     assert used(database)[reserved[0].bucket][0] == 3 * (ended(entry()).cost_micros or 0)
+    mine.release(reserved)
+    mine.leave()
+    assert Ledger(database).verify().ok
+
+
+def test_a_new_limit_of_a_key_that_replaces_another_knows_what_both_had_used(
+    database: Database, tmp_path: Path
+) -> None:
+    accounts = Accounts(database)
+    first = accounts.create_key(Key(label="a")).key
+    second = accounts.rotate(first.public, 1_000).key
+    third = accounts.rotate(second.public, 1_000).key
+    mine = books(database, tmp_path)
+    for key in (first, second, third, accounts.create_key(Key(label="b")).key):
+        call = entry(key=key.public)
+        mine.open(call)
+        mine.close(ended(call))
+    mine.flush()
+    reserved = (charge(BUDGET, 10, name=third.meter),)
+    obtained(mine, reserved)
+    assert used(database)[reserved[0].bucket][0] == 3 * (ended(entry()).cost_micros or 0)
+    mine.leave()
+
+
+@pytest.mark.parametrize("window", ["day", "month", "total"])
+def test_a_call_that_ends_after_midnight_counts_in_the_window_of_its_admission_only(
+    database: Database, tmp_path: Path, window: Window
+) -> None:
+    limit = Limit(counts="tokens", amount=1_000, window=window)
+    before_ms = int(datetime(2027, 1, 31, 23, 59, 50, tzinfo=UTC).timestamp()) * 1000
+    clock = Hands(before_ms)
+    mine = books(database, tmp_path, clock)
+    reserved = (charge(limit, 700, now_ms=before_ms),)
+    obtained(mine, reserved)
+    call = entry(reserved=reserved, began_ms=before_ms)
+    mine.open(call)
+    clock.wall_ms += 30_000
+    mine.close(ended(call, 400, 300), charged(call, reserved))
+    other = entry(began_ms=mine.now_ms())  # without the limit: a new one must know of it
+    mine.open(other)
+    mine.close(ended(other, 40, 50))
+    mine.flush()
+    next_one = (charge(limit, 200, now_ms=clock.wall_ms),)
+    obtained(mine, next_one)
+    assert used(database)[next_one[0].bucket][0] == (700 if window == "total" else 90)
+    mine.release(next_one)
+    mine.leave()
+    assert Ledger(database).verify().ok
+
+
+def test_a_limit_that_is_taken_away_and_set_again_knows_what_was_used_in_between(
+    database: Database, tmp_path: Path
+) -> None:
+    cost = ended(entry()).cost_micros or 0
+    limit = Limit(counts="cost", amount=4 * cost, window="month")
+    accounts = Accounts(database, lambda: NOW_MS)
+    accounts.create_tenant(Tenant(id="acme", limits=(limit,)))
+    key = accounts.create_key(Key(label="a", tenant="acme", limits=(limit,))).key
+    mine = books(database, tmp_path)
+    reserved = (charge(limit, cost, name=key.public), charge(limit, cost, scope="tenant", name="acme"))
+    for limited in (True, False, False):
+        call = entry(key=key.public, reserved=reserved if limited else ())
+        if limited:
+            obtained(mine, reserved)
+        mine.open(call)
+        mine.close(ended(call), reserved if limited else ())
+        mine.flush()
+        if limited:
+            accounts.change_key(key.public, {"limits": ()})
+            accounts.change_tenant("acme", {"limits": ()})
+    accounts.change_key(key.public, {"limits": (limit,)})
+    accounts.change_tenant("acme", {"limits": (limit,)})
+    left = mine.remaining(reserved[0].bucket, limit.amount)
+    mine.doubt("key", key.public)
+    mine.doubt("tenant", "acme")
+    assert mine.remaining(reserved[0].bucket, limit.amount) == left
+    assert {use for use, _ in used(database).values()} == {3 * cost}
+    assert not mine.reserve(reserved)
+    obtained(mine, reserved)
+    with pytest.raises(BudgetExceeded):
+        obtained(mine, reserved)
+    accounts.change_key(key.public, {"limits": (replaced(limit, amount=9 * cost),)})
+    assert {use for use, _ in used(database).values()} == {3 * cost}
     mine.release(reserved)
     mine.leave()
     assert Ledger(database).verify().ok

@@ -20,7 +20,7 @@ from baimo.core.call import Usage
 from baimo.core.money import MICROS
 from baimo.core.record import Record, linked
 from baimo.errors import UsageError
-from baimo.store import migrations
+from baimo.store import migrations, rollups
 from baimo.store.chain import START, append
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.engine import Database
@@ -132,6 +132,64 @@ def test_what_was_changed_is_found(database: Database, statement: str, kinds: se
     assert {finding.kind for finding in findings.findings} == kinds
     assert any(place in finding.place for finding in findings.findings)
     assert all(str(finding) for finding in findings.findings)
+
+
+@pytest.mark.parametrize(
+    ("statement", "kinds"),
+    [
+        ("UPDATE records SET charges = 'x' WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET charges = '[[\"a\", {}]]', began_ms = NULL", {"chain", "line", "total"}),
+        ("UPDATE records SET limits = 1, began_ms = NULL WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET limits = -1 WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET at_ms = 9000000000000000000 WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE totals SET day = 'x' || day WHERE key = 'k2'", {"total"}),
+        ("UPDATE totals SET day = replace(day, '-', '')", {"total"}),
+        ("UPDATE meters SET bucket = 'x'", {"limit"}),
+        ("UPDATE meters SET bucket = 'key:k1:cost:month:2026-99'", {"limit"}),
+        ("DELETE FROM ledger_head", {"head"}),
+        ("DELETE FROM rolled", {"rollup"}),
+        ("UPDATE rolled SET seq = seq + 99", {"rollup"}),
+    ],
+)
+def test_what_nobody_can_reckon_with_is_named_and_the_proof_goes_on(
+    database: Database, statement: str, kinds: set[str]
+) -> None:
+    spoilt(database, statement)
+    assert {finding.kind for finding in Ledger(database).verify().findings} == kinds
+
+
+@pytest.mark.parametrize(
+    ("statement", "kinds"),
+    [
+        ("UPDATE records SET tokens_in = 'x' WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET tokens_out = 1.5 WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET limits = 'x' WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET model = x'ff' WHERE seq = 5", {"chain", "line", "total"}),
+        ("UPDATE records SET chain = 'x' WHERE seq = 5", {"chain"}),
+        ("UPDATE totals SET calls = 'x'", {"total"}),
+        ("UPDATE totals SET day = CAST(day AS BLOB)", {"total"}),
+        ("UPDATE meters SET used = 'x'", {"limit"}),
+        ("UPDATE meters SET bucket = 7", {"limit"}),
+        ("UPDATE rolled SET seq = 'x'", {"rollup"}),
+        ("UPDATE ledger_head SET seq = 'x'", {"head"}),
+        ("UPDATE ledger_head SET chain = 'x'", {"head"}),
+        ("INSERT INTO ledger_checkpoints VALUES ('x', 'y', 0, 1)", set[str]()),
+    ],
+)
+def test_a_value_of_another_type_is_named_and_the_proof_goes_on(
+    tmp_path: Path, statement: str, kinds: set[str]
+) -> None:
+    with closing(Database(str(tmp_path / "baimo.db"))) as database:
+        spoilt(database, statement)
+        assert {finding.kind for finding in Ledger(database).verify().findings} == kinds
+
+
+def spoilt(database: Database, statement: str) -> None:
+    """A ledger with one limit and roll-ups, and what the statement makes of it."""
+    written(database, *some())
+    rollups.count_in(database)
+    changed(database, "INSERT INTO meters VALUES ('key:k1:cost:month:2026-11', 0, 0, 0)")
+    changed(database, statement.replace("{}", "1.5"))
 
 
 def test_one_changed_line_is_one_broken_link(database: Database) -> None:

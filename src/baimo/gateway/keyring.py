@@ -62,14 +62,17 @@ class Keyring:
         *,
         wall: Callable[[], float],
         sessions: Callable[[], Iterable[Session]] = tuple[Session],
+        relimited: Callable[[str, str], None] = lambda scope, name: None,
     ) -> None:
         """
         Args:
             accounts: where they are kept; read at once.
             wall: seconds since 1970.
             sessions: those that have not ended; they raise the accounts' revision.
+            relimited: told scope and name of whose limits have changed, before they hold.
         """
         self._sessions = sessions
+        self._relimited = relimited
         self._accounts = accounts
         self._wall = wall
         self._revision: int | None = None
@@ -171,8 +174,20 @@ class Keyring:
                 held[session.public.encode()] = msgspec.structs.replace(
                     behind, digest=session.digest, until_ms=session.expires_ms
                 )
+        self._tell(held, tenants)
         self._held, self._tenants, self._revision = held, tenants, revision
         return True
+
+    def _tell(self, held: dict[bytes, _Held], tenants: dict[str, Tenant]) -> None:
+        """A limit may have been taken away and be back: what is left of it is not what it was then."""
+        for public, old in self._held.items():
+            new = held.get(public)
+            if new is not None and new.key.limits != old.key.limits:
+                self._relimited("key", new.key.meter)
+        for id, before in self._tenants.items():
+            after = tenants.get(id)
+            if after is not None and after.limits != before.limits:
+                self._relimited("tenant", id)
 
     async def watch(self) -> None:
         """Follow changes until cancelled. Accounts that cannot be read for a while leave the keys as they were."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -22,11 +22,14 @@ from baimo.core.credential import ENTROPY_BYTES, Credential, digest_of, minted, 
 from baimo.core.ids import plain
 from baimo.core.moments import shown
 from baimo.core.rights import OWNER_NAME, checked_key, checked_tenant
-from baimo.core.tenant import OWNER, Key, Tenant
+from baimo.core.tenant import OWNER, Key, Limit, Tenant
 from baimo.errors import Conflict, NotFound, UsageError
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
+from baimo.store.buckets import bucket_of
+from baimo.store.chain import locked_head
 from baimo.store.dialects import inserting
+from baimo.store.draws import catch_up
 from baimo.store.shelf import Shelf
 from baimo.typed import from_json
 
@@ -133,6 +136,7 @@ class Accounts(Shelf):
                 raise Conflict("accounts.owner_exists")
             facts.update(_differences(before, after))
             self._put(connection, tables.tenants, _tenant_row(after))
+            self._set_again(connection, "tenant", id, before.limits, after.limits)
         return after
 
     # keys
@@ -209,6 +213,7 @@ class Accounts(Shelf):
             after = self._checked(connection, _changed(before, changes), new_expiry="expires_ms" in changes)
             facts.update(_differences(before, after))
             self._put(connection, tables.keys, _key_row(after))
+            self._set_again(connection, "key", after.meter, before.limits, after.limits)
         return after
 
     def revoke(self, name: str, by: Actor = Actor()) -> Key:
@@ -295,6 +300,16 @@ class Accounts(Shelf):
             connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
             yield connection
             audit.enter(connection, by, act, subject, facts, self.now_ms())
+
+    def _set_again(
+        self, connection: Connection, scope: str, name: str, before: Sequence[Limit], after: Sequence[Limit]
+    ) -> None:
+        """A limit that is new may have been there in this window already: it knows what was used since."""
+        had = {(limit.counts, limit.window) for limit in before}
+        fresh = [limit for limit in after if (limit.counts, limit.window) not in had]
+        if fresh:
+            locked_head(connection)
+            catch_up(connection, [bucket_of(scope, name, limit, self.now_ms()) for limit in fresh])
 
     def _put(self, connection: Connection, table: Any, row: dict[str, Any]) -> None:
         new = inserting(self._database.dialect, table).values(row)

@@ -110,6 +110,8 @@ class Books:
         """`reserve(charges) -> bool`: take them from the leases in memory, all or nothing; False = `obtain` them."""
         self.release = self._meters.release
         """`release(charges)`: give back what was reserved and never opened."""
+        self.doubt = self._meters.doubt
+        """`doubt(scope, name)`: somebody's limits were changed; the next call draws anew."""
         self.remaining = self._meters.remaining
         """`remaining(bucket, limit) -> int`: what is left, to the best knowledge of this process."""
 

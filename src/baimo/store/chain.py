@@ -173,7 +173,16 @@ class Tally:
             yield dict(zip((*GROUPED, *SUMMED), (day_name(day), *groups, *cell), strict=True))
 
     def merge(self, row: Mapping[Any, Any]) -> None:
-        """Add one row of the table."""
+        """Add one row of the table.
+
+        Raises:
+            ValueError: it holds what none can hold; nothing is added.
+        """
+        texts, numbers = [row[name] for name in GROUPED], [row[name] for name in SUMMED]
+        if {type(one) for one in texts} != {str} or {type(one) for one in numbers} != {int}:
+            raise ValueError("other types")
+        if day_name(_day_number(row["day"])) != row["day"]:
+            raise ValueError("no day")
         place = (_day_number(row["day"]), *(row[name] for name in GROUPED[1:]))
         cell = self.sums.setdefault(place, [0] * len(SUMMED))
         for at, name in enumerate(SUMMED):

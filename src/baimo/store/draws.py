@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text, update
 
+from baimo.core.tenant import Key
 from baimo.store import tables
 from baimo.store.buckets import FIELDS, SCOPES, parsed
 from baimo.store.chain import DAY_MS, day_name, together
 from baimo.store.entries import Ended
 from baimo.store.entry import Charge
 from baimo.store.meters import Meters, Wait
+from baimo.typed import from_json
 
 
 class Refusal(NamedTuple):
@@ -67,6 +69,8 @@ class Trade:
         """Calls that waited when it began."""
         self._limits: dict[str, int] = {}
         """Limits that the first waiting call of each bucket names."""
+        self._changed: set[str] = set()
+        """Buckets whose leases were drawn under another limit."""
         self._over: list[str] = []
         self.refusals: list[Refusal] = []
 
@@ -120,7 +124,8 @@ class Trade:
                     meters.leases[bucket].taken -= amount
             for bucket, state in self._states.items():
                 lease = meters.leases[bucket]
-                lease.limit = self._limits[bucket]
+                if lease.limit >= 0 or bucket in self._changed:  # it may have been doubted meanwhile
+                    lease.limit = self._limits[bucket]
                 lease.used = max(lease.used, state.used)
                 lease.outside = lease.limit - state.used - state.leased
                 if bucket in self._drawn:
@@ -145,6 +150,8 @@ class Trade:
             # two processes that both wait, each with a part of what the other needs: one must let go
             asked = self._wanted.get(bucket, 0) > 0 and (not lease.waiting or random.random() < 0.5)
             changed = self._limits.get(bucket, lease.limit) != lease.limit
+            if changed:
+                self._changed.add(bucket)
             if leave or asked or changed or bucket in over:
                 free = self._free(bucket)
                 if free > 0:
@@ -275,6 +282,14 @@ def looked_at(connection: Connection, limits: Iterable[str]) -> dict[str, State]
     return found
 
 
+def catch_up(connection: Connection, names: Iterable[str]) -> None:
+    """Count in what calls took while these limits were taken away. The caller holds the ledger's lock."""
+    for name in names:
+        used = connection.execute(_USED_OF, {"name": name}).scalar()
+        if used is not None:
+            connection.execute(_CATCH_UP, {"name": name, "more": max(0, _base(connection, name) - int(used))})
+
+
 def _base(connection: Connection, name: str) -> int:
     """What the window had used of a limit on money or tokens before the limit was set: from the totals."""
     bucket = parsed(name)
@@ -284,15 +299,37 @@ def _base(connection: Connection, name: str) -> int:
         or bucket.scope == "route"
     ):
         return 0
-    table = tables.totals
-    column = table.c.charged_micros if bucket.counts == "cost" else table.c.charged_tokens
-    query = select(func.coalesce(func.sum(column), 0)).where(
-        table.c[FIELDS[SCOPES.index(bucket.scope)]] == bucket.name
+    owners = _counted_as(connection, bucket.name) if bucket.scope == "key" else [bucket.name]
+    table, field = tables.totals, FIELDS[SCOPES.index(bucket.scope)]
+    amount = "charged_micros" if bucket.counts == "cost" else "charged_tokens"
+    query = select(func.coalesce(func.sum(table.c[amount]), 0)).where(table.c[field].in_(owners))
+    if bucket.window == "total":
+        return int(connection.execute(query).scalar_one())
+    first, last = bucket.begins_ms // DAY_MS, bucket.ends_ms // DAY_MS
+    query = query.where(table.c.day >= day_name(first), table.c.day < day_name(last))
+    ended = int(connection.execute(query).scalar_one())
+    if not ended:
+        return 0
+    # totals are by the day on which a call ended; a call counts in the window in which it was admitted
+    lines = tables.records
+    earlier = select(func.coalesce(func.sum(lines.c[amount]), 0)).where(
+        lines.c.at_ms >= bucket.begins_ms,
+        lines.c.at_ms < bucket.begins_ms + DAY_MS,
+        lines.c.began_ms < bucket.begins_ms,
+        lines.c[field].in_(owners),
     )
-    if bucket.window != "total":
-        first, last = bucket.begins_ms // DAY_MS, bucket.ends_ms // DAY_MS
-        query = query.where(table.c.day >= day_name(first), table.c.day < day_name(last))
-    return int(connection.execute(query).scalar_one())
+    return ended - int(connection.execute(earlier).scalar_one())
+
+
+def _counted_as(connection: Connection, meter: str) -> list[str]:
+    """Public parts of the keys whose limits count under this name: the key itself and those that replaced it."""
+    found, table = [meter], tables.keys
+    while said := connection.execute(select(table.c.key).where(table.c.public == found[-1])).scalar():
+        successor = from_json(said, Key).rotated_to
+        if not successor or successor in found:
+            break
+        found.append(successor)
+    return found
 
 
 _meters, _leases = tables.meters, tables.leases
@@ -308,6 +345,8 @@ _LEASE = text(
     "INSERT INTO leases (bucket, holder, amount) VALUES (:bucket, :holder, :amount)"
     " ON CONFLICT (bucket, holder) DO UPDATE SET amount = excluded.amount"
 )
+_USED_OF = select(_meters.c.used).where(_meters.c.bucket == bindparam("name"))
+_CATCH_UP = text("UPDATE meters SET used = used + :more, base = base + :more WHERE bucket = :name")
 _METER = text("INSERT INTO meters (bucket, used, base, wanted) VALUES (:bucket, :base, :base, 0)")
 _LOOK = select(
     _meters.c.bucket,

@@ -63,7 +63,26 @@ _MOST = 1 << 53
 """Far beyond any amount, and a thousand of them add up without an overflow."""
 _LAST_MS = 253_402_300_799_999
 """The end of the year 9999."""
-_RANGES = {"at_ms": (0, _LAST_MS), "began_ms": (0, _LAST_MS), "limits": (0, (1 << 60) - 1)}
+_MASKS = (1 << 60) - 1
+_RANGES = {"at_ms": (0, _LAST_MS), "began_ms": (0, _LAST_MS), "limits": (0, _MASKS)}
+_ABSENT = type(None)
+_TYPES: tuple[frozenset[type], ...] = tuple(
+    frozenset(
+        (float, _ABSENT)
+        if name in _FLOATS
+        else (int,)
+        if name in _NEVER_NULL
+        else (int, _ABSENT)
+        if name in _NUMBERS
+        else (str,)
+    )
+    for name in COLUMNS
+)
+_fitting: set[tuple[type, ...]] = set()
+"""Types of rows that fit: rows differ in few of them, and a ledger has millions."""
+_AT, _BEGAN, _LIMITS, _CHARGES = (PLACE[name] for name in ("at_ms", "began_ms", "limits", "charges"))
+charges_of = msgspec.json.Decoder(list[tuple[str, int]]).decode
+"""Buckets and amounts of `Record.charges`."""
 
 
 def row_of(entry: Entry) -> Row:
@@ -112,6 +131,31 @@ def line_of(row: Row) -> bytes:
         UnicodeEncodeError, OverflowError: it holds what no database takes; `clean` it first.
     """
     return _encode(row)
+
+
+def misfit(row: Row) -> str:
+    """The first column of a kept line whose value no line can have; empty = nobody can stumble over any."""
+    shape = tuple(map(type, row))
+    if shape not in _fitting:
+        for name, kind, types in zip(COLUMNS, shape, _TYPES, strict=True):
+            if kind not in types:
+                return name
+        if len(_fitting) > 10_000:
+            _fitting.clear()
+        _fitting.add(shape)
+    if not 0 <= row[_AT] <= _LAST_MS:
+        return "at_ms"
+    if not 0 <= row[_LIMITS] <= _MASKS:
+        return "limits"
+    began_ms = row[_BEGAN]
+    if row[_LIMITS] if began_ms is None else not 0 <= began_ms <= _LAST_MS:
+        return "began_ms"
+    if row[_CHARGES]:
+        try:
+            charges_of(row[_CHARGES])
+        except msgspec.MsgspecError:
+            return "charges"
+    return ""
 
 
 def clean(row: Row) -> Row:

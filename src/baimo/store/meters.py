@@ -30,7 +30,7 @@ class Lease:
         self.taken = 0
         """Reserved by calls under way, or charged and not yet moved to `used`."""
         self.limit = limit
-        """The limit that it was drawn under."""
+        """The limit that it was drawn under; -1 = nobody knows whether it still holds."""
         self.used = 0
         """What the database had as used when it was last asked; it only grows."""
         self.outside = limit
@@ -199,6 +199,14 @@ class Meters:
         """Reserve nothing any more until it is opened again with None."""
         with self.lock:
             self.closed = error
+
+    def doubt(self, scope: str, name: str) -> None:
+        """Somebody's limits were changed: ask the database before the next call is admitted against a lease."""
+        with self.lock:
+            for bucket, lease in self.leases.items():
+                if bucket.startswith(f"{scope}:{name}:"):
+                    lease.outside -= lease.limit + 1  # so that `remaining` says what it said
+                    lease.limit = -1
 
     def remaining(self, bucket: str, limit: int) -> int:
         """What is left of a bucket, to the best knowledge of this process."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
 from baimo.store.buckets import COUNTS, FIELDS, WINDOWS, parsed
-from baimo.store.lines import PLACE
+from baimo.store.lines import PLACE, charges_of
 
 _LENGTHS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "total": 1 << 62}
 _DAY_MS = _LENGTHS_MS["day"]
@@ -47,7 +46,7 @@ class Uses:
                 if cell is not None:
                     cell[0] += 1 if amount < 0 else line[amount]
         if line[_CHARGES]:
-            for name, amount in json.loads(line[_CHARGES]):
+            for name, amount in charges_of(line[_CHARGES]):
                 if name in self._named:
                     self._named[name][0] += amount
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from baimo.core.money import MICROS
 from baimo.store import rollups, tables
+from baimo.store.buckets import parsed
 from baimo.store.chain import START, Head, Tally
 from baimo.store.engine import Database
-from baimo.store.lines import COLUMNS, PLACE, line_of
+from baimo.store.lines import COLUMNS, PLACE, line_of, misfit
 from baimo.store.tables import GROUPED, SUMMED
 from baimo.store.uses import Uses
 from baimo.text import text
@@ -25,13 +26,15 @@ from baimo.text import text
 SHOWN = 100
 """Findings that are kept; the rest is counted."""
 _PAGE = 5_000
+_LONGEST = 60
+"""Characters that are shown of a value."""
 
 
 class Finding(NamedTuple):
     """Something that is not as it must be."""
 
     kind: str
-    """chain, gap, head, cost, total, rollup, limit or content."""
+    """chain, gap, line, head, cost, total, rollup, limit or content."""
     place: str
     """Which line, total, bucket or Record."""
     expected: str
@@ -71,11 +74,13 @@ class Findings:
 class _Report:
     def __init__(self) -> None:
         self.problems = 0
+        self.kinds: set[str] = set()
         self.findings: list[Finding] = []
         self.unpriced = self.underived = 0
 
     def say(self, kind: str, place: object, expected: object, found: object) -> None:
         self.problems += 1
+        self.kinds.add(kind)
         if len(self.findings) < SHOWN:
             self.findings.append(Finding(kind, str(place), str(expected), str(found)))
 
@@ -98,25 +103,25 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
         database: the ledger's.
         progress: told lines done and lines in all, now and then.
     """
-    with database.snapshot() as connection:
-        stand = _stand(connection)
     report = _Report()
+    with database.snapshot() as connection:
+        stand = _stand(connection, report)
     tally, uses = Tally(), Uses({name: base for name, (_, base) in stand.meters.items()})
     seq, chain = stand.begin
     total = stand.head.seq - stand.begin.seq
     for page in _pages(database, seq, stand.head.seq):
         seq, chain = _links(page, seq, chain, report)
-        lines = [row[2:] for row in page]
-        tally.add(lines)
-        for row, line in zip(page, lines, strict=True):
+        lines = list(_fitting(page, report))
+        tally.add([line for _, line in lines])
+        for at, line in lines:
             if line[_LIMITS] or line[_CHARGES]:
                 uses.add(line)
-            _cost(row[0], line, report)
+            _cost(at, line, report)
         if progress is not None:
             progress(seq - stand.begin.seq, total)
     if _pruned(database, stand.begin):
         return verify(database, progress)  # lines went while they were read
-    if (seq, chain) != stand.head:
+    if (seq, chain) != stand.head and stand.head.chain:
         report.say("head", stand.head.seq, stand.head.chain.hex(), f"{seq}: {chain.hex()}")
     seen = sum(cell[0] for cell in tally.sums.values())
     _compare_totals(stand, tally, report)
@@ -124,10 +129,9 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
         used, _ = stand.meters[name]
         if derived != used:
             report.say("limit", name, derived, used)
-    if not any(one.kind == "total" for one in report.findings):  # what they are held against must be right
+    if not report.kinds & {"total", "line", "head"}:  # what they are held against must be right
         with database.snapshot() as connection:
-            for place, kept, ours in rollups.wrong(connection):
-                report.say("rollup", " ".join(place), kept or "–", ours or "–")
+            _rollups(connection, report)
     with database.reading() as connection:
         _contents(connection, report)
     return Findings(
@@ -142,31 +146,62 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     )
 
 
-def _stand(connection: Connection) -> _Stand:
-    head = connection.execute(select(tables.ledger_head.c.seq, tables.ledger_head.c.chain)).first()
-    table = tables.ledger_checkpoints
-    begin = connection.execute(
-        select(table.c.seq, table.c.chain).order_by(table.c.seq.desc()).limit(1)
-    ).first()
-    totals, pruned = Tally(), Tally()
-    for tally, kept in ((totals, tables.totals), (pruned, tables.totals_pruned)):
-        for row in connection.execute(select(kept)).mappings():
-            tally.merge(row)
-    meters = tables.meters
-    rows = connection.execute(select(meters.c.bucket, meters.c.used, meters.c.base)).all()
+def _stand(connection: Connection, report: _Report) -> _Stand:
     return _Stand(
-        Head(0, START) if head is None else Head(int(head[0]), bytes(head[1])),
-        Head(0, START) if begin is None else Head(int(begin[0]), bytes(begin[1])),
-        totals,
-        pruned,
-        {str(row[0]): (int(row[1]), int(row[2])) for row in rows},
+        _head(connection, report),
+        _begin(connection),
+        _kept(connection, tables.totals, report),
+        _kept(connection, tables.totals_pruned, report),
+        _meters(connection, report),
     )
+
+
+def _head(connection: Connection, report: _Report) -> Head:
+    query = select(tables.ledger_head.c.seq, tables.ledger_head.c.chain)
+    seq, chain = connection.execute(query).first() or (None, None)
+    if isinstance(seq, int) and isinstance(chain, bytes) and len(chain) == len(START):
+        return Head(seq, chain)
+    newest = int(connection.execute(select(func.max(tables.records.c.seq))).scalar() or 0)
+    report.say("head", "–" if seq is None else seq, "–" if chain is None else chain, newest)
+    return Head(newest, b"")
+
+
+def _begin(connection: Connection) -> Head:
+    """Where pruning ended. A checkpoint that is none counts for nothing: then lines are missing."""
+    table = tables.ledger_checkpoints
+    query = select(table.c.seq, table.c.chain).order_by(table.c.seq.desc()).limit(1)
+    seq, chain = connection.execute(query).first() or (0, START)
+    return Head(seq, chain) if isinstance(seq, int) and isinstance(chain, bytes) else Head(0, START)
+
+
+def _kept(connection: Connection, table: Table, report: _Report) -> Tally:
+    tally = Tally()
+    for row in connection.execute(select(table)).mappings():
+        try:
+            tally.merge(row)
+        except (TypeError, ValueError):
+            report.say("total", " ".join(str(row[name]) for name in GROUPED), "–", row["calls"])
+    return tally
+
+
+def _meters(connection: Connection, report: _Report) -> dict[str, tuple[int, int]]:
+    table = tables.meters
+    found: dict[str, tuple[int, int]] = {}
+    for bucket, used, base in connection.execute(select(table.c.bucket, table.c.used, table.c.base)):
+        try:
+            parsed(bucket)
+        except (TypeError, ValueError):
+            used = None
+        if isinstance(used, int) and isinstance(base, int):
+            found[bucket] = (used, base)
+        else:
+            report.say("limit", bucket, "–", used)
+    return found
 
 
 def _pruned(database: Database, begin: Head) -> bool:
     with database.reading() as connection:
-        newest = connection.execute(select(func.max(tables.ledger_checkpoints.c.seq))).scalar()
-    return (newest or 0) != begin.seq
+        return _begin(connection) != begin
 
 
 def _pages(database: Database, after: int, last: int) -> Iterator[list[tuple[Any, ...]]]:
@@ -196,11 +231,21 @@ def _links(page: list[tuple[Any, ...]], seq: int, chain: bytes, report: _Report)
             report.say("gap", row[0], seq + 1, row[0])
         seq, kept = row[0], row[1]
         expected = sha256(chain + line_of(row[2:])).digest()
-        if kept != expected:
-            report.say("chain", seq, expected.hex(), "–" if kept is None else bytes(kept).hex())
         # go on from what is there, so that one changed line is one finding
-        chain = bytes(kept or b"")
+        chain = kept if isinstance(kept, bytes) else b""
+        if chain != expected:
+            report.say("chain", seq, expected.hex(), chain.hex() or "–")
     return seq, chain
+
+
+def _fitting(page: list[tuple[Any, ...]], report: _Report) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Number and columns of the lines that can be reckoned with."""
+    for row in page:
+        line = row[2:]
+        if name := misfit(line):
+            report.say("line", row[0], name, repr(line[PLACE[name]])[:_LONGEST])
+        else:
+            yield row[0], line
 
 
 def _cost(seq: int, line: tuple[Any, ...], report: _Report) -> None:
@@ -246,6 +291,16 @@ def _compare_totals(stand: _Stand, derived: Tally, report: _Report) -> None:
         report.say("total", " ".join(place), "–", f"{row['calls']}")
 
 
+def _rollups(connection: Connection, report: _Report) -> None:
+    upto = connection.execute(select(tables.rolled.c.seq)).scalar()
+    newest = connection.execute(select(tables.ledger_head.c.seq)).scalar() or 0
+    if not isinstance(upto, int) or not 0 <= upto <= newest:
+        report.say("rollup", "rolled", newest, "–" if upto is None else upto)
+        return
+    for place, kept, ours in rollups.wrong(connection):
+        report.say("rollup", " ".join(place), kept or "–", ours or "–")
+
+
 def _contents(connection: Connection, report: _Report) -> None:
     table, records = tables.contents, tables.records
     query = (
@@ -254,7 +309,7 @@ def _contents(connection: Connection, report: _Report) -> None:
         .execution_options(yield_per=200)
     )
     for record, content, hash in connection.execute(query):
-        found = hashlib.sha256(bytes(content or b"")).hexdigest()
+        found = hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
         if found != hash:
             report.say("content", record, hash or "–", found)
 

@@ -112,7 +112,9 @@ class Service:
             currency=self.settings.money.currency,
         )
         self.sessions = Sessions(database)
-        self.keyring = Keyring(workspace.accounts, wall=time.time, sessions=self.sessions.all)
+        self.keyring = Keyring(
+            workspace.accounts, wall=time.time, sessions=self.sessions.all, relimited=self.books.doubt
+        )
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
         self.batches = Batches(database)
