@@ -295,6 +295,36 @@ def test_the_first_model_may_win_after_all() -> None:
     assert (record.model, record.route, record.unsure) == ("acme/one", "fallback", 1)
 
 
+@pytest.mark.parametrize("winner", ["one", "three", "both fail"])
+def test_a_hedge_is_charged_to_the_limits_of_the_winner_and_of_nobody_else(winner: str) -> None:
+    def limits(*counts: str) -> dict[str, Any]:
+        return {"limits": [{"counts": one, "amount": 50_000, "window": "day"} for one in counts]}
+
+    scripts = {
+        "one": Script(body=answer(), waits=0.03 if winner == "one" else 5),
+        "three": Script(body=answer(), waits=0.001 if winner == "three" else 5),
+    }
+    if winner == "both fail":
+        scripts = {"one": openai_error(500, "x"), "three": openai_error(500, "y")}
+        scripts["one"].waits = 0.03
+    house = House(
+        by_model=scripts,
+        config={**HEDGED, "models": {"acme/one": limits("cost"), "bolt/three": limits("tokens", "requests")}},
+        key=LIMITED,
+    )
+    house.ask(asking("best"))
+    record = house.record  # nothing is charged more than was reserved for it
+    charged = {tuple(bucket.split(":")[1:3]): amount for bucket, amount in house.books.used.items()}
+    by_three = winner == "three"
+    assert charged == {
+        ("acme/one", "cost"): 0 if by_three else record.charged_micros,
+        ("bolt/three", "tokens"): record.charged_tokens if by_three else 0,
+        ("bolt/three", "requests"): 1 if by_three else 0,
+        ("abcdef123456", "cost"): record.charged_micros,
+        ("abcdef123456", "requests"): 1,
+    }
+
+
 def test_when_both_fail_the_client_hears_of_the_first() -> None:
     house = House(
         by_model={
