@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from baimo.pii.mask import Masker
 from baimo.providers.faults import Place, fault
 from baimo.server.surfaces.messages import Messages
 from tests.gateway.doubles import (
+    PRICE,
     House,
     Script,
     ScriptedProvider,
@@ -25,6 +28,7 @@ from tests.gateway.doubles import (
     completion,
     deltas,
     key,
+    model,
     stream,
 )
 
@@ -152,6 +156,32 @@ def test_when_one_of_several_streams_breaks_off_all_end() -> None:
     reply = house.ask(asking("home/small", n=2, stream=True))
     assert reply.aborted
     assert (house.record.status, house.record.unsure) == ("wire.truncated", 1)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_several_streamed_answers_cost_several_calls_also_when_the_client_goes_after_them(
+    stays: bool,
+) -> None:
+    class Lingering(ScriptedProvider):
+        async def stream(self, request: Any) -> Any:
+            async for delta in super().stream(request):
+                yield delta
+            if not stays:
+                await asyncio.sleep(5)
+
+    price = replace(PRICE, per_call=Decimal("0.01"))
+    house = House(providers={"home": Lingering(deltas("a"))}, more_models=[model("home/dear", price=price)])
+
+    async def run() -> None:
+        serving = asyncio.create_task(house.gateway.serve(house.call(asking("home/dear", n=2, stream=True))))
+        done, _ = await asyncio.wait({serving}, timeout=0.05)
+        assert bool(done) is stays
+        serving.cancel()
+        await asyncio.wait({serving})
+
+    asyncio.run(run())
+    record = house.record
+    assert (record.http_status, record.cost_micros) == (200 if stays else 499, 2 * 10_000 + 40)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

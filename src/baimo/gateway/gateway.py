@@ -283,7 +283,7 @@ class Gateway:
         except BaimoError as error:
             grant.model_s += parts.now() - started_at
             self._keep_content(call, grant, b"".join(grant.kept or ()))
-            parts.settler.broken(call, grant, error.key, flow.status, flow.seen())
+            parts.settler.broken(call, grant, error.key, flow.status, flow.seen(), calls=flow.calls)
             reply.write(flow.failed(error))
             reply.abort()
             return
@@ -291,7 +291,7 @@ class Gateway:
             grant.model_s += parts.now() - started_at
             if not grant.closed:
                 self._keep_content(call, grant, b"".join(grant.kept or ()))
-                parts.settler.broken(call, grant, CLIENT_GONE, GONE, flow.seen())
+                parts.settler.broken(call, grant, CLIENT_GONE, GONE, flow.seen(), calls=flow.calls)
             raise
         grant.model_s += parts.now() - started_at
         seen = flow.seen()
@@ -372,7 +372,7 @@ class Gateway:
             # an attempt was under way: nobody knows how far it came
             grant.entry.unsure += 1 if grant.entry.attempts else 0
             status, http_status = (FAULT, 500) if fault else (CLIENT_GONE, GONE)
-            self._parts.settler.broken(call, grant, status, http_status, None)
+            self._parts.settler.broken(call, grant, status, http_status)
         if fault and call.reply.started:
             call.reply.abort()
         elif fault:
