@@ -175,6 +175,21 @@ def test_a_model_whose_own_limit_is_used_up_is_passed_over_where_the_route_says_
     house.books.settled()
 
 
+@pytest.mark.parametrize(("last", "second"), [("bolt/three", 200), ("acme/unpriced", 429)])
+def test_a_model_without_a_price_is_passed_over_where_the_one_before_it_is_full(
+    last: str, second: int
+) -> None:
+    models = ["acme/one", "acme/unpriced", last]
+    config = {
+        "models": {"acme/one": {"limits": [{"counts": "requests", "amount": 1}]}},
+        "routes": {"best": {"models": models, "fallback_on": ["rate_limit"]}},
+    }
+    house = House(Script(body=answer()), key=LIMITED, config=config)
+    assert [house.ask(asking("best")).status for _ in range(2)] == [200, second]
+    assert [one.model for one in house.books.records] == ["acme/one", last][: 2 if second == 200 else 1]
+    house.books.settled()
+
+
 def test_a_fallback_may_speak_another_wire_format() -> None:
     house = House(
         openai_error(500, "x"),
