@@ -203,3 +203,16 @@ def test_memory_in_front_of_the_store_is_bounded() -> None:
         return [await held.get("t", str(number)) is not None for number in range(10)]
 
     assert asyncio.run(fill()) == [False] * 7 + [True] * 3
+
+
+def test_what_a_tenant_was_answered_leaves_memory_and_the_others_answers_stay() -> None:
+    held = Cache(None, ttl_s=60, wall_ms=lambda: 0, memory_bytes=100)
+
+    async def fill() -> list[bool]:
+        for tenant in ("one", "two"):
+            await held.put(tenant, "key", Kept([], b"x" * 60, "m", "m", 0))
+            await held.put(tenant, "other", Kept([], b"x" * 20, "m", "m", 0))
+            held.clear("one")
+        return [await held.get("two", key) is not None for key in ("key", "other")]
+
+    assert asyncio.run(fill()) == [True, True]  # what was cleared takes no room

@@ -11,6 +11,7 @@ import pytest
 from baimo.core.call import Delta
 from baimo.core.tenant import Limit, Tenant
 from baimo.errors import BadReply, RateLimited, RequestRefused, StoreError, Unreachable
+from baimo.providers.faults import Place, fault
 from tests.gateway.doubles import (
     DONE,
     EVENTS,
@@ -297,6 +298,24 @@ def test_a_server_error_is_told_in_our_words() -> None:
     assert reply.status == 502
     assert reply.json["error"]["type"] == "server_error"
     assert house.record.status == "providers.server_error"
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("status", [408, 504, 522, 524])
+def test_a_proxy_that_gave_up_waiting_leaves_the_cost_unknown(status: int, passed: bool) -> None:
+    provider = ScriptedProvider(fault(status, "timed out", Place(host="h", model="m", key="")))
+    house = House(Script(status=status, body=b"timed out"), providers={"home": provider}, key=LIMITED)
+    house.ask(asking("acme/one" if passed else "home/small"))
+    record = house.record
+    assert (record.status, record.attempts, record.unsure) == ("providers.server_error", 1, 1)
+    assert (record.cost_micros, record.charged_micros > 200) == (None, True)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 529])
+def test_a_server_error_that_is_no_silence_costs_nothing(status: int) -> None:
+    house = House(Script(status=status, body=b"down"), key=LIMITED)
+    house.ask()
+    assert (house.record.unsure, house.record.cost_micros, house.record.charged_micros) == (0, 0, 0)
 
 
 def test_a_rate_limit_that_names_a_moment_is_waited_for() -> None:

@@ -175,6 +175,21 @@ def test_a_model_whose_own_limit_is_used_up_is_passed_over_where_the_route_says_
     house.books.settled()
 
 
+@pytest.mark.parametrize(("last", "second"), [("bolt/three", 200), ("acme/unpriced", 429)])
+def test_a_model_without_a_price_is_passed_over_where_the_one_before_it_is_full(
+    last: str, second: int
+) -> None:
+    models = ["acme/one", "acme/unpriced", last]
+    config = {
+        "models": {"acme/one": {"limits": [{"counts": "requests", "amount": 1}]}},
+        "routes": {"best": {"models": models, "fallback_on": ["rate_limit"]}},
+    }
+    house = House(Script(body=answer()), key=LIMITED, config=config)
+    assert [house.ask(asking("best")).status for _ in range(2)] == [200, second]
+    assert [one.model for one in house.books.records] == ["acme/one", last][: 2 if second == 200 else 1]
+    house.books.settled()
+
+
 def test_a_fallback_may_speak_another_wire_format() -> None:
     house = House(
         openai_error(500, "x"),
@@ -293,6 +308,36 @@ def test_the_first_model_may_win_after_all() -> None:
     record = house.record
     assert b"first" in reply.body
     assert (record.model, record.route, record.unsure) == ("acme/one", "fallback", 1)
+
+
+@pytest.mark.parametrize("winner", ["one", "three", "both fail"])
+def test_a_hedge_is_charged_to_the_limits_of_the_winner_and_of_nobody_else(winner: str) -> None:
+    def limits(*counts: str) -> dict[str, Any]:
+        return {"limits": [{"counts": one, "amount": 50_000, "window": "day"} for one in counts]}
+
+    scripts = {
+        "one": Script(body=answer(), waits=0.03 if winner == "one" else 5),
+        "three": Script(body=answer(), waits=0.001 if winner == "three" else 5),
+    }
+    if winner == "both fail":
+        scripts = {"one": openai_error(500, "x"), "three": openai_error(500, "y")}
+        scripts["one"].waits = 0.03
+    house = House(
+        by_model=scripts,
+        config={**HEDGED, "models": {"acme/one": limits("cost"), "bolt/three": limits("tokens", "requests")}},
+        key=LIMITED,
+    )
+    house.ask(asking("best"))
+    record = house.record  # nothing is charged more than was reserved for it
+    charged = {tuple(bucket.split(":")[1:3]): amount for bucket, amount in house.books.used.items()}
+    by_three = winner == "three"
+    assert charged == {
+        ("acme/one", "cost"): 0 if by_three else record.charged_micros,
+        ("bolt/three", "tokens"): record.charged_tokens if by_three else 0,
+        ("bolt/three", "requests"): 1 if by_three else 0,
+        ("abcdef123456", "cost"): record.charged_micros,
+        ("abcdef123456", "requests"): 1,
+    }
 
 
 def test_when_both_fail_the_client_hears_of_the_first() -> None:

@@ -26,6 +26,7 @@ class Listed:
 
     def __init__(self, *keys: Key, tenants: Iterable[Tenant] = (Tenant(id="acme"),)) -> None:
         self.kept, self.houses, self.number, self.reads = list(keys), list(tenants), 1, 0
+        self.gone: dict[str, int] = {}
         self.trouble: StoreError | None = None
 
     def revision(self) -> int:
@@ -39,6 +40,9 @@ class Listed:
 
     def tenants(self) -> list[Tenant]:
         return self.houses
+
+    def forgotten(self) -> dict[str, int]:
+        return dict(self.gone)
 
 
 def ring(*keys: Key, now: float = NOW, **more: Iterable[Tenant]) -> Keyring:
@@ -152,6 +156,25 @@ def test_accounts_that_cannot_be_read_leave_the_keys_as_they_were() -> None:
         watching.cancel()
 
     asyncio.run(watched())
+
+
+def test_tenants_that_are_forgotten_are_told_of_once_and_also_when_others_read_first() -> None:
+    accounts, told = Listed(KEY), list[str]()
+    accounts.gone = {"before the start": 1}
+    keys = Keyring(accounts, wall=lambda: NOW, forgot=told.append)
+
+    async def watched() -> None:
+        watching = asyncio.ensure_future(keys.watch())
+        for times in (1, 2):
+            accounts.gone["acme"] = times
+            accounts.number += 1
+            await asyncio.sleep(0)
+            keys.refresh()
+            await settled(lambda times=times: len(told) == times)
+        watching.cancel()
+
+    asyncio.run(watched())
+    assert told == ["acme", "acme"]
 
 
 def test_patterns_say_what_a_key_may_use() -> None:

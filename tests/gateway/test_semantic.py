@@ -151,6 +151,15 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
     assert hit.key == "10"
 
 
+def test_what_a_tenant_asked_is_forgotten_and_what_others_asked_is_not() -> None:
+    semantic = Semantic(model="m", threshold=0.5, surface=Embeddings(), now=lambda: 0.0)
+    for tenant in ("one", "two"):
+        semantic.remember(tenant, Question("frame", "text"), [1.0, 0.0], "key")
+    semantic.clear("one")
+    hits = [semantic.nearest(tenant, Question("frame", "text"), [1.0, 0.0]) for tenant in ("one", "two")]
+    assert [hit is not None for hit in hits] == [False, True]
+
+
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]])
 def test_vectors_without_a_direction_are_like_nothing(vector: list[float]) -> None:
     semantic = Semantic(model="m", threshold=0.5, surface=Embeddings(), now=lambda: 0.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -11,13 +13,14 @@ import pytest
 from baimo.core.call import Completion, Delta, Usage
 from baimo.core.message import ToolCall
 from baimo.core.tenant import Limit, Tenant
-from baimo.errors import BadReply, Unreachable
+from baimo.errors import BadReply, RateLimited, Unreachable
 from baimo.gateway.translated import summed
 from baimo.pii.mask import Masker
 from baimo.providers.faults import Place, fault
 from baimo.providers.paced import as_delta
 from baimo.server.surfaces.messages import Messages
 from tests.gateway.doubles import (
+    PRICE,
     House,
     Script,
     ScriptedProvider,
@@ -26,9 +29,11 @@ from tests.gateway.doubles import (
     completion,
     deltas,
     key,
+    model,
     stream,
 )
 
+REFUSED = RateLimited("providers.rate_limited", host="h", model="m", status=429, detail="x")
 SECRET = "wang.fang@example.com"
 MASKED = Tenant(id="t", pii="mask")
 
@@ -206,13 +211,57 @@ def test_when_one_of_several_streams_breaks_off_all_end() -> None:
     assert (house.record.status, house.record.unsure) == ("wire.truncated", 1)
 
 
-def test_when_one_of_several_answers_fails_the_call_fails() -> None:
-    provider = ScriptedProvider(
-        completion("a"), BadReply("providers.server_error", host="h", model="m", status=500, detail="x")
-    )
-    house = House(providers={"home": provider})
-    assert house.ask(asking("home/small", n=3)).status == 502
-    house.books.settled()
+@pytest.mark.parametrize("stays", [True, False])
+def test_several_streamed_answers_cost_several_calls_also_when_the_client_goes_after_them(
+    stays: bool,
+) -> None:
+    class Lingering(ScriptedProvider):
+        async def stream(self, request: Any) -> Any:
+            async for delta in super().stream(request):
+                yield delta
+            if not stays:
+                await asyncio.sleep(5)
+
+    price = replace(PRICE, per_call=Decimal("0.01"))
+    house = House(providers={"home": Lingering(deltas("a"))}, more_models=[model("home/dear", price=price)])
+
+    async def run() -> None:
+        serving = asyncio.create_task(house.gateway.serve(house.call(asking("home/dear", n=2, stream=True))))
+        done, _ = await asyncio.wait({serving}, timeout=0.05)
+        assert bool(done) is stays
+        serving.cancel()
+        await asyncio.wait({serving})
+
+    asyncio.run(run())
+    record = house.record
+    assert (record.http_status, record.cost_micros) == (200 if stays else 499, 2 * 10_000 + 40)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_when_one_of_several_answers_fails_the_others_may_be_billed(streamed: bool) -> None:
+    class Third(ScriptedProvider):
+        async def complete(self, request: Any) -> Any:
+            if request.repeat == 0 and not streamed:
+                return completion()
+            await asyncio.sleep(0.01 if request.repeat == 2 else 5)
+            raise REFUSED
+
+        async def stream(self, request: Any) -> Any:
+            yield await self.complete(request)
+
+    money = key(Limit(counts="cost", amount=10_000))
+    house = House(providers={"home": Third(completion())}, key=money)
+    assert house.ask(asking("home/small", n=3, stream=streamed)).status == 429
+    record = house.record
+    assert (record.attempts, record.unsure, record.cost_micros) == (3, 2, None)
+    assert record.charged_micros > 3 * 200  # 100 tokens of output each, and the prompts
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_when_all_of_several_answers_are_refused_nothing_was_billed(streamed: bool) -> None:
+    house = House(providers={"home": ScriptedProvider(REFUSED)})
+    assert house.ask(asking("home/small", n=3, stream=streamed)).status == 429
+    assert (house.record.attempts, house.record.unsure, house.record.cost_micros) == (3, 0, 0)
 
 
 def test_a_count_that_one_call_does_not_report_is_not_known_of_all() -> None:

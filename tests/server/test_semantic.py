@@ -10,7 +10,7 @@ from typing import Any
 from baimo.workspace.ledger_options import ShowOptions
 from tests.server.served import Said, Served, served
 from tests.server.upstream import upstream
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 TOML = """
 [providers.acme]
@@ -108,9 +108,23 @@ def test_it_is_off_until_it_is_asked_for_and_needs_no_restart(tmp_path: Path) ->
             assert vendor.embedded == []
             service = house.state["service"]
             (tmp_path / "baimo.toml").write_text(toml + OPEN, encoding="utf-8")
-            until = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + PATIENCE_S
             while service.parts.semantic is None:
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline
                 time.sleep(0.02)
             assert content(house.chat(key, "Who are you?")) == "You asked: Who are you?"
             assert vendor.embedded == ["Who are you?"]
+
+
+def test_a_running_server_drops_the_answers_of_a_tenant_that_is_forgotten(tmp_path: Path) -> None:
+    vendor = Vendor()
+    with upstream() as server:
+        server.answers = vendor
+        with served(tmp_path, TOML.format(port=server.port)) as house:
+            keys = [house.key(tenant=house.tenant(name).id) for name in ("stays", "goes")]
+            for key in keys:
+                content(house.chat(key))
+                assert house.chat(key).headers["x-baimo-cache"] == "hit"
+            house.workspace.accounting.forget_tenant("goes")  # as another process does
+            until(lambda: "x-baimo-cache" not in house.chat(keys[1]).headers)
+            assert house.chat(keys[0]).headers["x-baimo-cache"] == "hit"

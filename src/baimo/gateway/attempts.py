@@ -203,6 +203,9 @@ class Attempts:
             micros = (bound.micros or 0) + (lost.micros or 0) + (also.micros or 0)
             # the windows of its admission: a call does not change its month because a server was slow
             wanted = terms.plan.charges(entry.began_ms, tokens, micros)
+            if beside is not None:
+                # whoever wins is charged what the other may have taken; until then the old model's own come first
+                _, wanted = merged(wanted, grant.terms.plan.charges(entry.began_ms, tokens, micros))
             extra, whole = merged(grant.reserved, wanted)
             if extra:
                 if not books.reserve(extra):

@@ -48,6 +48,10 @@ _TIMEOUTS = frozenset(
     }
 )
 
+_GAVE_UP = frozenset({408, 504, 522, 524})
+"""Statuses of something between us and the model that stopped waiting (RFC 9110, 15.5.9 and 15.6.5; 522 and 524 are
+Cloudflare's): the model may work on and bill it."""
+
 
 class Refusal(NamedTuple):
     """An upstream's refusal in the client's own wire format, to be passed on as it came."""
@@ -110,7 +114,8 @@ def may_be_executed(error: BaseException) -> bool:
         return error.sent
     if isinstance(error, BadReply):
         # a refusal with a status of its own (500, 503) is not billed; an answer that broke off may be
-        return "status" not in error.facts and error.key != "gateway.no_masker"
+        status = error.facts.get("status")
+        return (status is None or status in _GAVE_UP) and error.key != "gateway.no_masker"
     return isinstance(error, TimeoutError)
 
 

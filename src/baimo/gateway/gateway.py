@@ -10,6 +10,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 import msgspec
@@ -203,11 +204,14 @@ class Gateway:
         """
         parts, wait_s = self._parts, self._parts.settings.serve.limit_wait_s
         models = (choice.model, *choice.fallbacks)
+        payable: list[tuple[int, Terms, Bound]] = []
         for place, model in enumerate(models):
             terms = parts.terms.of(call.key, call.tenant, model, choice.route, batch=bool(call.batch))
-            bound = terms.bound(peek, call.surface)
+            with suppress(Forbidden):  # nobody knows what it costs: for this key it is no way out
+                payable.append((place, terms, terms.bound(peek, call.surface)))
+        for place, terms, bound in payable:
             reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
-            last = place == len(models) - 1
+            last = place == payable[-1][0]
             try:
                 await parts.books.obtain(reserved, wait_s if last else 0.0)
             except (LimitReached, BudgetExceeded) as error:
@@ -217,7 +221,8 @@ class Gateway:
                     continue
                 await parts.books.obtain(reserved, wait_s)
             why = f"fallback:{RATE_LIMIT}" if place else choice.why
-            chosen = msgspec.structs.replace(choice, model=model, why=why, fallbacks=models[place + 1 :])
+            later = models[place + 1 :]
+            chosen = msgspec.structs.replace(choice, model=models[place], why=why, fallbacks=later)
             return chosen, terms, bound, reserved
         raise AssertionError("the last model either has room or says why not")
 
@@ -283,7 +288,7 @@ class Gateway:
         except BaimoError as error:
             grant.model_s += parts.now() - started_at
             self._keep_content(call, grant, b"".join(grant.kept or ()))
-            parts.settler.broken(call, grant, error.key, flow.status, flow.seen())
+            parts.settler.broken(call, grant, error.key, flow.status, flow.seen(), calls=flow.calls)
             reply.write(flow.failed(error))
             reply.abort()
             return
@@ -291,7 +296,7 @@ class Gateway:
             grant.model_s += parts.now() - started_at
             if not grant.closed:
                 self._keep_content(call, grant, b"".join(grant.kept or ()))
-                parts.settler.broken(call, grant, CLIENT_GONE, GONE, flow.seen())
+                parts.settler.broken(call, grant, CLIENT_GONE, GONE, flow.seen(), calls=flow.calls)
             raise
         grant.model_s += parts.now() - started_at
         seen = flow.seen()
@@ -372,7 +377,7 @@ class Gateway:
             # an attempt was under way: nobody knows how far it came
             grant.entry.unsure += 1 if grant.entry.attempts else 0
             status, http_status = (FAULT, 500) if fault else (CLIENT_GONE, GONE)
-            self._parts.settler.broken(call, grant, status, http_status, None)
+            self._parts.settler.broken(call, grant, status, http_status)
         if fault and call.reply.started:
             call.reply.abort()
         elif fault:

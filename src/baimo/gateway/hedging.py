@@ -14,6 +14,7 @@ from baimo.gateway.answers import Flow, Whole
 from baimo.gateway.attempts import Attempts, lose
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.failures import AttemptFailed
+from baimo.gateway.limits import merged
 
 _Attempt = asyncio.Future[Whole | Flow]
 
@@ -38,7 +39,8 @@ async def hedged(attempts: Attempts, call: Call, grant: Grant) -> Whole | Flow:
         await _stopped(first)
         raise
     bound = terms.bound(grant.peek, call.surface)
-    other = replace(grant, terms=terms, bound=bound, model_s=0.0)
+    _, reserved = merged(grant.reserved, terms.plan.charges(grant.entry.began_ms, 0, 0))  # its own first
+    other = replace(grant, terms=terms, bound=bound, reserved=reserved, model_s=0.0)
     grant.choice = replace(grant.choice, fallbacks=grant.choice.fallbacks[1:])
     second = asyncio.ensure_future(attempts.attempt(call, other))
     return await _race(grant, other, first, second)
@@ -68,6 +70,7 @@ async def _race(grant: Grant, other: Grant, first: _Attempt, second: _Attempt) -
                         await _stopped(rival)
                     if one is second:
                         grant.terms, grant.bound = other.terms, other.bound
+                        grant.reserved = grant.entry.reserved = other.reserved
                         grant.entry.model, grant.entry.route = other.terms.model.name, "hedge"
                     # both waited at the same time, for a place or for an answer: the longer one's times are the call's
                     times = (grant.queue_s, grant.model_s), (other.queue_s, other.model_s)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hmac import compare_digest
@@ -41,6 +41,10 @@ class Accounts(Protocol):
 
     def tenants(self) -> Iterable[Tenant]: ...
 
+    def forgotten(self) -> Mapping[str, int]:
+        """How often what a tenant said was deleted; raises the revision."""
+        ...
+
 
 class _Held(msgspec.Struct, frozen=True):
     """What a credential opens."""
@@ -63,6 +67,7 @@ class Keyring:
         wall: Callable[[], float],
         sessions: Callable[[], Iterable[Session]] = tuple[Session],
         relimited: Callable[[str, str], None] = lambda scope, name: None,
+        forgot: Callable[[str], None] = lambda tenant: None,
     ) -> None:
         """
         Args:
@@ -70,9 +75,12 @@ class Keyring:
             wall: seconds since 1970.
             sessions: those that have not ended; they raise the accounts' revision.
             relimited: told scope and name of whose limits have changed, before they hold.
+            forgot: told by `watch` of every tenant of whom nothing that it said may be held any more.
         """
         self._sessions = sessions
         self._relimited = relimited
+        self._forgot = forgot
+        self._forgotten: Mapping[str, int] = {}
         self._accounts = accounts
         self._wall = wall
         self._revision: int | None = None
@@ -175,6 +183,7 @@ class Keyring:
                     behind, digest=session.digest, until_ms=session.expires_ms
                 )
         self._tell(held, tenants)
+        self._forgotten = self._accounts.forgotten()
         self._held, self._tenants, self._revision = held, tenants, revision
         return True
 
@@ -191,6 +200,7 @@ class Keyring:
 
     async def watch(self) -> None:
         """Follow changes until cancelled. Accounts that cannot be read for a while leave the keys as they were."""
+        told = self._forgotten
         while True:
             await asyncio.sleep(POLL_S)
             try:
@@ -198,6 +208,10 @@ class Keyring:
                 self.trouble = None
             except BaimoError as error:
                 self.trouble = error
+            before, told = told, self._forgotten  # somebody else may have refreshed
+            for tenant, times in told.items():
+                if times != before.get(tenant):
+                    self._forgot(tenant)
 
     def _in_time(self, key: Key) -> None:
         now_ms = int(self._wall() * 1000)

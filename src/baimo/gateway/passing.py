@@ -141,7 +141,8 @@ class Passing:
             for secret in out.place.secrets:
                 body = body.replace(secret.encode(), b"***")
             shown = Refusal(exchange.status, tuple(handed_back(exchange.headers)), body)
-        return AttemptFailed(error, refusal=shown, body=body[:65536].decode("utf-8", errors="replace"))
+        words = body[:65536].decode("utf-8", errors="replace")
+        return AttemptFailed(error, unsure=int(may_be_executed(error)), refusal=shown, body=words)
 
 
 class Passed:

@@ -161,6 +161,11 @@ class Semantic:
         while len(self._frames) > FRAMES:
             self._frames.popitem(last=False)
 
+    def clear(self, tenant: str) -> None:
+        """Forget what a tenant asked."""
+        for place in [place for place in self._frames if place[0] == tenant]:
+            del self._frames[place]
+
 
 class _Embedding(msgspec.Struct):
     embedding: list[float]

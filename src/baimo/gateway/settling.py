@@ -85,7 +85,16 @@ class Settler:
         micros = _reckoned(call, grant, seen, usage, calls)
         self._close(call, grant, micros, "ok", http_status)
 
-    def broken(self, call: Call, grant: Grant, status: str, http_status: int, seen: Seen | None) -> None:
+    def broken(
+        self,
+        call: Call,
+        grant: Grant,
+        status: str,
+        http_status: int,
+        seen: Seen | None = None,
+        *,
+        calls: int = 1,
+    ) -> None:
         """The model began or may have begun to answer, and no end came: it may be billed.
 
         Args:
@@ -94,6 +103,7 @@ class Settler:
             status: message key of what happened.
             http_status: what the client got.
             seen: what came until then; None = nothing did.
+            calls: how many calls it is the sum of.
         """
         micros = None
         if seen is not None:
@@ -103,7 +113,7 @@ class Settler:
                 grant.entry.unsure += 1
                 seen = replace(seen, usage=None)
             usage = self._used(call, grant, seen, b"")
-            micros = _reckoned(call, grant, seen, usage)
+            micros = _reckoned(call, grant, seen, usage, calls)
             if not known:
                 micros = None  # an estimate of what arrived: more may have been generated
         self._close(call, grant, micros, status, http_status)

@@ -81,15 +81,16 @@ class Translated:
                     return await self._stream(call, grant, provider, request, masker)
                 return await self._whole(call, grant, provider, request, masker)
         except TimeoutError:
-            raise AttemptFailed(_too_late(grant), unsure=1) from None
+            raise AttemptFailed(_too_late(grant), unsure=peek.answers) from None
         except CallRefused:
             raise
         except BaimoError as error:
             attempts = int(vars(error).get("attempts", 1))
+            unsure = int(vars(error).get("unsure", peek.answers if may_be_executed(error) else 0))
             if isinstance(error, RequestRefused) and error.facts.get("status") in _TOLD:
                 error.http_status = int(str(error.facts["status"]))
             grant.entry.attempts += max(0, attempts - 1)
-            raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
+            raise AttemptFailed(error, unsure=unsure) from None
         finally:
             grant.model_s += self._now() - sent_at
 
@@ -97,12 +98,13 @@ class Translated:
         self, call: Call, grant: Grant, provider: Provider, request: Request, masker: Masker | None
     ) -> Whole:
         count = grant.peek.answers
+        grant.entry.attempts += count - 1
         if count == 1:
             completions = [await provider.complete(request)]
         else:
             asked = [provider.complete(replace(request, repeat=repeat)) for repeat in range(count)]
             completions = list(await all_answered(asked))
-        grant.entry.attempts += sum(completion.attempts for completion in completions) - 1
+        grant.entry.attempts += sum(completion.attempts - 1 for completion in completions)
         if masker is not None:
             json = request.response_format is not None
             completions = [unmasked(completion, masker, json=json) for completion in completions]
@@ -239,7 +241,7 @@ async def numbered(deltas: AsyncIterator[Delta]) -> Numbered:
 
 
 async def together(streams: Sequence[AsyncIterator[Delta]]) -> Numbered:
-    """The deltas of all streams as they come, each with the number of its stream."""
+    """The deltas of all streams as they come, each with the number of its stream; errors as of `all_answered`."""
     queue: asyncio.Queue[tuple[int, Delta] | BaseException | None] = asyncio.Queue(maxsize=64)
 
     async def fill(number: int, deltas: AsyncIterator[Delta]) -> None:
@@ -249,24 +251,25 @@ async def together(streams: Sequence[AsyncIterator[Delta]]) -> Numbered:
             await queue.put(None)
         except Exception as error:
             await queue.put(error)
+            raise
         finally:
             await _closed(deltas)
 
     filling = [asyncio.create_task(fill(number, deltas)) for number, deltas in enumerate(streams)]
+    failure: BaseException | None = None
     try:
         left = len(streams)
         while left:
             item = await queue.get()
             if isinstance(item, BaseException):
+                failure = item
                 raise item
             if item is None:
                 left -= 1
             else:
                 yield item
     finally:
-        for task in filling:
-            task.cancel()
-        await asyncio.gather(*filling, return_exceptions=True)
+        await _stopped(filling, failure)
 
 
 def summed(usages: list[Usage]) -> Usage:
@@ -289,15 +292,26 @@ def summed(usages: list[Usage]) -> Usage:
 
 
 async def all_answered(asked: list[Any]) -> list[Completion]:
-    """All answers; when one call fails, the others are cancelled before its error goes on."""
+    """All answers; when one call fails, the others are cancelled before its error goes on.
+
+    The error has `unsure`: how many of the calls may have been executed.
+    """
     tasks = [asyncio.ensure_future(one) for one in asked]
     try:
         return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException as error:
+        await _stopped(tasks, error)
         raise
+
+
+async def _stopped(calls: Sequence[asyncio.Future[Any]], failure: BaseException | None) -> None:
+    """Cancel what goes on of several calls; note on the failure of one how many may have been executed."""
+    for one in calls:
+        one.cancel()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    if failure is not None:
+        # those that answered, and those that were cut off: only a refusal was certainly not executed
+        vars(failure)["unsure"] = sum(not isinstance(end, Exception) or may_be_executed(end) for end in ends)
 
 
 async def _closed(deltas: AsyncIterator[Delta]) -> None:

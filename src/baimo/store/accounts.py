@@ -35,6 +35,8 @@ from baimo.typed import from_json
 
 REVISION = "accounts"
 """Row of the table revisions that every act raises."""
+FORGOTTEN = "forgotten:"
+"""Before a tenant's id: row of the table revisions that is raised when what it said is deleted."""
 
 _FIXED = {"id", "public", "digest", "tenant", "created_ms", "revoked_ms", "rotated_to", "counted_as"}
 """Fields that no change may name: they follow from other acts, or hold for good."""
@@ -70,6 +72,13 @@ class Accounts(Shelf):
         with self._database.reading() as connection:
             found = connection.execute(select(table.c.revision).where(table.c.name == REVISION)).scalar()
         return int(found or 0)
+
+    def forgotten(self) -> dict[str, int]:
+        """How often what a tenant said was deleted, by its id: whoever holds some of it in memory compares."""
+        table = tables.revisions
+        query = select(table.c.name, table.c.revision).where(table.c.name.startswith(FORGOTTEN))
+        with self._database.reading() as connection:
+            return {name.removeprefix(FORGOTTEN): times for name, times in connection.execute(query)}
 
     def everybody(self) -> Everybody:
         """All tenants and keys. They may be newer than the revision says, never older: whoever compares revisions
@@ -295,9 +304,7 @@ class Accounts(Shelf):
     def _acting(self, by: Actor, act: str, subject: str, facts: dict[str, Any]) -> Generator[Connection]:
         """A transaction that raises the revision first, which makes every other act wait, and ends with the audit."""
         with self._database.writing() as connection:
-            new: Any = inserting(self._database.dialect, tables.revisions).values(name=REVISION, revision=1)
-            raised = {"revision": tables.revisions.c.revision + 1}
-            connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
+            raise_revision(connection)
             yield connection
             audit.enter(connection, by, act, subject, facts, self.now_ms())
 
@@ -316,6 +323,13 @@ class Accounts(Shelf):
         id, *rest = row
         replaced = {name: new.excluded[name] for name in rest}
         connection.execute(new.on_conflict_do_update(index_elements=[id], set_=replaced))
+
+
+def raise_revision(connection: Connection, name: str = REVISION) -> None:
+    """Whoever holds keys, or what this row stands for, in memory looks again when the transaction ends."""
+    new: Any = inserting(connection.dialect.name, tables.revisions).values(name=name, revision=1)
+    raised = {"revision": tables.revisions.c.revision + 1}
+    connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
 
 
 def _tenant(connection: Connection, id: str) -> Tenant:

@@ -18,6 +18,7 @@ from sqlalchemy.sql import ColumnElement
 
 from baimo.core.moments import DAY_MS
 from baimo.store import audit, tables
+from baimo.store.accounts import FORGOTTEN, raise_revision
 from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
 
@@ -125,6 +126,7 @@ class Contents(Shelf):
         self, tenant: str, by: Actor = Actor(), before: Mapping[str, int] | None = None
     ) -> dict[str, int]:
         """Delete everything that a tenant's calls said and were answered: contents, kept responses, cached answers.
+        Running servers drop what they hold in memory of the last a moment later.
 
         Args:
             tenant: its id.
@@ -153,6 +155,8 @@ class Contents(Shelf):
             }
             facts = {"deleted": gone}
             audit.enter(connection, by, "tenant.forget", tenant, facts, self.now_ms())
+            raise_revision(connection, f"{FORGOTTEN}{tenant}")
+            raise_revision(connection)
         self._emptied_log()
         return gone
 

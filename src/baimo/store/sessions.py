@@ -10,13 +10,13 @@ import secrets
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from baimo.core.credential import ENTROPY_BYTES, Credential, digest_of, minted
 from baimo.core.session import Session
 from baimo.errors import NotFound
 from baimo.store import audit, tables
-from baimo.store.accounts import REVISION
+from baimo.store.accounts import raise_revision
 from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
 
@@ -56,7 +56,7 @@ class Sessions(Shelf):
             connection.execute(delete(table).where(table.c.expires_ms <= now_ms))
             connection.execute(insert(table).values(asdict(session)))
             audit.enter(connection, by, "session.begin", key, {"session": session.public}, now_ms)
-            _raise_revision(connection)
+            raise_revision(connection)
         return Begun(session, credential)
 
     def renew(self, key: str, public: str, lives_ms: int) -> Session:
@@ -72,7 +72,7 @@ class Sessions(Shelf):
                 raise NotFound("admin.no_session", field="/session")
             expires_ms = min(now_ms + lives_ms, row["created_ms"] + LONGEST_MS)
             connection.execute(update(table).where(table.c.public == public).values(expires_ms=expires_ms))
-            _raise_revision(connection)
+            raise_revision(connection)
         return replace(Session(**row), expires_ms=expires_ms)
 
     def end(self, key: str, public: str, by: Actor = Actor()) -> None:
@@ -87,7 +87,7 @@ class Sessions(Shelf):
             if not connection.execute(delete(table).where(ours)).rowcount:
                 raise NotFound("admin.no_session", field="/session")
             audit.enter(connection, by, "session.end", key, {"session": public}, now_ms)
-            _raise_revision(connection)
+            raise_revision(connection)
 
     def all(self) -> list[Session]:
         """Every session that has not ended."""
@@ -95,10 +95,3 @@ class Sessions(Shelf):
         with self._database.reading() as connection:
             rows = connection.execute(select(table).where(table.c.expires_ms > self.now_ms())).mappings()
             return [Session(**row) for row in rows]
-
-
-def _raise_revision(connection: Connection) -> None:
-    """Whoever holds keys in memory reads them again, and sessions with them."""
-    table = tables.revisions
-    raised = update(table).where(table.c.name == REVISION).values(revision=table.c.revision + 1)
-    connection.execute(raised)

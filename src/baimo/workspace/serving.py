@@ -113,7 +113,11 @@ class Service:
         )
         self.sessions = Sessions(database)
         self.keyring = Keyring(
-            workspace.accounts, wall=time.time, sessions=self.sessions.all, relimited=self.books.doubt
+            workspace.accounts,
+            wall=time.time,
+            sessions=self.sessions.all,
+            relimited=self.books.doubt,
+            forgot=self._forgot,
         )
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
@@ -328,6 +332,12 @@ class Service:
 
     def _catalogued(self, settings: Settings) -> Catalogue:
         return Catalogue.load(settings, lambda name: self.adapted.models(OWNER).get(name))
+
+    def _forgot(self, tenant: str) -> None:
+        """Answers and questions of a tenant that was forgotten leave memory, too."""
+        self.parts.cache.clear(tenant)
+        if self.parts.semantic is not None:
+            self.parts.semantic.clear(tenant)
 
     def _forget_gone(self) -> None:
         """Free the memory of tuned models that are not served any more."""
