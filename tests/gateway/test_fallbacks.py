@@ -10,6 +10,7 @@ import pytest
 from baimo.core.tenant import Limit
 from baimo.errors import BadReply, RequestRefused, Unreachable
 from baimo.gateway.failures import kind_of
+from baimo.server.surfaces.responses import Responses
 from tests.gateway.doubles import (
     EVENTS,
     House,
@@ -405,3 +406,59 @@ def test_a_hedged_call_cancelled_at_any_point_has_one_record() -> None:
 )
 def test_failures_are_told_apart_by_the_vendors_words(error: BaseException, body: str, kind: str) -> None:
     assert kind_of(error, body) == kind
+
+
+ERRORS_WITH_200: list[tuple[str, bytes]] = [
+    ("error", b'{"id": "gen-1", "error": {"message": "Upstream is overloaded", "code": 502}}'),
+    ("error", b'{"type": "error", "error": {"type": "api_error", "message": "oops"}}'),
+    ("rate_limit", b'{"error": {"type": "rate_limit_error", "message": "slow down"}, "usage": null}'),
+    ("context_length", b'{"error": {"code": "context_length_exceeded", "message": "too long"}}'),
+    ("rate_limit", b'{"choices": null, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}'),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), ERRORS_WITH_200)
+def test_an_error_with_status_200_is_no_answer(kind: str, body: bytes) -> None:
+    config = {"routes": {"best": {"models": ["acme/one", "bolt/three"], "fallback_on": [kind]}}}
+    scripts: dict[str, Any] = {"one": Script(body=body), "three": Script(body=answer())}
+    house = House(by_model=scripts, key=LIMITED, config=config)
+    reply, record = house.ask(asking("best")), house.record
+    assert (reply.status, reply.body) == (200, answer())
+    assert (record.model, record.route, record.cost_micros) == ("bolt/three", f"fallback:{kind}", 20)
+    house = House(Script(body=body), key=LIMITED)
+    reply, record = house.ask(), house.record
+    assert reply.status == record.http_status >= 400
+    assert reply.json["error"]["message"]
+    # like a refusal with a status of its own: nothing was executed
+    assert (record.cost_micros, record.unsure) == (0, 0)
+
+
+ANSWERS_WITHOUT_USAGE: list[tuple[bytes, bytes]] = [
+    (b"application/json", b'{"object": "list", "data": [{"embedding": [0.1]}], "error": null}'),
+    (
+        b"application/json",
+        b'{"created": 1, "data": [{"url": "x"}, {"error": {"code": "e", "message": "m"}}]}',
+    ),
+    (
+        b"application/json",
+        b'{"data": [{"url": "x"}], "error": {"code": "e", "message": "one of two failed"}}',
+    ),
+    (b"application/json", b'{"vectors": [[1]], "base_resp": {"status_code": 0, "status_msg": "success"}}'),
+    (b"application/json", b'{"text": "he said \\"error\\": no"}'),
+    (b"application/json", b'["error"]'),
+    (b"text/plain", b'{"error": "is what the speaker read out"}'),
+    (b"audio/mpeg", b'\xff\xfb {"error"'),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), ANSWERS_WITHOUT_USAGE)
+def test_an_answer_that_counts_nothing_is_an_answer_all_the_same(kind: bytes, body: bytes) -> None:
+    reply = (house := House(Script(body=body, headers={b"content-type": kind}))).ask()
+    assert (reply.status, reply.body, house.record.status) == (200, body, "ok")
+
+
+def test_a_response_that_failed_reaches_the_client_as_it_is() -> None:
+    body = b'{"object": "response", "status": "failed", "error": {"code": "server_error", "message": "m"}}'
+    house = House(Script(body=body))
+    reply = house.ask({"model": "dune/gpt", "input": "Hi"}, surface=Responses())
+    assert (reply.status, reply.body) == (200, body)

@@ -290,7 +290,10 @@ class Gateway:
             self._keep_content(call, grant, b"".join(grant.kept or ()))
             parts.settler.broken(call, grant, error.key, flow.status, flow.seen(), calls=flow.calls)
             reply.write(flow.failed(error))
-            reply.abort()
+            if getattr(call.surface, "ends_failed", False):
+                reply.end()
+            else:
+                reply.abort()
             return
         except BaseException:
             grant.model_s += parts.now() - started_at

@@ -18,11 +18,16 @@ from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, Refusal, may_be_executed
 from baimo.gateway.surface import Peek, Seen, Surface, Watch
 from baimo.gateway.upstream import Outbound, Upstream, handed_back
-from baimo.providers.faults import http_fault
+from baimo.providers.faults import Place, body_fault, http_fault, parsed
+from baimo.providers.openai_reply import fields
 from baimo.providers.wire.origin import Lines, Origin
 
 LONGEST_REFUSAL = 1024 * 1024
 """Most bytes of an error answer that are read and passed on."""
+LONGEST_WORDS = 65536
+"""Most bytes of an error answer in which its reason is looked for."""
+_RESULTS = ("choices", "data", "output", "results")
+"""What is in an answer; an error beside it concerns a part of it."""
 
 
 class Exchange(Protocol):
@@ -101,8 +106,8 @@ class Passing:
                 return await self._stream(call, peek, exchange)
             data = await exchange.whole(self._limit_bytes)
             seen = surface.seen(data)
-            if seen.usage is None and _is_broken(exchange.headers, data):
-                raise BadReply("gateway.not_json", model=peek.model)
+            if seen.usage is None:
+                _check(exchange.headers, data, seen, out.place)
         except ProviderError as error:
             raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
         except BaseException:
@@ -141,7 +146,7 @@ class Passing:
             for secret in out.place.secrets:
                 body = body.replace(secret.encode(), b"***")
             shown = Refusal(exchange.status, tuple(handed_back(exchange.headers)), body)
-        words = body[:65536].decode("utf-8", errors="replace")
+        words = body[:LONGEST_WORDS].decode("utf-8", errors="replace")
         return AttemptFailed(error, unsure=int(may_be_executed(error)), refusal=shown, body=words)
 
 
@@ -235,15 +240,28 @@ class Passed:
         self._exchange.close()
 
 
-def _is_broken(headers: Mapping[bytes, bytes], body: bytes) -> bool:
-    """Whether an answer that says it is JSON is none."""
+def _check(headers: Mapping[bytes, bytes], body: bytes, seen: Seen, place: Place) -> None:
+    """Look whether an answer that counts nothing is one. Many are: vectors, pictures, transcripts, sounds.
+
+    Raises:
+        BadReply: it says it is JSON, and is none.
+        AttemptFailed: it is an error, which came with status 200.
+    """
     if b"json" not in headers.get(b"content-type", b""):
-        return False
+        return
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except msgspec.DecodeError:
-        return True
-    return False
+        raise BadReply("gateway.not_json", model=place.model) from None
+    if seen.finish_reason or (body.find(b'"error"') < 0 and body.find(b'"base_resp"') < 0):
+        return  # a response that failed says so itself
+    row = fields(parsed(body))
+    if any(row.get(name) for name in _RESULTS):
+        return
+    error = body_fault(row, place)
+    if error is not None:
+        words = body[:LONGEST_WORDS].decode("utf-8", errors="replace")
+        raise AttemptFailed(error, unsure=int(may_be_executed(error)), body=words)
 
 
 def _said(seen: Seen) -> ProviderError:

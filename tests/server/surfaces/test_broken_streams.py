@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,11 @@ import anthropic
 import openai
 import pytest
 
+from baimo.core.call import Delta
 from baimo.errors import BadReply
 from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.responses import Responses
-from tests.gateway.doubles import EVENTS, House, RecordingReply, Script
+from tests.gateway.doubles import EVENTS, House, RecordingReply, Script, ScriptedProvider
 from tests.server.surfaces.endpoint import listening
 
 BROKEN = BadReply("wire.truncated", host="h")
@@ -44,7 +44,7 @@ HALF = b'event: content_block_delta\ndata: {"type":"content_block_delta","index"
 
 
 def broken(surface: Any, body: dict[str, Any], *pieces: bytes | Exception) -> RecordingReply:
-    """What a client got of a stream that passes through."""
+    """What a client got of a stream that failed."""
     house = House(Script(pieces=pieces, headers=EVENTS))
     reply = house.ask({**body, "stream": True}, surface=surface)
     assert (reply.status, house.record.status != "ok") == (200, True)
@@ -127,9 +127,7 @@ def test_a_response_that_breaks_off_fails_as_the_one_that_was_begun(shown: int, 
         openai.OpenAI(base_url=f"{address}/v1", api_key="k", max_retries=0) as client,
         client.responses.stream(**RESPONSE) as stream,
     ):
-        events: list[Any] = []
-        with contextlib.suppress(openai.APIConnectionError):
-            events.extend(one for one in stream)
+        events: list[Any] = list(stream)
     assert [one.sequence_number for one in events] == list(range(shown + 1))
     last = events[-1]
     assert (last.type, last.response.id, last.response.created_at) == ("response.failed", "resp_up_1", 7)
@@ -140,3 +138,31 @@ def test_a_server_that_numbers_nothing_has_its_response_failed_too() -> None:
     reply = broken(Responses(), RESPONSE, event("response.created", response=BEGUN), BROKEN)
     assert reply.body.count(b"response.created") == 2  # name and type of one event
     assert b'"response.failed","sequence_number":0,"response":{"id":"resp_up_1"' in reply.body
+
+
+FAILED = event(
+    "response.failed",
+    sequence_number=4,
+    response=BEGUN | {"status": "failed", "error": {"code": "server_error", "message": "boom"}},
+)
+ERROR = event("error", sequence_number=4, code="server_error", message="boom", param=None)
+
+
+@pytest.mark.parametrize("last", [FAILED, ERROR])
+def test_the_vendors_own_failure_of_a_response_is_an_end_to_the_sdk(last: bytes) -> None:
+    reply = broken(Responses(), RESPONSE, *RESPONSE_BEGUN, last)
+    assert (reply.body, reply.aborted) == (b"".join((*RESPONSE_BEGUN, last)), False)
+    with (
+        again(reply) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="k", max_retries=0) as client,
+        client.responses.create(**RESPONSE, stream=True) as stream,
+    ):
+        assert [one.sequence_number for one in stream] == [0, 1, 2, 3, 4]
+
+
+def test_a_translated_response_that_breaks_off_fails_and_ends() -> None:
+    house = House(providers={"home": ScriptedProvider([Delta(text="a"), BROKEN])})
+    reply = house.ask({"model": "home/small", "input": "Hi", "stream": True}, surface=Responses())
+    assert (house.record.status, reply.ended, reply.aborted) == ("wire.truncated", True, False)
+    assert reply.body.count(b"event: response.failed") == 1
+    assert b"response.completed" not in reply.body

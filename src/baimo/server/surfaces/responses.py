@@ -103,6 +103,8 @@ class Responses:
     ability = "chat"
     needs = QUIRK
     """Quirk that a vendor of this protocol must have to be sent the request as it is."""
+    ends_failed = True
+    """response.failed and error end a stream as response.completed does."""
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> ResponsesPeek:
         """Model, limits and size; contents are decoded only where something is attached."""
