@@ -170,7 +170,7 @@ def claude(**usage: Any) -> bytes:
 
 
 def claudes(script: Script, *, price: Price = CLAUDE, **more: Any) -> House:
-    return House(script, more_models=[model("clay/opus", price=price)], **more)
+    return House(script, more_models=[model("clay/opus", price=price, context_window=4000)], **more)
 
 
 def of_claude(**more: Any) -> dict[str, Any]:
@@ -219,6 +219,7 @@ def test_a_prompt_that_may_be_kept_for_an_hour_is_reserved_at_that_rate(ttl: str
     assert bounds.bound(peek, "messages").micros == ceil(peek.text_bytes * rate + 50 * 25)
 
 
+RESPONSES = Responses()
 COST = key(Limit(counts="cost", amount=100_000, window="day"))
 
 
@@ -291,8 +292,8 @@ def test_a_key_with_a_money_limit_gets_no_tier_whose_price_nobody_knows() -> Non
 @pytest.mark.parametrize(
     ("surface", "body", "model", "masked"),
     [
-        (Responses(), {"input": "hi"}, "home/small", False),
-        (Responses(), {"input": "hi"}, "acme/one", True),  # its chat completions are asked, without a tier
+        (RESPONSES, {"input": "hi"}, "home/small", False),
+        (RESPONSES, {"input": "hi"}, "acme/one", True),  # its chat completions are asked, without a tier
         (Messages(), {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}, "home/small", False),
         (CHAT, {"messages": [{"role": "user", "content": "hi"}]}, "home/small", False),
     ],
@@ -316,3 +317,167 @@ def test_a_masked_call_tells_an_openai_server_its_tier() -> None:
     assert house.record.cost_micros is None
     house = House(key=COST, tenant=Tenant(id="t", pii="mask"), masker=Masker)
     assert house.ask(asking("acme/one", service_tier="flex")).status == 403
+
+
+SEARCH = {"type": "web_search_20260318", "name": "web_search"}
+OWN_SEARCH = {"name": "web_search", "input_schema": {"type": "object"}}
+COMPACT = {"edits": [{"type": "compact_20260112"}]}
+SOUND = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked", "field"),
+    [
+        (Messages(), {"speed": "fast"}, "speed"),
+        (Messages(), {"inference_geo": "us"}, "inference_geo"),
+        (Messages(), {"context_management": COMPACT}, "context_management"),
+        (Messages(), {"tools": [OWN_SEARCH, SEARCH]}, "tools[1]"),
+        (Messages(), {"tools": [{"type": "code_execution_20260521", "name": "c"}]}, "tools[0]"),
+        (Messages(), {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}, "mcp_servers"),
+        (Messages(), {"fallbacks": "default"}, "fallbacks"),
+        (Messages(), {"speed": "standard", "inference_geo": "global", "tools": [OWN_SEARCH]}, ""),
+        (Messages(), {"tools": [{"type": "bash_20250124", "name": "bash"}]}, ""),
+        (Messages(), {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, ""),
+        (CHAT, {"speed": "fast"}, "speed"),
+        (CHAT, {"inference_geo": "us"}, "inference_geo"),
+        (CHAT, {"context_management": COMPACT}, "context_management"),
+        (CHAT, {"web_search_options": {}}, ""),  # it does not reach Anthropic
+    ],
+)
+def test_a_key_with_a_money_limit_asks_anthropic_for_nothing_without_a_price(
+    surface: Any, asked: dict[str, Any], field: str
+) -> None:
+    provider = ScriptedProvider(completion())
+    house = claudes(Script(body=claude()), key=COST, providers={"clay": provider})
+    reply = house.ask(of_claude(**asked), surface=surface)
+    assert (reply.status, house.pool.sent == []) == ((403, True) if field else (200, surface is CHAT))
+    if field:
+        assert f"nobody knows what {field} may cost" in reply.json["error"]["message"]
+    else:
+        assert house.record.cost_micros
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked", "field"),
+    [
+        (CHAT, {"web_search_options": {}}, "web_search_options"),
+        (CHAT, {"modalities": ["text", "audio"], "audio": {"voice": "ash", "format": "wav"}}, "audio"),
+        (CHAT, {"messages": SOUND}, "messages[0].content"),
+        (CHAT, {"tools": [{"type": "web_search"}]}, "tools[0]"),
+        (
+            CHAT,
+            {"modalities": ["text"], "tools": [{"type": "function", "function": {"name": "web_search"}}]},
+            "",
+        ),
+        (
+            RESPONSES,
+            {"tools": [{"type": "function", "name": "web_search"}, {"type": "web_search"}]},
+            "tools[1]",
+        ),
+        (RESPONSES, {"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}, "tools[0]"),
+        (RESPONSES, {"context_management": [{"type": "compaction"}]}, "context_management"),
+        (RESPONSES, {"input": SOUND}, "input"),
+        (RESPONSES, {"tools": [{"type": "function", "name": "web_search"}, {"type": "local_shell"}]}, ""),
+        (RESPONSES, {"tools": [{"type": "shell", "environment": {"type": "local"}}]}, ""),
+    ],
+)
+def test_a_key_with_a_money_limit_asks_openai_for_nothing_without_a_price(
+    surface: Any, asked: dict[str, Any], field: str
+) -> None:
+    house = House(Script(body=answer()), key=COST)
+    given = asking() if surface is CHAT else {"model": "acme/one", "input": "hi"}
+    peek = surface.peek(msgspec.json.encode(given | asked), {})
+    assert peek.unpriced == field
+    if surface is CHAT:
+        reply = house.ask(given | asked)
+        assert reply.status == (403 if field else 200)
+
+
+def test_a_price_for_each_call_is_one_for_its_search() -> None:
+    price = Price(input_per_million=Decimal(1), output_per_million=Decimal(2), per_call=Decimal("0.025"))
+    house = House(Script(body=answer()), key=COST, more_models=[model("acme/search", price=price)])
+    assert house.ask(asking("acme/search", web_search_options={})).status == 200
+    assert house.record.cost_micros == 25_020
+
+
+def test_within_the_walls_nobody_bills_sound() -> None:
+    house = House(key=COST, providers={"home": ScriptedProvider(completion())})
+    assert (
+        house.ask(asking("home/small", tools=[{"type": "browser"}])).status == 400
+    )  # not a word about money
+
+
+@pytest.mark.parametrize(
+    ("asked", "usage", "known"),
+    [
+        ({}, {"speed": "standard", "inference_geo": "global", "server_tool_use": None}, True),
+        ({}, {"inference_geo": "not_available"}, True),
+        ({}, {"speed": "fast"}, False),
+        ({}, {"inference_geo": "us"}, False),  # the workspace's own default
+        ({"speed": "fast"}, {}, False),
+        ({"tools": [SEARCH]}, {"server_tool_use": {"web_search_requests": 2}}, False),
+        ({"tools": [SEARCH]}, {"server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 1}}, True),
+        ({"tools": [{"type": "code_execution_20260521", "name": "c"}]}, {}, False),
+        ({}, {"iterations": [{"type": "message"}, {"type": "advisor_message", "model": "x"}]}, False),
+        ({}, {"iterations": [{"type": "message", "input_tokens": 10, "output_tokens": 5}]}, True),
+    ],
+)
+def test_what_anthropic_bills_besides_makes_the_cost_unknown(
+    asked: dict[str, Any], usage: dict[str, Any], known: bool
+) -> None:
+    house = claudes(Script(body=claude(**usage)))
+    house.ask(of_claude(**asked), surface=Messages())
+    assert (house.record.cost_micros is not None) is known
+    assert house.record.tokens_in == 10
+
+
+def test_the_tokens_of_a_summary_are_counted() -> None:
+    rounds = [
+        {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500, "cache_read_input_tokens": 7},
+        {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+    ]
+    usage = {
+        "input_tokens": 23_000,
+        "output_tokens": 1_000,
+        "cache_read_input_tokens": None,
+        "iterations": rounds,
+    }
+    house = claudes(Script(body=claude(**usage)))
+    house.ask(of_claude(context_management=COMPACT), surface=Messages())
+    entry = house.record
+    assert (entry.tokens_in, entry.tokens_out, entry.tokens_cached) == (203_007, 4_500, 7)
+    assert entry.cost_micros == round(203_000 * 5 + 7 * 0.5 + 4_500 * 25)
+
+
+@pytest.mark.parametrize(
+    ("details", "known"),
+    [
+        ({"prompt_tokens_details": {"audio_tokens": 0}}, True),
+        ({"prompt_tokens_details": {"audio_tokens": 3}}, False),
+        ({"completion_tokens_details": {"audio_tokens": 3}}, False),
+        ({"server_tool_use": {"web_search_requests": 0}}, True),
+        ({"server_tool_use": {"web_search_requests": 1}}, False),
+    ],
+)
+def test_sound_and_searches_in_a_usage_make_the_cost_unknown(details: dict[str, Any], known: bool) -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, **details}
+    house = House(Script(body=answer(usage=counts)))
+    house.ask(asking())
+    assert (house.record.cost_micros is not None) is known
+    assert house.record.tokens_in == 10
+
+
+def test_a_search_that_a_chat_asks_for_is_billed_though_its_usage_is_silent() -> None:
+    house = House(Script(body=answer()))
+    house.ask(asking(web_search_options={}))
+    assert house.record.cost_micros is None
+
+
+@pytest.mark.parametrize(
+    ("item", "known"), [("message", True), ("function_call", True), ("web_search_call", False)]
+)
+def test_a_hosted_tool_that_a_response_used_makes_its_cost_unknown(item: str, known: bool) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    body = {"status": "completed", "model": "m", "output": [{"type": item}], "usage": usage}
+    found = RESPONSES.seen(msgspec.json.encode(body)).usage
+    assert found is not None and found.unpriced is not known

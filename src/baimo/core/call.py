@@ -83,6 +83,8 @@ class Usage:
     """Prompt tokens that the provider wrote into its cache."""
     tokens_cache_write_1h: int | None = None
     """Those of them that it keeps for an hour (Anthropic); the others it keeps for five minutes."""
+    unpriced: bool = False
+    """Something is billed besides these tokens or at other prices: searches, sound, another speed, region or model."""
     estimated: bool = False
     """Counted by us, not reported by the provider."""
 

@@ -153,7 +153,7 @@ class Price:
 
         One unit per million tokens is one micro-unit per token, so the product is exact before rounding.
         """
-        if usage.tokens_in is None or usage.tokens_out is None:
+        if usage.tokens_in is None or usage.tokens_out is None or usage.unpriced:
             return None
         rates = self.rates(usage.tokens_in)
         if rates is not None and usage.tokens_cache_write_1h:

@@ -173,4 +173,7 @@ def _reckoned(
     terms, peek = grant.terms, grant.peek
     kept = 0 if usage is None else usage.tokens_cache_write_1h or 0
     tier = seen.tier or (peek.tier and terms.tier(peek, call.surface))
-    return terms.reckon(grant.entry, calls, tier=tier, tokens_cache_write_1h=kept)
+    unpriced = usage is not None and usage.unpriced and not terms.vendor.inside
+    if peek.unpriced and not (peek.told and usage is not None and not usage.estimated):
+        unpriced = unpriced or bool(terms.unpriced(peek, call.surface))
+    return terms.reckon(grant.entry, calls, tier=tier, unpriced=unpriced, tokens_cache_write_1h=kept)

@@ -39,6 +39,11 @@ class Peek(msgspec.Struct, kw_only=True):
     """Path of a member that names something which the vendor keeps in an account that tenants share; empty = none."""
     tier: str = ""
     """Service tier that is asked for, which may have a price of its own; empty = none is named."""
+    unpriced: str = ""
+    """Path of a member that asks for what no price here is for, or what has no bound: searches, sound, another speed or
+    region, tools that the vendor runs; empty = none."""
+    told: bool = False
+    """Whether the usage in the answer says if that was billed."""
     long_cache: bool = False
     """Part of the prompt may be written into the vendor's cache for an hour, which is dearer."""
     deterministic: bool = True
@@ -55,6 +60,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False):
     tokens_cache_write: int | None = None
     estimated: bool = False
     tokens_cache_write_1h: int | None = None
+    unpriced: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):

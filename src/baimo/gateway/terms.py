@@ -37,6 +37,7 @@ class Terms:
     __slots__ = (
         *(
             "_entry",
+            "_per_call",
             "_passes",
             "billed",
             "bounds",
@@ -83,6 +84,7 @@ class Terms:
             currency=self.currency,
             tags=json.dumps(dict(key.tags), ensure_ascii=False, separators=(",", ":")),
         )
+        self._per_call = price is not None and bool(price.per_call)
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
 
@@ -105,6 +107,18 @@ class Terms:
         said = surface.name in _TOLD and self.vendor.protocol == surface.protocol
         return peek.tier if said else ""
 
+    def unpriced(self, peek: Peek, surface: Surface) -> str:
+        """Member that asks the model's server for what no price here is for; empty = none. Within our own walls nobody
+        bills it; what a neutral request does not say is not asked for."""
+        path, vendor = peek.unpriced, self.vendor
+        searches = path == "web_search_options"
+        if not path or vendor.inside or (searches and self._per_call):
+            return ""
+        if vendor.protocol == surface.protocol:
+            return path
+        # chat's members without a neutral word go to Anthropic, but for this one
+        return path if surface.name in _TOLD and vendor.protocol == "anthropic" and not searches else ""
+
     def bound(self, peek: Peek, surface: Surface) -> Bound:
         """The most that a call may take.
 
@@ -113,11 +127,14 @@ class Terms:
         """
         bound = self.bounds.bound(peek, surface.name)
         tier = self.tier(peek, surface) if peek.tier else ""
-        if tier not in _STANDARD:
+        asked = self.unpriced(peek, surface) if peek.unpriced else ""
+        if asked or tier not in _STANDARD:
             bound = Bound(bound.tokens, None)
         if bound.micros is None and self.plan.has_cost and not self.unpriced_ok:
             if tier not in _STANDARD:
                 raise Forbidden("gateway.unpriced_tier", key=self.key.public, field="service_tier", tier=tier)
+            if asked:
+                raise Forbidden("gateway.unpriced_member", key=self.key.public, field=asked)
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
         return bound
 
@@ -133,6 +150,7 @@ class Terms:
         calls: int = 1,
         *,
         tier: str = "",
+        unpriced: bool = False,
         tokens_cache_write_1h: int = 0,
     ) -> int | None:
         """Put prices and cost into the Record from its tokens; returns the cost in micro-units of money.currency.
@@ -141,10 +159,11 @@ class Terms:
             entry: with its tokens.
             calls: how many calls the tokens are the sum of; 0 = none was answered.
             tier: service tier that the vendor bills by.
+            unpriced: something is billed that no price here is for.
             tokens_cache_write_1h: those of the cache-write tokens that are kept for an hour.
         """
         entry.currency = self.currency
-        if tier not in _STANDARD:
+        if unpriced or tier not in _STANDARD:
             return None
         tokens_in, tokens_out = entry.tokens_in, entry.tokens_out
         if tokens_in is None or tokens_out is None:

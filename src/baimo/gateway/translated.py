@@ -272,7 +272,11 @@ def summed(usages: list[Usage]) -> Usage:
         "tokens_cache_write_1h",
     )
     counts = {name: total([cast("int | None", getattr(usage, name)) for usage in usages]) for name in names}
-    return Usage(**counts, estimated=any(usage.estimated for usage in usages))
+    return Usage(
+        **counts,
+        estimated=any(usage.estimated for usage in usages),
+        unpriced=any(usage.unpriced for usage in usages),
+    )
 
 
 async def all_answered(asked: list[Any]) -> list[Completion]:

@@ -147,6 +147,9 @@ class EventReader:
 
 def usage(row: Mapping[str, Any]) -> Usage | None:
     """Token counts. input_tokens leaves out what was read from or written to the cache; ours has it all."""
+    rounds = [fields(one) for one in items(row.get("iterations"))]
+    if any(one.get("type") == "compaction" for one in rounds):
+        row = _with_compactions(row, rounds)
     fresh, out = count(row.get("input_tokens")), count(row.get("output_tokens"))
     if fresh is None and out is None:
         return None
@@ -159,6 +162,38 @@ def usage(row: Mapping[str, Any]) -> Usage | None:
         tokens_reasoning=count(fields(row.get("output_tokens_details")).get("thinking_tokens")),
         tokens_cache_write=written,
         tokens_cache_write_1h=count(kept),
+        unpriced=_unpriced(row, rounds),
+    )
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_FREE = frozenset({"web_fetch_requests"})
+"""Tools without a fee. Source: platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool."""
+
+
+def _with_compactions(row: Mapping[str, Any], rounds: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Counts with those of the summaries, which the others leave out. What is not known stays so."""
+    compactions = [one for one in rounds if one.get("type") == "compaction"]
+    sums: dict[str, Any] = {}
+    for name in _COUNTS:
+        known = count(row.get(name))
+        if known is not None or name.startswith("cache_"):
+            sums[name] = (known or 0) + sum(count(one.get(name)) or 0 for one in compactions)
+    kept = [
+        count(fields(one.get("cache_creation")).get("ephemeral_1h_input_tokens")) or 0
+        for one in (row, *compactions)
+    ]
+    return {**row, **sums, "cache_creation": {"ephemeral_1h_input_tokens": sum(kept)}}
+
+
+def _unpriced(row: Mapping[str, Any], rounds: list[Mapping[str, Any]]) -> bool:
+    """Whether something was billed besides the tokens, or at other prices than the model's standard ones."""
+    return (
+        row.get("speed") not in (None, "standard")
+        or row.get("inference_geo") not in (None, "", "global", "not_available")
+        or row.get("service_tier") == "priority"
+        or any(number and name not in _FREE for name, number in fields(row.get("server_tool_use")).items())
+        or any(one.get("type") not in ("message", "compaction") for one in rounds)
     )
 
 

@@ -184,6 +184,12 @@ def usage(value: Any) -> Usage | None:
         tokens_cached=cached,
         tokens_reasoning=reasoning,
         tokens_cache_write=count(prompt_details.get("cache_write_tokens")),
+        # sound has another price; OpenRouter counts searches
+        unpriced=bool(
+            prompt_details.get("audio_tokens")
+            or out_details.get("audio_tokens")
+            or any(fields(row.get("server_tool_use")).values())
+        ),
     )
 
 

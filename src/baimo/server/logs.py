@@ -215,6 +215,8 @@ class Lines:
             said = text("observe.uncounted", model=model)
         elif grant.terms.price is None:
             said = text("observe.unpriced", model=model)
+        elif entry.cost_micros is None:
+            said = text("observe.unpriced_call", model=model)
         else:
             return
         log.warning(said, extra={"facts": {"model": model}, "repeats": said})

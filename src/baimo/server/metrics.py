@@ -72,7 +72,7 @@ TABLE = (
         "Tokens as the Records have them. cached and cache_write are parts of input, reasoning of output.",
     ),
     _counter("baimo_cost_micros_total", "model currency", "Known cost, millionths of a unit of the price's currency."),
-    _counter("baimo_unpriced_requests_total", "model", "Calls whose cost is unknown because the model has no price."),
+    _counter("baimo_unpriced_requests_total", "model", "Calls whose cost is unknown because no price is for them."),
     _counter("baimo_uncounted_requests_total", "model", "Calls whose tokens are unknown because none were reported."),
     _counter("baimo_estimated_requests_total", "model", "Calls whose tokens were counted here: none were reported."),
     _counter("baimo_unsure_attempts_total", "model", "Attempts that may have been billed although no usage came back."),
@@ -300,9 +300,10 @@ class Metrics:
             rare["baimo_estimated_requests_total", model] += 1
         if entry.unsure:
             rare["baimo_unsure_attempts_total", model] += entry.unsure
-        if entry.tokens_in is None or entry.tokens_out is None:
+        counted = entry.tokens_in is not None and entry.tokens_out is not None
+        if not counted:
             rare["baimo_uncounted_requests_total", model] += 1
-        if entry.cost_micros is None and grant.terms.price is None:
+        if entry.cost_micros is None and (counted or grant.terms.price is None):
             rare["baimo_unpriced_requests_total", model] += 1
 
 

@@ -14,6 +14,7 @@ from baimo.core.call import Completion, Request
 from baimo.errors import BaimoError
 from baimo.gateway.surface import Events, Peek, Seen, Watch
 from baimo.server.surfaces import openai_errors
+from baimo.server.surfaces.asks import Asks, unpriced
 from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer
 from baimo.server.surfaces.chat_request import chat_request
 from baimo.server.surfaces.chat_watch import ChatWatch
@@ -35,6 +36,7 @@ MESSAGE_BYTES = 8
 """Added for each message, for templates that frame it with more than its JSON has."""
 
 _TEXT = frozenset({"text", "refusal", "thinking"})
+_SOUND = frozenset({"input_audio", "audio_url"})
 _CLIENT_TOOLS = frozenset({"function", "custom"})
 _USAGE_WANTED = msgspec.Raw(b'{"include_usage":true}')
 
@@ -75,7 +77,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class Body(msgspec.Struct):
+class Body(Asks):
     """What admission needs of a request."""
 
     messages: list[Turn]
@@ -89,6 +91,8 @@ class Body(msgspec.Struct):
     functions: msgspec.Raw = NOTHING
     prediction: msgspec.Raw = NOTHING
     web_search_options: msgspec.Raw = NOTHING
+    modalities: msgspec.Raw = NOTHING
+    audio: msgspec.Raw = NOTHING
     store: bool | None = None
     service_tier: str | None = None
     best_of: Answers | None = None
@@ -146,6 +150,9 @@ class Chat:
                     if part.type not in _TEXT:
                         attachments += 1
                         text_bytes -= part.payload_bytes()
+        asked, told = unpriced(read)
+        if not asked and (attachments or read.modalities is not NOTHING or read.audio is not NOTHING):
+            asked, told = _asked(read), False
         options = read.stream_options
         return ChatPeek(
             model=read.model,
@@ -158,6 +165,9 @@ class Chat:
             opening=_opening(read.messages),
             vendor_id=vendor_id(body),
             tier=read.service_tier or "",
+            unpriced=asked,
+            told=told,
+            long_cache=says(read.cache_control),
             deterministic=answers == 1 and not read.store and not says(read.web_search_options),
             functions=says(read.functions),
         )
@@ -210,6 +220,21 @@ class Chat:
     def refusal(self, error: BaimoError, *, request_id: str) -> bytes:
         """See `Surface`."""
         return openai_errors.refusal(error, request_id=request_id)
+
+
+def _asked(read: Body) -> str:
+    """Path of what is billed besides text: sound or pictures in the answer, sound in the prompt, a vendor's tools."""
+    if says(read.audio):
+        return "audio"
+    if says(read.modalities) and b"".join(bytes(read.modalities).split()) != b'["text"]':
+        return "modalities"
+    for number, turn in enumerate(read.messages):
+        if isinstance(turn.content, list) and any(part.type in _SOUND for part in turn.content):
+            return f"messages[{number}].content"
+    for number, tool in enumerate(read.tools or ()):
+        if tool.type not in _CLIENT_TOOLS:
+            return f"tools[{number}]"
+    return "web_search_options" if says(read.web_search_options) else ""
 
 
 def _ask_usage(members: Members) -> None:

@@ -70,7 +70,11 @@ def added(usages: Iterable[Usage | None]) -> Usage:
     for name in names:
         values: list[int | None] = [getattr(one, name) for one in counts]
         sums[name] = None if None in values or not values else sum(filter(None, values))
-    return Usage(**sums, estimated=any(one.estimated for one in counts))
+    return Usage(
+        **sums,
+        estimated=any(one.estimated for one in counts),
+        unpriced=any(one.unpriced for one in counts),
+    )
 
 
 def usage_row(usage: Usage) -> dict[str, Any] | None:

@@ -17,17 +17,18 @@ from baimo.core.message import Message
 from baimo.errors import BaimoError, CallRefused
 from baimo.gateway.surface import Events, Peek
 from baimo.server.surfaces import openai_errors
+from baimo.server.surfaces.asks import ASKS, Asks, unpriced
 from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, Chat, StreamOptions, Tokens
 from baimo.server.surfaces.chat_answer import DONE, FINISH, added, several, usage_row
 from baimo.server.surfaces.chat_request import extra, sampling, unsayable
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.sse import encoded
-from baimo.server.surfaces.wirejson import read
+from baimo.server.surfaces.wirejson import read, says
 from baimo.text import text
 from baimo.typed import json_decoder
 
 
-class Body(msgspec.Struct):
+class Body(Asks):
     """What admission needs of a request."""
 
     prompt: msgspec.Raw
@@ -37,10 +38,19 @@ class Body(msgspec.Struct):
     n: Answers | None = None
     best_of: Answers | None = None
     stream_options: StreamOptions | None = None
+    service_tier: str | None = None
 
 
 KNOWN = frozenset(Body.__struct_fields__)
-_SAID = KNOWN | {"temperature", "top_p", "stop", "seed", "logprobs", "echo", "suffix"}
+_SAID = (KNOWN - ASKS - {"service_tier"}) | {
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "logprobs",
+    "echo",
+    "suffix",
+}
 _decoded = json_decoder(Body)
 _listed = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _OPENING_BYTES = 4096
@@ -59,6 +69,7 @@ class Completions(Chat):
         given = read(_decoded, body)
         prompt = bytes(given.prompt)
         options = given.stream_options
+        asked, told = unpriced(given)
         answers = _prompts(prompt) * max(given.n or 1, given.best_of or 1)
         return Peek(
             model=given.model,
@@ -68,6 +79,10 @@ class Completions(Chat):
             wants_usage=(options is not None and options.include_usage) or False,
             text_bytes=len(body) + TEMPLATE_BYTES,
             opening=prompt[:_OPENING_BYTES],
+            tier=given.service_tier or "",
+            unpriced=asked,
+            told=told,
+            long_cache=says(given.cache_control),
             deterministic=answers == 1,
         )
 

@@ -33,7 +33,7 @@ class CountTokens(Messages):
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> MessagesPeek:
         """Nothing of it becomes tokens: the operation is free."""
         peek = super().peek(body, headers)
-        peek.stream, peek.text_bytes, peek.attachments = False, 0, 0
+        peek.stream, peek.text_bytes, peek.attachments, peek.unpriced = False, 0, 0, ""
         return peek
 
     def seen(self, body: bytes) -> Seen:

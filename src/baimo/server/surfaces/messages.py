@@ -18,6 +18,7 @@ from baimo.providers.anthropic_reply import usage
 from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import fields
 from baimo.server.surfaces import anthropic_errors, messages_request, wirejson
+from baimo.server.surfaces.asks import Asks, unpriced
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
 from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import MessageEvents, first, message
@@ -31,14 +32,17 @@ _ATTACHED = (b'"image"', b'"document"', b"\\u00")
 _UNSIGNED = re.compile(rb'"signature"\s*:\s*""')
 
 
-_MEMBERS = frozenset({"model", "max_tokens", "messages", "system", "tools", "stream"})
+_CLIENTS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
+"""Beginnings of the types of tools that Anthropic describes and the client runs."""
+_UNTOLD = "code_execution_"
+"""Beginning of the types of a tool that is billed by the hour, of which the usage says nothing."""
 
 
 class _Tool(msgspec.Struct):
     type: str | None = None
 
 
-class _Head(msgspec.Struct):
+class _Head(Asks):
     messages: list[msgspec.Raw]
     model: str = ""
     max_tokens: Count | None = None
@@ -49,6 +53,7 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
 
 
+_MEMBERS = frozenset(_Head.__struct_fields__)
 _head = json_decoder(_Head)
 
 
@@ -76,6 +81,9 @@ class Messages:
         if self.counted and head.max_tokens is None:
             raise CallRefused("surfaces.missing", field="max_tokens")
         tools = head.tools or []
+        asked, told = unpriced(head)
+        if tools and not asked:
+            asked, told = _run_by_the_vendor(tools)
         text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(head.messages)
         peek = MessagesPeek(
             model=head.model,
@@ -87,6 +95,8 @@ class Messages:
             opening=bytes(head.system) + (bytes(head.messages[0]) if head.messages else b""),
             vendor_id=vendor_id(body),
             tier=head.service_tier or "",
+            unpriced=asked,
+            told=told,
             long_cache=_keeps_an_hour(body),
             one_call=_one_call(head.tool_choice),
         )
@@ -240,6 +250,17 @@ def attached(value: Any, depth: int = 0) -> tuple[int, int]:
             more, further = attached(row.get("content") or source.get("content"), depth + 1)
             found, inline = found + more, inline + further
     return found, inline
+
+
+def _run_by_the_vendor(tools: list[_Tool]) -> tuple[str, bool]:
+    """`Peek.unpriced` and `Peek.told` of the tools: those that the vendor runs may cost something each time, and let
+    the model answer again and again within one call."""
+    asked, told = "", True
+    for number, tool in enumerate(tools):
+        if tool.type not in (None, "custom") and not tool.type.startswith(_CLIENTS):
+            asked = asked or f"tools[{number}]"
+            told = told and not tool.type.startswith(_UNTOLD)
+    return asked, told
 
 
 def _keeps_an_hour(body: bytes) -> bool:

@@ -17,8 +17,9 @@ from baimo.core.call import Completion, Request, Usage
 from baimo.errors import BaimoError, NotSupported
 from baimo.gateway.surface import Peek, Seen
 from baimo.providers.faults import error_message
-from baimo.providers.openai_reply import count, fields
+from baimo.providers.openai_reply import count, fields, items
 from baimo.server.surfaces import openai_errors, responses_request, wirejson
+from baimo.server.surfaces.asks import compacts
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
 from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import first
@@ -43,8 +44,27 @@ name written with escapes."""
 _UNBOUNDED = frozenset({"input_image", "input_file", "input_audio", "computer_call_output"})
 
 
+_CLIENTS = frozenset(
+    {"function", "custom", "namespace", "computer", "computer_use_preview", "local_shell", "apply_patch"}
+)
+"""Types of tools that the client runs."""
+_BILLED = frozenset({"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"})
+"""Items of an answer that are billed besides its tokens."""
+
+
+class _Place(msgspec.Struct):
+    type: str = ""
+
+
 class _Tool(msgspec.Struct):
     type: str = ""
+    execution: str | None = None
+    environment: _Place | None = None
+
+    def client(self) -> bool:
+        """Whether the client runs it: a shell of its own, a search for tools of its own."""
+        where = self.environment.type if self.environment else self.execution
+        return self.type in _CLIENTS or (self.type, where) in (("shell", "local"), ("tool_search", "client"))
 
 
 class _Head(msgspec.Struct):
@@ -60,6 +80,7 @@ class _Head(msgspec.Struct):
     conversation: str | dict[str, msgspec.Raw] | None = None
     background: bool | None = None
     prompt: dict[str, msgspec.Raw] | None = None
+    context_management: msgspec.Raw = wirejson.NOTHING
 
 
 _MEMBERS = frozenset(_Head.__struct_fields__)
@@ -93,7 +114,7 @@ class Responses:
             raise NotSupported("responses.conversation")
         if head.background:
             raise NotSupported("responses.background")
-        items = head.input if isinstance(head.input, list) else []
+        turns = head.input if isinstance(head.input, list) else []
         tools = head.tools or []
         peek = ResponsesPeek(
             model=head.model,
@@ -102,20 +123,25 @@ class Responses:
             wants_usage=True,
             text_bytes=len(body)
             + TEMPLATE_BYTES
-            + MESSAGE_BYTES * len(items)
+            + MESSAGE_BYTES * len(turns)
             + (TOOLS_BYTES if tools else 0),
             attachments=sum(1 for tool in tools if tool.type not in ("function", "custom")),
             opening=_opening(head),
             vendor_id=vendor_id(body),
             tier=head.service_tier or "",
+            unpriced=_asked(head, tools),
+            told=True,
             deterministic=head.store is False,
             body=body,
         )
         peek.attachments += head.prompt is not None
         if any(mark in body for mark in _ATTACHED):
-            found, inline = _attached(Given.body(body).row.get("input"))
+            given = Given.body(body).row.get("input")
+            found, inline = _attached(given)
             peek.attachments += found
             peek.text_bytes -= inline
+            if found and _sounds(given):
+                peek.unpriced, peek.told = "input", False
         return peek
 
     def sent(
@@ -194,7 +220,11 @@ def said(row: Mapping[str, Any], *, model: str = "") -> Seen:
     usage: Usage | None = counted(row.get("usage"))
     if usage is not None:
         details = fields(fields(row.get("usage")).get("input_tokens_details"))
-        usage = replace(usage, tokens_cache_write=count(details.get("cache_write_tokens")))
+        usage = replace(
+            usage,
+            tokens_cache_write=count(details.get("cache_write_tokens")),
+            unpriced=any(map(_is_billed, items(row.get("output")))),
+        )
     reason = fields(row.get("incomplete_details")).get("reason")
     return Seen(
         usage,
@@ -203,6 +233,29 @@ def said(row: Mapping[str, Any], *, model: str = "") -> Seen:
         complete=status in ("completed", "incomplete"),
         tier=str(row.get("service_tier") or ""),
         failed=(error_message(row) or "error") if row.get("error") else "",
+    )
+
+
+def _is_billed(item: Any) -> bool:
+    given = fields(item)
+    hosted = fields(given.get("environment")).get("type") == "container_reference"
+    return given.get("type") in _BILLED or (given.get("type") == "shell_call" and hosted)
+
+
+def _asked(head: _Head, tools: list[_Tool]) -> str:
+    """`Peek.unpriced`: tools that OpenAI runs may cost something each time, and let the model answer again and again
+    within one call; a summary of the conversation is an answer of its own."""
+    if head.context_management is not wirejson.NOTHING and compacts(head.context_management):
+        return "context_management"
+    return next((f"tools[{number}]" for number, tool in enumerate(tools) if not tool.client()), "")
+
+
+def _sounds(value: Any, depth: int = 0) -> bool:
+    """Whether a list of items or parts holds sound."""
+    return depth < 2 and any(
+        row.get("type") == "input_audio"
+        or any(_sounds(row.get(name), depth + 1) for name in ("content", "output"))
+        for row in objects(value)
     )
 
 

@@ -23,10 +23,11 @@ class _Details(msgspec.Struct):
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
 
 
 class _Counts(msgspec.Struct):
-    """OpenAI's shape; the last three are other vendors', whose presence means that it is not."""
+    """OpenAI's shape; the last four are other vendors', whose presence means that it is not."""
 
     prompt_tokens: Count
     completion_tokens: Count
@@ -36,6 +37,7 @@ class _Counts(msgspec.Struct):
     prompt_cache_hit_tokens: Any = None
     cached_tokens: Any = None
     reasoning_tokens: Any = None
+    server_tool_use: Any = None
 
     def standard(self) -> Counts | None:
         """The same in our words; None when something is counted elsewhere."""
@@ -44,6 +46,7 @@ class _Counts(msgspec.Struct):
             or self.prompt_cache_hit_tokens is not None
             or self.cached_tokens is not None
             or self.reasoning_tokens is not None
+            or self.server_tool_use is not None
         ):
             return None
         prompt, out = self.prompt_tokens_details, self.completion_tokens_details
@@ -53,6 +56,7 @@ class _Counts(msgspec.Struct):
             None if prompt is None else prompt.cached_tokens,
             None if out is None else out.reasoning_tokens,
             None if prompt is None else prompt.cache_write_tokens,
+            unpriced=bool((prompt and prompt.audio_tokens) or (out and out.audio_tokens)),
         )
 
 
