@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -103,6 +104,15 @@ def test_a_tier_whose_rate_is_unknown_makes_the_long_call_unknown() -> None:
     price = Price(input_per_million=Decimal(1), output_per_million=Decimal(1), tiers=(Tier(above_tokens=10),))
     assert price.cost_micros(Usage(tokens_in=10, tokens_out=1)) == 11
     assert price.cost_micros(Usage(tokens_in=11, tokens_out=1)) is None
+
+
+def test_an_hours_cache_writes_beyond_all_cache_writes_make_the_cost_unknown() -> None:
+    rate = Decimal(1)
+    price = Price(input_per_million=rate, output_per_million=rate, cache_write_1h_per_million=2 * rate)
+    usage = Usage(tokens_in=10, tokens_out=1, tokens_cache_write=4, tokens_cache_write_1h=4)
+    assert price.cost_micros(usage) == 6 + 8 + 1
+    assert price.cost_micros(replace(usage, tokens_cache_write=3)) is None
+    assert price.cost_micros(replace(usage, tokens_cache_write=None)) is None
 
 
 @given(st.lists(amounts, max_size=8))

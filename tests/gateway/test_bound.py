@@ -438,7 +438,12 @@ def test_the_tokens_of_a_summary_are_counted() -> None:
         {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500, "cache_read_input_tokens": 7},
         {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
     ]
-    usage = {"input_tokens": 23_000, "output_tokens": 1_000, "iterations": rounds}
+    usage = {
+        "input_tokens": 23_000,
+        "output_tokens": 1_000,
+        "cache_read_input_tokens": None,
+        "iterations": rounds,
+    }
     house = claudes(Script(body=claude(**usage)))
     house.ask(of_claude(context_management=COMPACT), surface=Messages())
     entry = house.record

@@ -60,13 +60,12 @@ class Rates:
             tokens_1h: those of them that are kept for an hour.
 
         Returns:
-            None where the rate of an hour is not known.
+            None where the rate of an hour is not known, or the counts contradict each other.
         """
-        if self.cache_write_1h is None:
+        if self.cache_write_1h is None or tokens_1h > tokens_cache_write:
             return None
-        written = max(tokens_cache_write, tokens_1h)
-        exact = (written - tokens_1h) * self.cache_write + tokens_1h * self.cache_write_1h
-        return replace(self, cache_write=round(Fraction(exact, written)))
+        exact = (tokens_cache_write - tokens_1h) * self.cache_write + tokens_1h * self.cache_write_1h
+        return replace(self, cache_write=round(Fraction(exact, tokens_cache_write)))
 
     def cost(
         self, tokens_in: int, tokens_out: int, tokens_cached: int = 0, tokens_cache_write: int = 0

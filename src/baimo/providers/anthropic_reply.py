@@ -196,9 +196,9 @@ def _with_compactions(row: Mapping[str, Any], rounds: list[Mapping[str, Any]]) -
     compactions = [one for one in rounds if one.get("type") == "compaction"]
     sums: dict[str, Any] = {}
     for name in _COUNTS:
-        known = count(row.get(name, 0 if name.startswith("cache_") else None))
-        if known is not None:
-            sums[name] = known + sum(count(one.get(name)) or 0 for one in compactions)
+        known = count(row.get(name))
+        if known is not None or name.startswith("cache_"):
+            sums[name] = (known or 0) + sum(count(one.get(name)) or 0 for one in compactions)
     kept = [
         count(fields(one.get("cache_creation")).get("ephemeral_1h_input_tokens")) or 0
         for one in (row, *compactions)
