@@ -171,6 +171,8 @@ def test_what_nobody_can_reckon_with_is_named_and_the_proof_goes_on(
         ("UPDATE meters SET used = 'x'", {"limit"}),
         ("UPDATE meters SET bucket = 7", {"limit"}),
         ("UPDATE rolled SET seq = 'x'", {"rollup"}),
+        ("UPDATE rollups SET calls = 'x'", {"rollup"}),
+        ("UPDATE rollups SET day = CAST(day AS BLOB), model = 7 WHERE kind = 'payers'", {"rollup"}),
         ("UPDATE ledger_head SET seq = 'x'", {"head"}),
         ("UPDATE ledger_head SET chain = 'x'", {"head"}),
         ("INSERT INTO ledger_checkpoints VALUES ('x', 'y', 0, 1)", set[str]()),
