@@ -219,6 +219,12 @@ def test_contents_can_be_deleted_and_not_changed(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(text("UPDATE contents SET content = :other"), {"other": sealed(b"other").stored})
     assert [finding.kind for finding in Ledger(database).verify().findings] == ["content"]
+    with database.writing() as connection:
+        connection.execute(text("UPDATE contents SET content = :it"), {"it": stored})
+    for statement in ("tenant = 'other'", "at_ms = at_ms + 1", "hash = 'x'"):
+        changed(database, f"UPDATE contents SET {statement}")
+        assert [finding.kind for finding in Ledger(database).verify().findings] == ["entry"]
+        changed(database, f"UPDATE contents SET tenant = 'acme', at_ms = {NOW_MS}, hash = '{hash}'")
     changed(database, "DELETE FROM contents")
     assert Ledger(database).verify().ok
 

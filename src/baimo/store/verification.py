@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select
 
+from baimo.core.moments import wall_ms
 from baimo.core.money import MICROS
 from baimo.store import rollups, tables
 from baimo.store.buckets import parsed
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
     """Something that is not as it must be."""
 
     kind: str
-    """chain, gap, line, head, cost, total, rollup, limit or content."""
+    """chain, gap, line, head, cost, total, rollup, limit, content or entry."""
     place: str
     """Which line, total, bucket or Record."""
     expected: str
@@ -106,7 +107,7 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     report = _Report()
     with database.snapshot() as connection:
         stand = _stand(connection, report)
-    tally, uses = Tally(), Uses({name: base for name, (_, base) in stand.meters.items()})
+    tally, uses = Tally(), Uses({name: base for name, (_, base) in stand.meters.items()}, wall_ms())
     seq, chain = stand.begin
     total = stand.head.seq - stand.begin.seq
     for page in _pages(database, seq, stand.head.seq):
@@ -126,9 +127,11 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     seen = sum(cell[0] for cell in tally.sums.values())
     _compare_totals(stand, tally, report)
     for name, derived in uses.used.items():
-        used, _ = stand.meters[name]
-        if derived != used:
-            report.say("limit", name, derived, used)
+        used, base = stand.meters[name]
+        if derived != used or base < 0:
+            report.say("limit", name, derived - min(0, base), used)
+    for name, derived in uses.lacking.items():
+        report.say("limit", name, derived, "–")
     if not report.kinds & {"chain", "gap", "line", "head", "total"}:  # what they are held against is right
         _rollups(database, report)
     with database.reading() as connection:
@@ -307,14 +310,21 @@ def _rollups(database: Database, report: _Report) -> None:
 def _contents(connection: Connection, report: _Report) -> None:
     table, records = tables.contents, tables.records
     query = (
-        select(table.c.record, table.c.content, records.c.content_hash)
+        select(
+            table.c.record,
+            table.c.content,
+            *(table.c.tenant, table.c.at_ms, table.c.hash),
+            *(records.c.tenant, records.c.at_ms, records.c.content_hash),
+        )
         .join(records, records.c.id == table.c.record, isouter=True)
         .execution_options(yield_per=200)
     )
-    for record, content, hash in connection.execute(query):
+    for record, content, *kept, tenant, at_ms, hash in connection.execute(query):
         found = hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
         if found != hash:
             report.say("content", record, hash or "–", found)
+        elif kept != [tenant, at_ms, hash]:
+            report.say("entry", record, [tenant, at_ms, hash], kept)
 
 
 _COST, _REST, _IN, _OUT = (PLACE[name] for name in ("cost_micros", "cost_rest", "tokens_in", "tokens_out"))
