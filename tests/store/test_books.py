@@ -266,6 +266,32 @@ def test_charges_that_the_record_does_not_tell_are_written_down(database: Databa
     assert [finding.kind for finding in Ledger(database).verify().findings] == ["limit"]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM meters WHERE bucket LIKE '%month%'",
+        "DELETE FROM meters WHERE bucket LIKE '%older-key%'",
+        "DELETE FROM meters WHERE bucket LIKE '%requests%'",
+        "UPDATE meters SET used = 0, base = base - used WHERE bucket LIKE '%cost%'",
+    ],
+)
+def test_a_limit_that_was_emptied_behind_its_back_is_found(
+    database: Database, tmp_path: Path, statement: str
+) -> None:
+    mine = books(database, tmp_path)
+    reserved = (charge(BUDGET, 500), charge(CALLS, 1), charge(TOKENS, 900, name="older-key"))
+    obtained(mine, reserved)
+    call = entry(reserved=reserved)
+    mine.open(call)
+    mine.close(ended(call), charged(call, reserved))
+    mine.leave()
+    assert Ledger(database).verify().ok
+    with database.writing() as connection:
+        connection.execute(text(statement))
+    (found,) = Ledger(database).verify().findings
+    assert found.kind == "limit" and str(found)
+
+
 def test_a_new_limit_knows_what_its_window_had_used_before_it_was_set(
     database: Database, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, insert, select
 
 from baimo.core.record import Record
-from baimo.store import audit, tables
+from baimo.store import audit, rollups, tables
 from baimo.store.audit import Actor
 from baimo.store.contents import KEPT, Contents, Kept, opened, put, sealed
 from baimo.store.engine import Database
@@ -75,6 +75,15 @@ def test_forgetting_a_tenant_leaves_the_others_and_every_record(database: Databa
         "boss",
         {"deleted": 2},
     )
+
+
+def test_what_a_forgotten_tenant_paid_stays_in_the_sums(database: Database) -> None:
+    keep(database, "rec_a", "acme", b"content")
+    rollups.count_in(database)
+    before = Ledger(database).sums(["tenant", "key"])
+    Contents(database).forget_tenant("acme")
+    assert Ledger(database).sums(["tenant", "key"]) == before
+    assert Ledger(database).verify().ok
 
 
 def test_a_forgotten_tenant_is_gone_from_every_table_that_holds_what_it_said(database: Database) -> None:

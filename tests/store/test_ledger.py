@@ -171,6 +171,8 @@ def test_what_nobody_can_reckon_with_is_named_and_the_proof_goes_on(
         ("UPDATE meters SET used = 'x'", {"limit"}),
         ("UPDATE meters SET bucket = 7", {"limit"}),
         ("UPDATE rolled SET seq = 'x'", {"rollup"}),
+        ("UPDATE rollups SET calls = 'x'", {"rollup"}),
+        ("UPDATE rollups SET day = CAST(day AS BLOB), model = 7 WHERE kind = 'payers'", {"rollup"}),
         ("UPDATE ledger_head SET seq = 'x'", {"head"}),
         ("UPDATE ledger_head SET chain = 'x'", {"head"}),
         ("INSERT INTO ledger_checkpoints VALUES ('x', 'y', 0, 1)", set[str]()),
@@ -217,6 +219,12 @@ def test_contents_can_be_deleted_and_not_changed(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(text("UPDATE contents SET content = :other"), {"other": sealed(b"other").stored})
     assert [finding.kind for finding in Ledger(database).verify().findings] == ["content"]
+    with database.writing() as connection:
+        connection.execute(text("UPDATE contents SET content = :it"), {"it": stored})
+    for statement in ("tenant = 'other'", "at_ms = at_ms + 1", "hash = 'x'"):
+        changed(database, f"UPDATE contents SET {statement}")
+        assert [finding.kind for finding in Ledger(database).verify().findings] == ["entry"]
+        changed(database, f"UPDATE contents SET tenant = 'acme', at_ms = {NOW_MS}, hash = '{hash}'")
     changed(database, "DELETE FROM contents")
     assert Ledger(database).verify().ok
 

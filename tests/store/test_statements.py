@@ -157,6 +157,20 @@ def usage_csv(cell: str, value: str) -> str:
         (exports.anthropic_usage_csv(CALLS).replace("2026-11-06", "November", 1), ("export:2", "November")),
         (exports.anthropic_usage_csv(CALLS) + "2026-11-06,too,short\n", ("export:5", "3", "14")),
         (exports.anthropic_usage_csv(CALLS) + '"2026-11-06,open\n', ("export:5",)),
+        (exports.anthropic_usage_csv(CALLS).replace("2026-11-06", "9999-12-31", 1), ("export:2", "9999")),
+        (
+            exports.anthropic_usage_csv(CALLS).replace("2026-11-06", "9999-12-31T23:00:00-14:00", 1),
+            ("export:2", "9999"),
+        ),
+        ("usage_date_utc,model,cost_usd,cost_usd\n2026-11-06,x,1,2\n", ("export:1", "cost_usd")),
+        (
+            "start_time,end_time,amount_value,amount_currency,line_item\n1794000000,1793900000,1,usd,x\n",
+            ("export:2", "end_time", "1793900000"),
+        ),
+        (
+            exports.openai_usage(CALLS).replace(f'"start_time": {FIRST},', '"start_time": 99999999999,'),
+            ("data[0]", "end_time"),
+        ),
         (
             exports.anthropic_cost_csv(CALLS).replace(",0.26,", ",1/4,", 1),
             ("export:2", "cost_usd", "1/4"),

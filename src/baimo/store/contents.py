@@ -23,7 +23,7 @@ from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
 
 SALT_BYTES = 16
-KEPT = frozenset({"records", "totals", "totals_pruned", "tenants", "keys", "audit"})
+KEPT = frozenset({"records", "totals", "totals_pruned", "rollups", "tenants", "keys", "audit"})
 """Tables that name a tenant and stay when it is forgotten: they hold what was paid, and who may, but nothing that was
 said. Every other table with a column `tenant` is emptied, so that a new one cannot be overlooked."""
 

@@ -8,17 +8,21 @@ lines after it in the same snapshot, so its answer is exact at every moment.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from baimo.store import tables
+from baimo.store.chain import DAY_MS
 from baimo.store.engine import BUSY_TIMEOUT_MS, Database
 from baimo.store.tables import ROLLED, SUMMED
 
 SUMS = SUMMED[:10]
 """What they sum."""
+_KEPT = (*SUMS, "first_seq", "last_seq")
 KINDS: Mapping[str, tuple[str, ...]] = {
     "offer": ("model", "surface", "status", "route"),
     "payers": ("tenant", "key", "tags", "status"),
@@ -128,17 +132,21 @@ def _counted(connection: Connection) -> int:
 
 
 def _statement(dialect: str) -> str:
-    every = ", ".join((*KINDS["whole"], "currency"))
-    summed = ", ".join(f"{expression} AS {name}" for name, expression in _SUMS.items())
-    fresh = (
-        f"SELECT at_ms / 86400000 AS number, {every}, {summed}, min(seq) AS first_seq, max(seq) AS last_seq "
-        f"FROM records WHERE seq > :first AND seq <= :last GROUP BY at_ms / 86400000, {every}"
-    )
     return (
-        f"WITH fresh AS ({fresh}) "
-        f"INSERT INTO rollups (kind, day, {every}, {', '.join(SUMS)}, first_seq, last_seq) "
+        f"WITH fresh AS ({_fresh('seq > :first AND seq <= :last')}) "
+        f"INSERT INTO rollups ({', '.join((*ROLLED, *_KEPT))}) "
         f"{' UNION ALL '.join(_of_kind(kind, dialect) for kind in KINDS)} "
         f"ON CONFLICT ({', '.join(ROLLED)}) DO UPDATE SET {_ADD}"
+    )
+
+
+def _fresh(which: str) -> str:
+    """Sums of lines by all that is told apart."""
+    every = ", ".join((*KINDS["whole"], "currency"))
+    summed = ", ".join(f"{expression} AS {name}" for name, expression in _SUMS.items())
+    return (
+        f"SELECT at_ms / 86400000 AS number, {every}, {summed}, min(seq) AS first_seq, max(seq) AS last_seq "
+        f"FROM records WHERE {which} GROUP BY at_ms / 86400000, {every}"
     )
 
 
@@ -153,35 +161,79 @@ def _of_kind(kind: str, dialect: str) -> str:
     )
 
 
-def wrong(connection: Connection) -> list[tuple[tuple[str, ...], Sequence[int], Sequence[int]]]:
-    """Where they and the lines after them do not add up to the kept totals: (place, totals say, they say).
+def days(connection: Connection) -> list[str]:
+    """Days of which there are sums."""
+    query = select(tables.totals.c.day).union(select(tables.rollups.c.day))
+    return sorted(map(str, connection.execute(query).scalars()))
+
+
+def wrong(connection: Connection, day: str) -> Iterator[tuple[Sequence[str], Sequence[int], Sequence[int]]]:
+    """Where those of a day are not what its lines make them: (place, the lines say, they say).
+
+    Of a day that is pruned, if only in part, the totals are all that they can be held against.
 
     Args:
         connection: in a snapshot.
+        day: of `days`.
     """
-    facts = {"after": rolled(connection)}
-    found: list[tuple[tuple[str, ...], Sequence[int], Sequence[int]]] = []
+    try:
+        begins_ms = (date.fromisoformat(day) - date(1970, 1, 1)).days * DAY_MS
+    except ValueError:
+        begins_ms = -DAY_MS  # such a day has no lines
+    facts = {"day": day, "begins": begins_ms, "ends": begins_ms + DAY_MS, "upto": rolled(connection)}
+    pruned = tables.totals_pruned
+    if connection.execute(select(pruned.c.day).where(pruned.c.day == day).limit(1)).first() is not None:
+        yield from _off_totals(connection, facts)
+        return
+    width, half = len(ROLLED), len(ROLLED) + len(_KEPT)
+    query = text(_comparison(connection.dialect.name)).execution_options(yield_per=200)
+    for row in connection.execute(query, facts):
+        lines, kept = (
+            () if None in some else tuple(map(_whole, some)) for some in (row[width:half], row[half:])
+        )
+        yield tuple(str(name) for name in row[:width] if name), lines, kept
+
+
+def _whole(value: Any) -> Any:
+    """PostgreSQL adds whole numbers up to decimal ones; SQLite keeps whatever it is given."""
+    return int(value) if isinstance(value, Decimal) else value
+
+
+def _comparison(dialect: str) -> str:
+    """Rows of a day that are not there twice with the same sums: as its lines make them, and as they are kept."""
+    place = ", ".join(ROLLED)
+    values = (f"max(CASE said WHEN {said} THEN {name} END)" for said in (0, 1) for name in _KEPT)
+    lines = _fresh("at_ms >= :begins AND at_ms < :ends AND +seq <= :upto")
+    made = " UNION ALL ".join(f"SELECT 0, one.* FROM ({_of_kind(kind, dialect)}) AS one" for kind in KINDS)
+    return (
+        f"WITH fresh AS ({lines}), both_of_them (said, {place}, {', '.join(_KEPT)}) AS "
+        f"({made} UNION ALL SELECT 1, {place}, {', '.join(_KEPT)} FROM rollups WHERE day = :day) "
+        f"SELECT {place}, {', '.join(values)} FROM both_of_them GROUP BY {place} "
+        f"HAVING count(*) < 2 OR {' OR '.join(f'min({name}) <> max({name})' for name in _KEPT)}"
+    )
+
+
+def _off_totals(
+    connection: Connection, facts: Mapping[str, Any]
+) -> Iterator[tuple[Sequence[str], Sequence[int], Sequence[int]]]:
     for kind, told in KINDS.items():
         groups = ("day", *(name for name in told if name in tables.GROUPED), "currency")
-        kept, ours = (
-            _summed("totals", groups),
-            _summed(_with_rest(kind, groups, connection.dialect.name), groups),
-        )
+        kept = _summed("totals WHERE day = :day", groups)
+        ours = _summed(_with_rest(kind, groups, connection.dialect.name), groups)
         expected = _by_place(connection, f"{kept} EXCEPT {ours}", groups, facts)
         there = _by_place(connection, f"{ours} EXCEPT {kept}", groups, facts)
-        for place in expected.keys() | there.keys():
-            found.append(((kind, *place), expected.get(place, ()), there.get(place, ())))
-    return sorted(found)
+        for place in sorted(expected.keys() | there.keys()):
+            yield (kind, *place), expected.get(place, ()), there.get(place, ())
 
 
 def _with_rest(kind: str, groups: Sequence[str], dialect: str) -> str:
-    """Those of a kind and the sums of the lines after them."""
+    """Those of a kind and a day, and the sums of the lines after them."""
     names, day = ", ".join(groups), _DAY[dialect]
     lines = (
-        f"SELECT {day} AS {names}, {', '.join(_SUMS.values())} FROM records WHERE seq > :after "
-        f"GROUP BY {day}, {', '.join(groups[1:])}"
+        f"SELECT {day} AS {names}, {', '.join(_SUMS.values())} FROM records "
+        f"WHERE at_ms >= :begins AND at_ms < :ends AND +seq > :upto GROUP BY {day}, {', '.join(groups[1:])}"
     )
-    kept = f"SELECT {names}, {', '.join(SUMS)} FROM rollups WHERE kind = '{kind}'"
+    kept = f"SELECT {names}, {', '.join(SUMS)} FROM rollups WHERE kind = '{kind}' AND day = :day"
     return f"({kept} UNION ALL {lines}) AS both_of_them"
 
 

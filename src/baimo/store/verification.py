@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select
 
+from baimo.core.moments import wall_ms
 from baimo.core.money import MICROS
 from baimo.store import rollups, tables
 from baimo.store.buckets import parsed
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
     """Something that is not as it must be."""
 
     kind: str
-    """chain, gap, line, head, cost, total, rollup, limit or content."""
+    """chain, gap, line, head, cost, total, rollup, limit, content or entry."""
     place: str
     """Which line, total, bucket or Record."""
     expected: str
@@ -106,7 +107,7 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     report = _Report()
     with database.snapshot() as connection:
         stand = _stand(connection, report)
-    tally, uses = Tally(), Uses({name: base for name, (_, base) in stand.meters.items()})
+    tally, uses = Tally(), Uses({name: base for name, (_, base) in stand.meters.items()}, wall_ms())
     seq, chain = stand.begin
     total = stand.head.seq - stand.begin.seq
     for page in _pages(database, seq, stand.head.seq):
@@ -126,12 +127,13 @@ def verify(database: Database, progress: Callable[[int, int], None] | None = Non
     seen = sum(cell[0] for cell in tally.sums.values())
     _compare_totals(stand, tally, report)
     for name, derived in uses.used.items():
-        used, _ = stand.meters[name]
-        if derived != used:
-            report.say("limit", name, derived, used)
-    if not report.kinds & {"total", "line", "head"}:  # what they are held against must be right
-        with database.snapshot() as connection:
-            _rollups(connection, report)
+        used, base = stand.meters[name]
+        if derived != used or base < 0:
+            report.say("limit", name, derived - min(0, base), used)
+    for name, derived in uses.lacking.items():
+        report.say("limit", name, derived, "–")
+    if not report.kinds & {"chain", "gap", "line", "head", "total"}:  # what they are held against is right
+        _rollups(database, report)
     with database.reading() as connection:
         _contents(connection, report)
     return Findings(
@@ -291,27 +293,38 @@ def _compare_totals(stand: _Stand, derived: Tally, report: _Report) -> None:
         report.say("total", " ".join(place), "–", f"{row['calls']}")
 
 
-def _rollups(connection: Connection, report: _Report) -> None:
-    upto = connection.execute(select(tables.rolled.c.seq)).scalar()
-    newest = connection.execute(select(tables.ledger_head.c.seq)).scalar() or 0
+def _rollups(database: Database, report: _Report) -> None:
+    with database.snapshot() as connection:
+        upto = connection.execute(select(tables.rolled.c.seq)).scalar()
+        newest = connection.execute(select(tables.ledger_head.c.seq)).scalar() or 0
+        days = rollups.days(connection)
     if not isinstance(upto, int) or not 0 <= upto <= newest:
         report.say("rollup", "rolled", newest, "–" if upto is None else upto)
         return
-    for place, kept, ours in rollups.wrong(connection):
-        report.say("rollup", " ".join(place), kept or "–", ours or "–")
+    for day in days:  # a day at a time: nobody who writes waits for all of them
+        with database.snapshot() as connection:
+            for place, lines, kept in rollups.wrong(connection, day):
+                report.say("rollup", " ".join(place), lines or "–", kept or "–")
 
 
 def _contents(connection: Connection, report: _Report) -> None:
     table, records = tables.contents, tables.records
     query = (
-        select(table.c.record, table.c.content, records.c.content_hash)
+        select(
+            table.c.record,
+            table.c.content,
+            *(table.c.tenant, table.c.at_ms, table.c.hash),
+            *(records.c.tenant, records.c.at_ms, records.c.content_hash),
+        )
         .join(records, records.c.id == table.c.record, isouter=True)
         .execution_options(yield_per=200)
     )
-    for record, content, hash in connection.execute(query):
+    for record, content, *kept, tenant, at_ms, hash in connection.execute(query):
         found = hashlib.sha256(content if isinstance(content, bytes) else b"").hexdigest()
         if found != hash:
             report.say("content", record, hash or "–", found)
+        elif kept != [tenant, at_ms, hash]:
+            report.say("entry", record, [tenant, at_ms, hash], kept)
 
 
 _COST, _REST, _IN, _OUT = (PLACE[name] for name in ("cost_micros", "cost_rest", "tokens_in", "tokens_out"))

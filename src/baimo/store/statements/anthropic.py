@@ -106,7 +106,7 @@ def _results(pages: Iterable[Cells]) -> Iterator[tuple[int, int, Cells | None]]:
     """Every result with the beginning and end of its bucket; a bucket without any comes once, with None."""
     for page in pages:
         for bucket in page.list("data"):
-            begins_ms, ends_ms = bucket.instant_ms("starting_at"), bucket.instant_ms("ending_at")
+            begins_ms, ends_ms = bucket.span_ms("starting_at", "ending_at", Cells.instant_ms)
             results = bucket.list("results")
             for result in results:
                 yield begins_ms, ends_ms, result

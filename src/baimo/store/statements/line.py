@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any, cast
 from baimo.core.moments import DAY_MS
 from baimo.errors import UsageError
 
+_LATEST_S = 10**11
+"""Of moments, seconds since 1970: far away, and a date still has a name for it."""
 TOKENS = ("tokens_in", "tokens_cached", "tokens_cache_write", "tokens_out")
 """Counts that a line may hold, as the ledger calls them; tokens_in are all prompt tokens, cached ones included."""
 
@@ -111,7 +113,7 @@ class Cells:
             UsageError: it is missing or something else.
         """
         seconds = self.whole(name)
-        if seconds is None or seconds > 10**11:
+        if seconds is None or seconds > _LATEST_S:
             raise self.wrong(name)
         return seconds * 1000
 
@@ -127,7 +129,26 @@ class Cells:
             raise self.wrong(name) from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
-        return round(moment.timestamp() * 1000)
+        seconds = moment.timestamp()
+        if not 0 <= seconds <= _LATEST_S:
+            raise self.wrong(name)
+        return round(seconds * 1000)
+
+    def span_ms(self, first: str, last: str, moment: Callable[[Cells, str], int]) -> tuple[int, int]:
+        """When that which a row is about begins and ends.
+
+        Args:
+            first: cell of its begin.
+            last: cell of its end.
+            moment: `Cells.second_ms` or `Cells.instant_ms`.
+
+        Raises:
+            UsageError: one is missing or something else, or it ends before it begins.
+        """
+        begins_ms, ends_ms = moment(self, first), moment(self, last)
+        if ends_ms < begins_ms:
+            raise self.wrong(last)
+        return begins_ms, ends_ms
 
     def inner(self, name: str) -> Cells:
         """An object within; without cells when there is none.

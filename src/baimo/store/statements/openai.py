@@ -20,7 +20,7 @@ from baimo.store.statements.line import Cells, Line
 def usage_pages(pages: Iterable[Cells]) -> Iterator[Line]:
     """Lines of the usage API."""
     for bucket, result in _results(pages):
-        begins_ms, ends_ms = bucket.second_ms("start_time"), bucket.second_ms("end_time")
+        begins_ms, ends_ms = bucket.span_ms("start_time", "end_time", Cells.second_ms)
         yield (
             Line(begins_ms=begins_ms, ends_ms=ends_ms)
             if result is None
@@ -31,7 +31,7 @@ def usage_pages(pages: Iterable[Cells]) -> Iterator[Line]:
 def costs_pages(pages: Iterable[Cells]) -> Iterator[Line]:
     """Lines of the costs API."""
     for bucket, result in _results(pages):
-        begins_ms, ends_ms = bucket.second_ms("start_time"), bucket.second_ms("end_time")
+        begins_ms, ends_ms = bucket.span_ms("start_time", "end_time", Cells.second_ms)
         if result is None:
             yield Line(begins_ms=begins_ms, ends_ms=ends_ms)
             continue
@@ -52,16 +52,17 @@ def costs_pages(pages: Iterable[Cells]) -> Iterator[Line]:
 def usage_rows(rows: Iterable[Cells]) -> Iterator[Line]:
     """Lines of the dashboard's activity export."""
     for row in rows:
-        yield _usage(row, row.second_ms("start_time"), row.second_ms("end_time"))
+        yield _usage(row, *row.span_ms("start_time", "end_time", Cells.second_ms))
 
 
 def costs_rows(rows: Iterable[Cells]) -> Iterator[Line]:
     """Lines of the dashboard's cost export."""
     for row in rows:
+        begins_ms, ends_ms = row.span_ms("start_time", "end_time", Cells.second_ms)
         model, what = item(row.text("line_item"))
         yield Line(
-            begins_ms=row.second_ms("start_time"),
-            ends_ms=row.second_ms("end_time"),
+            begins_ms=begins_ms,
+            ends_ms=ends_ms,
             model=model,
             what=what,
             key=row.text("api_key_id"),

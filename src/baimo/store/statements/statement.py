@@ -108,6 +108,9 @@ def _rows(path: Path) -> Iterator[Cells]:
                 if not any(cell.strip() for cell in cells):
                     continue
                 names = [cell.strip() for cell in cells]
+                double = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
+                if double is not None:
+                    raise UsageError("statements.double_column", path=path, line=number, name=double)
                 yield Cells(path, str(number), {"columns": "\n".join(names)})
                 break
             else:
