@@ -140,10 +140,13 @@ def test_a_key_may_be_stricter_than_its_tenant_but_not_laxer() -> None:
 
 
 def test_networks_are_kept_in_canonical_form_and_a_loose_one_is_answered_with_the_range_meant() -> None:
-    assert networks(["10.0.0.0/255.0.0.0", "192.168.7.21", "2001:DB8::/32"]) == (
+    asked = ["10.0.0.0/255.0.0.0", "192.168.7.21", "2001:DB8::/32", "::ffff:203.0.113.0/120", "::/0"]
+    assert networks(asked) == (
         "10.0.0.0/8",
         "192.168.7.21/32",
         "2001:db8::/32",
+        "203.0.113.0/24",
+        "::/0",
     )
     with pytest.raises(UsageError) as caught:
         networks(["10.1.2.3/8"])

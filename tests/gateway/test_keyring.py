@@ -98,8 +98,10 @@ def test_a_key_is_valid_in_its_time_and_from_its_networks(
     assert caught.value.key == message
 
 
-def test_networks_know_mapped_addresses_and_refuse_what_has_no_address() -> None:
-    keys = ring(replace(KEY, networks=("10.0.0.0/8",)))
+@pytest.mark.parametrize("written", ["10.0.0.0/8", "::ffff:10.0.0.0/104"])
+def test_networks_know_mapped_addresses_and_refuse_what_has_no_address(written: str) -> None:
+    keys = ring(replace(KEY, networks=(written,)))
+    keys.authenticate(GOOD, "10.1.2.3")
     keys.authenticate(GOOD, "::ffff:10.1.2.3")
     for elsewhere in ("", "unix", "11.0.0.1", "::1"):
         with pytest.raises(Forbidden):

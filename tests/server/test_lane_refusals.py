@@ -305,6 +305,15 @@ def test_hundreds_of_silent_connections_cost_little_and_disturb_nobody(run: Run)
     run(main())
 
 
+@pytest.mark.parametrize("written", ["127.0.0.1/32", "::ffff:127.0.0.1"])
+def test_a_proxy_is_trusted_also_where_the_socket_names_it_by_a_mapped_address(written: str) -> None:
+    lanes = Lanes({}, ServeSettings(trusted_proxies=[written]))
+    assert lanes.trusted("::ffff:127.0.0.1") and lanes.trusted("127.0.0.1")
+    assert not lanes.trusted("::ffff:127.0.0.2") and not lanes.trusted("")
+    for chain in (b"6.6.6.6, 9.9.9.9, ::ffff:127.0.0.1", b"::ffff:9.9.9.9", b"[::ffff:9.9.9.9]:80"):
+        assert lanes.forwarded("::ffff:127.0.0.1", chain) == "9.9.9.9"
+
+
 def test_a_trusted_proxy_that_is_no_network_is_a_mistake_in_the_settings() -> None:
     with pytest.raises(ConfigError, match="nonsense"):
         Lanes({}, ServeSettings(trusted_proxies=["nonsense"]))

@@ -7,13 +7,13 @@ addresses than meant, two limits of which only one is looked at.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import cast, get_args
 
+from baimo.core.addresses import network
 from baimo.core.money import MICROS
 from baimo.core.tenant import OWNER, ROLES, Counted, DataClass, Key, Limit, Tenant, Window
 from baimo.errors import UsageError
@@ -156,10 +156,10 @@ def networks(ranges: Iterable[str]) -> tuple[str, ...]:
     found: list[str] = []
     for source in ranges:
         try:
-            found.append(str(ipaddress.ip_network(source.strip())))
+            found.append(str(network(source.strip())))
         except ValueError:
             try:
-                near = str(ipaddress.ip_network(source.strip(), strict=False))
+                near = str(network(source.strip(), strict=False))
             except ValueError:
                 raise UsageError("accounts.bad_network", value=source) from None
             raise UsageError("accounts.loose_network", value=source, near=near) from None

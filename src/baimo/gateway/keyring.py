@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -18,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from baimo.core.addresses import Network, address, network
 from baimo.core.session import Session
 from baimo.core.tenant import OWNER, Key, Tenant
 from baimo.errors import BaimoError, Forbidden, Unauthenticated
@@ -27,7 +27,7 @@ POLL_S = 0.5
 _FORM = re.compile(rb"bm-[0-9A-Za-z]{12}-[0-9A-Za-z]{48}")
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_address = lru_cache(maxsize=4096)(address)
 
 
 class Accounts(Protocol):
@@ -52,7 +52,7 @@ class _Held(msgspec.Struct, frozen=True):
     digest: str
     key: Key
     tenant: Tenant
-    networks: tuple[_Network, ...]
+    networks: tuple[Network, ...]
     until_ms: int | None = None
     """End of a session; None = it is the key itself."""
 
@@ -174,7 +174,7 @@ class Keyring:
         for key in self._accounts.keys():  # noqa: SIM118
             tenant = tenants.get(key.tenant)
             if tenant is not None:  # a key whose tenant is gone opens nothing
-                networks = tuple(ipaddress.ip_network(network, strict=False) for network in key.networks)
+                networks = tuple(network(written, strict=False) for written in key.networks)
                 held[key.public.encode()] = _Held(key.digest, key, tenant, networks)
         for session in self._sessions():
             behind = held.get(session.key.encode())
@@ -233,16 +233,6 @@ def permits_surface(key: Key, surface: str) -> bool:
     return not key.surfaces or surface in key.surfaces
 
 
-@lru_cache(maxsize=4096)
-def _address(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
-    except ValueError:  # a unix socket has none
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
-
-
-def _within(ip: str, networks: tuple[_Network, ...]) -> bool:
-    address = _address(ip)
-    return address is not None and any(address in network for network in networks)
+def _within(ip: str, networks: tuple[Network, ...]) -> bool:
+    found = _address(ip)
+    return found is not None and any(found in one for one in networks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import re
 import secrets
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from baimo.core import addresses
 from baimo.errors import ConfigError
 from baimo.server.exchange import Exchange
 from baimo.server.known import Heads
@@ -22,7 +22,6 @@ from baimo.settings import ServeSettings
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 """Answers one call through the exchange's `Reply` methods; cancelled when the client leaves."""
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 TICK_S = 1.0
@@ -133,10 +132,8 @@ class Lanes:
         """Whether this peer's X-Forwarded-For is believed."""
         if not self._trusted:
             return False
-        try:
-            return any(ipaddress.ip_address(address) in network for network in self._trusted)
-        except ValueError:
-            return False
+        found = addresses.address(address)
+        return found is not None and any(found in network for network in self._trusted)
 
     def forwarded(self, peer: str, chain: bytes) -> str:
         """The client's address behind trusted proxies: the last in the chain that is not one of them.
@@ -170,7 +167,7 @@ class Lanes:
         self._timer = loop.call_later(self.tick_s, self._tick) if self._connections else None
 
 
-def networks(settings: ServeSettings) -> list[Network]:
+def networks(settings: ServeSettings) -> list[addresses.Network]:
     """Whose X-Forwarded-For is believed.
 
     Raises:
@@ -179,9 +176,9 @@ def networks(settings: ServeSettings) -> list[Network]:
     return [_network(entry) for entry in settings.trusted_proxies]
 
 
-def _network(entry: str) -> Network:
+def _network(entry: str) -> addresses.Network:
     try:
-        return ipaddress.ip_network(entry, strict=False)
+        return addresses.network(entry, strict=False)
     except ValueError:
         raise ConfigError("lane.bad_network", entry=entry) from None
 
@@ -190,7 +187,5 @@ def _bare(entry: str) -> str:
     host = entry[1:].partition("]")[0] if entry.startswith("[") else entry
     if host.count(":") == 1:
         host = host.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return ""
+    found = addresses.address(host)
+    return "" if found is None else str(found)
