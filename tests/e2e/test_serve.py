@@ -186,3 +186,42 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert f"port {endpoint.port}" in done.stderr
         assert "--port 0" in done.stderr
+
+
+def started(folder: Path, config: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """How a server ended that cannot run."""
+    folder.mkdir(exist_ok=True)
+    (folder / "baimo.toml").write_text(config)
+    command = [sys.executable, "-m", "baimo", "--lang", "en", "serve", "--port", "0", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ('[serve]\ndefault_model = "nosuch"', "there is no model nosuch"),
+        ('[serve]\nworkers = 2\ndefault_model = "nosuch"', "there is no model nosuch"),
+        ('[serve]\ntrusted_proxies = ["10.0.0.0/99"]', "serve.trusted_proxies: 10.0.0.0/99"),
+        ('[routes.r]\nmodels = ["openai/gpt-5"]\nstrategy = "canary"', "canary"),
+        ("[policy]\nsemantic_cache = 0.9", "policy.semantic_model"),
+    ],
+)
+def test_settings_that_cannot_be_used_end_it_with_one_message(tmp_path: Path, config: str, said: str) -> None:
+    done = started(tmp_path, config)
+    assert (done.returncode, done.stdout) == (2, "")
+    message, *advice = done.stderr.splitlines()
+    assert message.startswith("error: ")
+    assert said in done.stderr
+    assert len(advice) <= 1, done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_cannot_start_ends_with_the_code_of_the_workspace(tmp_path: Path, workers: str) -> None:
+    (tmp_path / ".baimo").mkdir()
+    (tmp_path / ".baimo" / "journal").write_text("no folder")
+    done = started(tmp_path, CONFIG.format(address="http://127.0.0.1:9/v1"), "--workers", workers)
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.count("Started server process") <= 1 + int(workers)  # the models' own process, too
+    assert "journal" in done.stderr

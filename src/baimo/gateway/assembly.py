@@ -63,13 +63,26 @@ class Outside(NamedTuple):
     chance: random.Random = random.Random()
 
 
+def checked(settings: Settings, names: Names) -> None:
+    """Refuse settings that no gateway can be made of.
+
+    Raises:
+        ConfigError, UnknownModel: a route, the default model or the semantic cache cannot be used.
+    """
+    money = settings.money
+    Router(settings, names, Signals(Latencies(time.monotonic), money.rates, money.currency))
+    if settings.policy.semantic_cache and not settings.policy.semantic_model:
+        raise ConfigError("gateway.no_semantic_model")
+
+
 def assembled(settings: Settings, outside: Outside) -> Parts:
     """The parts of a Gateway.
 
     Raises:
-        ConfigError, UnknownModel: a route cannot be used.
+        ConfigError, UnknownModel: as `checked` does.
     """
     names, now, serve = outside.names, outside.now, settings.serve
+    checked(settings, names)
     breakers: dict[str, Breaker] = {}
     upstreams: dict[str, Upstream] = {}
 
@@ -154,8 +167,6 @@ def _semantic(settings: Settings, outside: Outside) -> Semantic | None:
     policy = settings.policy
     if not policy.semantic_cache or outside.embeddings is None:
         return None
-    if not policy.semantic_model:
-        raise ConfigError("gateway.no_semantic_model")
     importlib.import_module("numpy")  # now, and not while the first call waits
     return Semantic(
         model=policy.semantic_model,

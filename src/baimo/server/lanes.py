@@ -106,7 +106,7 @@ class Lanes:
         self.draining = asyncio.Event()
         """Set when the process stops: what never ends by itself should end now."""
         self._connections: set[Any] = set()
-        self._trusted = [_network(entry) for entry in settings.trusted_proxies]
+        self._trusted = networks(settings)
         self._timer: asyncio.TimerHandle | None = None
         self._numbers = itertools.count(1 << 28)  # eight digits, for four billion of them
         self._prefix = secrets.token_hex(6)
@@ -168,6 +168,15 @@ class Lanes:
         for lane in lanes:
             lane.check(self.now)
         self._timer = loop.call_later(self.tick_s, self._tick) if self._connections else None
+
+
+def networks(settings: ServeSettings) -> list[Network]:
+    """Whose X-Forwarded-For is believed.
+
+    Raises:
+        ConfigError: `trusted_proxies` holds something that is no network.
+    """
+    return [_network(entry) for entry in settings.trusted_proxies]
 
 
 def _network(entry: str) -> Network:

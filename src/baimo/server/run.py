@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from baimo.config import config_file
 from baimo.core.tenant import Key
-from baimo.errors import ConfigError
+from baimo.errors import ConfigError, StoreError
 from baimo.server.options import ServeOptions
 from baimo.settings import ServeSettings
 from baimo.store.sessions import Sessions
@@ -25,6 +26,8 @@ EMBEDDED = "local/smollm2-135m-instruct"
 """The model that answers when nothing is configured."""
 
 
+NOT_STARTED = StoreError.exit_code
+"""Exit code of a server that could not start: its settings were found good, so it is the workspace."""
 LINK_MS = 3_600_000
 """How long the link that opens the console works, if nobody uses it."""
 
@@ -62,18 +65,17 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
         told: given the `Opening` once the port is bound.
 
     Raises:
-        ConfigError: the address cannot be listened on, or the TLS files cannot be read.
+        ConfigError, UnknownModel: the settings cannot be used, or the address cannot be listened on.
+        MissingExtra: traces are wanted, and OpenTelemetry is not installed.
         StoreError: the workspace cannot be opened.
     """
     import uvicorn
-    from uvicorn.supervisors.multiprocess import Multiprocess
 
     from baimo.server.lane import Lane
     from baimo.server.logs import configure
-    from baimo.workspace.serving import checked_masking
 
     settings = workspace.settings.serve
-    checked_masking(workspace.settings)
+    _checked(workspace)
     configure(workspace.settings.observe)
     listening = listener(settings)
     if not settings.default_model and not workspace.settings.routes and not workspace.settings.providers:
@@ -106,13 +108,31 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     told(opening)
     if settings.workers > 1:
         from baimo.server import engine
+        from baimo.server.workers import Workers
 
+        workers = Workers(config, [listening])
         with engine.running(str(workspace.folder)):
-            Multiprocess(config, [listening]).run()
-        return 0
+            workers.run()
+        return NOT_STARTED if workers.failed else 0
     server = uvicorn.Server(config)
-    server.run([listening])
-    return 0 if server.started else 4
+    with suppress(SystemExit):  # uvicorn's way to say that it could not start; the log says why
+        server.run([listening])
+    return 0 if server.started else NOT_STARTED
+
+
+def _checked(workspace: Workspace) -> None:
+    """Whatever is wrong with the settings is told here, once, before anybody is told an address."""
+    from baimo.gateway.assembly import checked
+    from baimo.server import traces
+    from baimo.server.lanes import networks
+    from baimo.workspace.serving import checked_masking
+
+    settings = workspace.settings
+    checked_masking(settings)
+    checked(settings, workspace.catalogue)
+    networks(settings.serve)
+    if settings.observe.otlp_endpoint and traces.wanted(settings.observe):
+        traces.Traces(settings.observe).close()
 
 
 BACKLOG = 2048
