@@ -206,6 +206,7 @@ def started(folder: Path, config: str, *arguments: str) -> subprocess.CompletedP
         ('[serve]\ntrusted_proxies = ["10.0.0.0/99"]', "serve.trusted_proxies: 10.0.0.0/99"),
         ('[routes.r]\nmodels = ["openai/gpt-5"]\nstrategy = "canary"', "canary"),
         ("[policy]\nsemantic_cache = 0.9", "policy.semantic_model"),
+        ('[serve]\ntls_certificate = "/gone.pem"', "serve.tls_certificate: /gone.pem"),
     ],
 )
 def test_settings_that_cannot_be_used_end_it_with_one_message(tmp_path: Path, config: str, said: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import ssl
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from baimo.config import config_file
@@ -131,8 +133,33 @@ def _checked(workspace: Workspace) -> None:
     checked_masking(settings)
     checked(settings, workspace.catalogue)
     networks(settings.serve)
+    checked_tls(settings.serve)
     if settings.observe.otlp_endpoint and traces.wanted(settings.observe):
         traces.Traces(settings.observe).close()
+
+
+def checked_tls(settings: ServeSettings) -> None:
+    """Refuse TLS files that cannot be served with; the key may be in the certificate's file.
+
+    Raises:
+        ConfigError: a file cannot be read, holds something else, or one of the two is missing.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if key and not certificate:
+        raise ConfigError("serve.tls_key_alone")
+    for name, path in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            if path:
+                Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                "serve.tls_unreadable", setting=name, path=path, problem=error.strerror
+            ) from error
+    if certificate:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None)
+        except ssl.SSLError as error:
+            raise ConfigError("serve.tls_unusable", problem=error.reason or error) from error
 
 
 BACKLOG = 2048
