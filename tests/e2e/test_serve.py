@@ -206,6 +206,7 @@ def started(folder: Path, config: str, *arguments: str) -> subprocess.CompletedP
         ('[serve]\ntrusted_proxies = ["10.0.0.0/99"]', "serve.trusted_proxies: 10.0.0.0/99"),
         ('[routes.r]\nmodels = ["openai/gpt-5"]\nstrategy = "canary"', "canary"),
         ("[policy]\nsemantic_cache = 0.9", "policy.semantic_model"),
+        ('[providers.x]\nbase_url = "unix:///run/x.sock"', "unix:///run/x.sock"),
         ('[serve]\ntls_certificate = "/gone.pem"', "serve.tls_certificate: /gone.pem"),
     ],
 )

@@ -8,11 +8,13 @@ import pytest
 
 from baimo.core.model import Vendor
 from baimo.errors import AuthenticationFailed, ConfigError
+from baimo.gateway.assembly import checked
 from baimo.gateway.upstream import KEY_AGE_S, Upstream
+from baimo.models.catalogue import Catalogue
 from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.transcriptions import Transcriptions
-from baimo.settings import ProviderSettings, ServeSettings
+from baimo.settings import ProviderSettings, ServeSettings, Settings
 from tests.gateway.doubles import House, Script, answer, asking, model
 
 CHAT, MESSAGES = Chat(), Messages()
@@ -121,6 +123,58 @@ def test_configured_headers_are_sent_and_win() -> None:
 def test_an_address_that_cannot_be_used_is_told() -> None:
     with pytest.raises(ConfigError):
         upstream({"base_url": None})
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"base_url": "unix:///run/model.sock"}, "providers.bad_address"),
+        ({"base_url": "127.0.0.1:8000/v1"}, "providers.bad_address"),
+        ({"base_url": "ann:pw@127.0.0.1/v1"}, "providers.bad_address"),
+        ({"base_url": "http://127.0.0.1/{/v1"}, "providers.bad_address"),
+        ({"base_url": "http://ann:pw@127.0.0.1/v1"}, "providers.password_in_address"),
+        ({"base_url": "http://127.0.0.1/{x}/v1"}, "providers.placeholder"),
+        ({"base_url": "http://127.0.0.1/v1?token=pw"}, "providers.query_in_address"),
+        ({"base_url": "http://127.0.0.1/{x}/v1", "options": {"x": "a?b"}}, "providers.query_in_address"),
+        ({"base_url": "http://127.0.0.1/v1#pw"}, "providers.query_in_address"),
+        ({"quirks": ["no_temprature"]}, "providers.unknown_quirk"),
+        ({"headers": {"Content-Length": "3"}}, "providers.bad_header"),
+        ({"headers": {"X Team": "blue"}}, "providers.bad_header"),
+        ({"headers": {"X-Team": "a\npw: b"}}, "providers.bad_header"),
+        ({"headers": {"X-Team": "\u6c49pw"}}, "providers.bad_header"),
+    ],
+)
+def test_what_no_call_could_be_sent_with_is_refused_when_settings_are_adopted(
+    settings: dict[str, Any], key: str
+) -> None:
+    given = msgspec.convert({"base_url": "https://api.example.com/v1", **settings}, ProviderSettings)
+    with pytest.raises(ConfigError) as caught:
+        checked(Settings(providers={"v": given}), Catalogue.load(Settings(providers={"v": given})))
+    assert caught.value.key == key
+    assert "pw" not in str(caught.value)
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_when_settings_are_adopted() -> None:
+    def adopted(proxy: str) -> None:
+        settings = Settings(serve=ServeSettings(proxy=proxy))
+        checked(settings, Catalogue.load(settings))
+
+    adopted("proxy.example.com:3128")
+    with pytest.raises(ConfigError) as caught:
+        adopted("socks5://127.0.0.1:1080")
+    assert caught.value.key == "wire.bad_proxy"
+
+
+def test_what_the_catalogues_address_lacks_may_come_later() -> None:
+    given = {"azure": ProviderSettings(key="env:NOT_SET")}
+    checked(Settings(providers=given), Catalogue.load(Settings(providers=given)))
+
+
+def test_headers_and_keys_that_are_references_may_come_later() -> None:
+    given = ProviderSettings(
+        base_url="https://api.example.com/v1", key="env:NOT_SET", headers={"X-Team": "env:NOT_SET"}
+    )
+    checked(Settings(providers={"v": given}), Catalogue.load(Settings(providers={"v": given})))
 
 
 # in a gateway

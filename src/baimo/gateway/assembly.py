@@ -28,7 +28,8 @@ from baimo.gateway.strategies import Latencies, Signals
 from baimo.gateway.surface import Surface
 from baimo.gateway.terms import TermsBook
 from baimo.gateway.translated import Translated
-from baimo.gateway.upstream import Upstream
+from baimo.gateway.upstream import Upstream, checked_provider
+from baimo.providers.wire.origin import proxy_at
 from baimo.settings import ProviderSettings, Settings
 
 
@@ -67,8 +68,13 @@ def checked(settings: Settings, names: Names) -> None:
     """Refuse settings that no gateway can be made of.
 
     Raises:
-        ConfigError, UnknownModel: a route, the default model or the semantic cache cannot be used.
+        ConfigError, UnknownModel: a provider, the proxy, a route, the default model or the semantic cache cannot be
+            used.
     """
+    for name, given in settings.providers.items():
+        checked_provider(names.vendor(name), given)
+    if settings.serve.proxy:
+        proxy_at(settings.serve.proxy)
     money = settings.money
     Router(settings, names, Signals(Latencies(time.monotonic), money.rates, money.currency))
     if settings.policy.semantic_cache and not settings.policy.semantic_model:

@@ -15,11 +15,12 @@ import msgspec
 
 from baimo.config import secret
 from baimo.core.model import Model, Vendor
-from baimo.errors import AuthenticationFailed, ConfigError
+from baimo.errors import AuthenticationFailed, ConfigError, RequestRefused
 from baimo.gateway.answers import Headers
 from baimo.gateway.surface import Surface
 from baimo.providers.address import base_address
 from baimo.providers.faults import Place
+from baimo.providers.quirks import known
 from baimo.providers.wire.origin import Lines, Origin, Stages, lines, origin
 from baimo.settings import ProviderSettings, ServeSettings, is_reference
 
@@ -196,6 +197,29 @@ class Upstream:
         if self.vendor.protocol == "anthropic" and "bearer" not in self.quirks:
             return b"x-api-key", value
         return b"authorization", b"Bearer " + value
+
+
+def checked_provider(vendor: Vendor, settings: ProviderSettings) -> None:
+    """Refuse settings of a provider to which no call could be sent.
+
+    Keys, and what the catalogue's own address lacks, are not asked for: a provider without them is not offered.
+
+    Raises:
+        ConfigError: there is no usable address, no such quirk, or a header that cannot be sent.
+    """
+    known(vendor, settings.quirks)
+    if vendor.protocol not in {"openai", "anthropic"}:
+        return
+    try:
+        base_address(vendor, settings, known=OPTIONS)
+    except ConfigError as error:
+        if settings.base_url or error.key != "providers.placeholder":
+            raise
+    for name, value in settings.headers.items():
+        try:
+            lines([(name.encode("ascii"), b"" if is_reference(value) else value.encode("latin-1"))])
+        except (RequestRefused, UnicodeEncodeError):
+            raise ConfigError("providers.bad_header", provider=vendor.name, header=name) from None
 
 
 def handed_back(headers: Mapping[bytes, bytes]) -> Headers:

@@ -164,8 +164,15 @@ def _proxy(scheme: str, host: str, configured: str) -> Proxy | None:
         return None
     known = {} if configured else getproxies()
     address = configured or known.get(scheme) or known.get("all")
-    if not address:
-        return None
+    return proxy_at(address) if address else None
+
+
+def proxy_at(address: str) -> Proxy:
+    """The proxy of an address; `http://` may be left out.
+
+    Raises:
+        ConfigError: it is no http address.
+    """
     try:
         parts = urlsplit(address if "//" in address else f"//{address}", scheme="http")
         port = parts.port
