@@ -20,6 +20,7 @@ import msgspec
 
 from baimo.errors import ConfigError
 from baimo.settings import (
+    CAPITALS,
     CompareSettings,
     LedgerSettings,
     LimitSettings,
@@ -121,6 +122,8 @@ def variable_of(section: str, key: str) -> str:
 
 def misfit(problem: str) -> str:
     """What msgspec says of a value that does not fit, in the reader's language."""
+    if problem.endswith(f"matching regex {CAPITALS!r}"):
+        return text("config.expected", expected=text("config.currency"))
     if found := re.fullmatch(r"Expected (.+?), got (.+)", problem):
         return text("config.expected_got", expected=found[1], got=found[2])
     if found := re.fullmatch(r"Expected (.+)", problem):
@@ -299,7 +302,8 @@ class _Reading:
     def _error(
         self, error: msgspec.ValidationError, kind: type[msgspec.Struct], place: tuple[str, ...]
     ) -> ConfigError:
-        problem, _, where = str(error).partition(" - at `$")
+        # a key of a table is told as its table
+        problem, _, where = str(error).replace("`key` in `$", "`$").partition(" - at `$")
         found = [step for step in re.split(r"[.\[\]]+", where.rstrip("`")) if step and step != "..."]
         steps = [int(step) if step.isdigit() else step for step in found]
         unknown = re.search(r"unknown field `([^`]+)`", problem)
