@@ -29,7 +29,7 @@ from baimo.models.catalogue import Catalogue
 from baimo.server.admin.describing import document
 from baimo.server.admin.table import OPERATIONS
 from baimo.server.metrics import OTHER, TABLE
-from baimo.settings import Settings
+from baimo.settings import CAPITALS, Settings
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -222,7 +222,8 @@ def _type(hint: Any) -> str:
 def _bound(meta: msgspec.Meta) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     bounds = ((sign, getattr(meta, name)) for name, sign in signs.items())
-    return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
+    shown = [f"{sign} {value:g}" for sign, value in bounds if value is not None]
+    return " and ".join([*shown, *(["of three capitals"] if meta.pattern == CAPITALS else [])])
 
 
 def docstrings(kind: type[Any]) -> dict[str, str]:

@@ -104,6 +104,19 @@ WRONG = {
         "models.x/y.input_per_million = -1",
         ">= 0",
     ),
+    "a currency in small letters": (
+        '[money]\ncurrency = "usd"\n',
+        2,
+        'money.currency = "usd"',
+        "three capital letters",
+    ),
+    "a currency of a price": ('[models."x/y"]\ncurrency = "$"\n', 2, "models.x/y.currency", "ISO 4217"),
+    "a currency of a rate": (
+        '[money]\ncurrency = "EUR"\n[money.rates]\nusd = 0.9\n',
+        3,
+        "money.rates",
+        "three capital letters",
+    ),
     "a section that is no table": ("compare = 3\n", 1, "compare = 3", "[compare]"),
     "a provider that is no table": ("[providers]\nx = 3\n", 2, "providers.x = 3", "[providers.x]"),
     "an inline table": ("[providers]\nx = { retrys = 3 }\n", 2, "providers.x.retrys", "retries"),
@@ -171,6 +184,55 @@ def test_tables_of_a_list_are_counted() -> None:
     source = "[[prompts]]\nname = 'a'\n[[prompts]]\nname = 'b'\n[prompts.few_shot]\ncount = 3\n"
     assert line_of(source, ("prompts", 1, "name")) == 4
     assert line_of(source, ("prompts", 1, "few_shot", "count")) == 6
+
+
+LIMITS = """[routes.fast]
+models = ["openai/gpt-5"]
+
+[[routes.fast.limits]]
+counts = "cost"
+amount = 50
+
+[[routes.fast.limits]]
+counts = "cost"
+amount = 50
+
+[routes.slow]
+models = ["openai/gpt-5"]
+strategy = "fallback"
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("amount = 50\n\n[routes", "amount = -5\n\n[routes", "line 10: routes.fast.limits.1.amount = -5"),
+        ("amount = 50\n\n[[", 'amount = "x"\n\n[[', 'line 6: routes.fast.limits.0.amount = "x"'),
+        (
+            "amount = 50\n\n[routes",
+            "amuont = 5\n\n[routes",
+            "line 10: there is no setting routes.fast.limits.1.amuont",
+        ),
+        ('strategy = "fallback"', 'strategy = "falback"', 'line 14: routes.slow.strategy = "falback"'),
+    ],
+)
+def test_a_limit_is_named_by_its_own_line_and_so_is_what_follows(
+    tmp_path: Path, right: str, wrong: str, said: str
+) -> None:
+    assert right in LIMITS
+    message = refusal(written(tmp_path, LIMITS.replace(right, wrong)).parent)
+    assert said in message
+    assert "amuont" not in message or "did you mean amount" in message
+
+
+def test_tables_of_a_list_within_another_are_counted_anew() -> None:
+    source = "[[a]]\n[[a.b]]\nc = 1\n[[a.b]]\nc = 2\n[[a]]\n[[a.b]]\nc = 3\n[x]\nc = 4\n"
+    for place, line in {("a", 0, "b", 1, "c"): 5, ("a", 1, "b", 0, "c"): 8, ("x", "c"): 10}.items():
+        assert line_of(source, place) == line
+
+
+def test_lines_of_an_array_are_no_tables() -> None:
+    assert line_of("a = [\n[ [ ], [ ] ]\n]\nb = 1\n", ("b",)) == 4
 
 
 def test_a_key_that_is_not_there_is_placed_at_its_table() -> None:

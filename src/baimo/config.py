@@ -20,8 +20,10 @@ import msgspec
 
 from baimo.errors import ConfigError
 from baimo.settings import (
+    CAPITALS,
     CompareSettings,
     LedgerSettings,
+    LimitSettings,
     ModelSettings,
     MoneySettings,
     ObserveSettings,
@@ -120,6 +122,8 @@ def variable_of(section: str, key: str) -> str:
 
 def misfit(problem: str) -> str:
     """What msgspec says of a value that does not fit, in the reader's language."""
+    if problem.endswith(f"matching regex {CAPITALS!r}"):
+        return text("config.expected", expected=text("config.currency"))
     if found := re.fullmatch(r"Expected (.+?), got (.+)", problem):
         return text("config.expected_got", expected=found[1], got=found[2])
     if found := re.fullmatch(r"Expected (.+)", problem):
@@ -138,17 +142,16 @@ def line_of(source: str, place: Sequence[str | int]) -> int:
     """
     best, depth = 1, 0
     table: tuple[str | int, ...] = ()
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str | int, ...], int] = {}
     for number, line in enumerate(source.splitlines(), start=1):
         header = re.match(r"\s*(\[\[?)(.+?)\]\]?\s*(?:#.*)?$", line)
         key = re.match(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.-]|\s)+?)\s*=", line)
-        if header:
-            names: list[str | int] = [*_steps(header[2])]
-            outer = str(names[0])
+        names = _steps(header[2]) if header else []
+        if header and names:
+            table = (*_counted((), names[:-1], counts), names[-1])
             if header[1] == "[[":
-                counts[outer] = counts.get(outer, -1) + 1
-            table = (outer, counts[outer], *names[1:]) if outer in counts else tuple(names)
-            here = table
+                counts[table] = counts.get(table, -1) + 1
+            here = table = _counted(table[:-1], names[-1:], counts)
         elif key:
             here = (*table, *_steps(key[1]))
         else:
@@ -157,6 +160,17 @@ def line_of(source: str, place: Sequence[str | int]) -> int:
         if shared > depth and shared in (len(here), len(place)):
             best, depth = number, shared
     return best
+
+
+def _counted(
+    place: tuple[str | int, ...], names: Sequence[str], counts: Mapping[tuple[str | int, ...], int]
+) -> tuple[str | int, ...]:
+    """`names` within `place`; after the name of a [[list]], the number of its newest table."""
+    for name in names:
+        place = (*place, name)
+        if place in counts:
+            place = (*place, counts[place])
+    return place
 
 
 def _steps(dotted: str) -> list[str]:
@@ -288,33 +302,44 @@ class _Reading:
     def _error(
         self, error: msgspec.ValidationError, kind: type[msgspec.Struct], place: tuple[str, ...]
     ) -> ConfigError:
-        problem, _, where = str(error).partition(" - at `$")
-        steps = [step for step in re.split(r"[.\[\]]+", where.rstrip("`")) if step and step != "..."]
+        # a key of a table is told as its table
+        problem, _, where = str(error).replace("`key` in `$", "`$").partition(" - at `$")
+        found = [step for step in re.split(r"[.\[\]]+", where.rstrip("`")) if step and step != "..."]
+        steps = [int(step) if step.isdigit() else step for step in found]
         unknown = re.search(r"unknown field `([^`]+)`", problem)
         if not unknown:
             return self._bad_value((*place, *steps), misfit(problem))
-        full = (*place, unknown[1])
+        if "limits" in steps:
+            kind = LimitSettings
+        full = (*place, *steps, unknown[1])
         near = "".join(difflib.get_close_matches(unknown[1], kind.__struct_fields__, n=1))
         known = ", ".join(kind.__struct_fields__)
         message = "config.unknown_near" if near else "config.unknown"
-        return ConfigError(message, key=".".join(full), near=near, known=known, where=self._where(full))
+        return ConfigError(message, key=_joined(full), near=near, known=known, where=self._where(full))
 
-    def _bad_value(self, place: tuple[str, ...], problem: str) -> ConfigError:
+    def _bad_value(self, place: tuple[str | int, ...], problem: str) -> ConfigError:
         value: Any = self.tree
         for step in place:
-            value = cast("dict[str, Any]", value).get(step) if isinstance(value, dict) else None
+            if isinstance(step, int):
+                value = cast("list[Any]", value)[step] if isinstance(value, list) else None
+            else:
+                value = cast("dict[str, Any]", value).get(step) if isinstance(value, dict) else None
         # a value that may be a secret is not repeated
         shown = (
             "…" if set(place) & set(_SECRET) or isinstance(value, dict) else json.dumps(value, default=str)
         )
-        facts = {"key": ".".join(place), "value": shown, "problem": problem}
+        facts = {"key": _joined(place), "value": shown, "problem": problem}
         return ConfigError("config.bad_value", where=self._where(place), **facts)
 
-    def _where(self, place: tuple[str, ...]) -> str:
+    def _where(self, place: tuple[str | int, ...]) -> str:
         """The variable or flag that set it, else file and line."""
-        if place in self.origins:
-            return self.origins[place]
+        if origin := self.origins.get(tuple(map(str, place))):
+            return origin
         return text("config.place", path=self.path, line=line_of(self.source, place))
+
+
+def _joined(place: Sequence[str | int]) -> str:
+    return ".".join(map(str, place))
 
 
 def _read(path: Path) -> str:

@@ -21,6 +21,8 @@ Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+CAPITALS = r"^[A-Z]{3}\Z"
+Currency = Annotated[str, msgspec.Meta(pattern=CAPITALS)]
 AT_ONCE = 16
 """Calls at once of a comparison to one provider, and of batches and callers together, where no number is set."""
 
@@ -39,9 +41,9 @@ class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class MoneySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[money]: one currency for budgets and comparisons."""
 
-    currency: str = "USD"
+    currency: Currency = "USD"
     """ISO 4217 code that verdicts and limits are stated in."""
-    rates: dict[str, Positive] = {}
+    rates: dict[Currency, Positive] = {}
     """Units of `currency` for one unit of another: `rates.CNY = 0.14`. Without a rate a foreign price is unknown."""
 
 
@@ -98,7 +100,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     upstream: str = ""
     """Name that the API expects; empty = the part after the slash."""
-    currency: str = "USD"
+    currency: Currency = "USD"
     """Currency of the prices below."""
     input_per_million: Amount | None = None
     """Price of a million prompt tokens."""

@@ -147,7 +147,7 @@ def checked_tls(settings: ServeSettings) -> None:
     certificate, key = settings.tls_certificate, settings.tls_key
     if key and not certificate:
         raise ConfigError("serve.tls_key_alone")
-    for name, path in (("serve.tls_certificate", certificate), ("serve.tls_key", key)):
+    for name, path in (("tls_certificate", certificate), ("tls_key", key)):
         try:
             if path:
                 Path(path).read_bytes()

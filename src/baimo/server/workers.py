@@ -7,6 +7,7 @@ it for a running one.
 from __future__ import annotations
 
 import logging
+import signal
 from socket import socket
 
 from uvicorn.config import Config
@@ -14,29 +15,36 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from baimo.text import text
 
+PATIENCE = 3
+"""Workers in a row that may be killed while they start, as the system does when memory is short."""
 log = logging.getLogger("baimo.serve")
 
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor; a worker that ends before it has served a first time ends them all."""
+    """uvicorn's supervisor; a worker that ends by itself before it can serve ends them all."""
 
     def __init__(self, config: Config, sockets: list[socket]) -> None:
         super().__init__(config, sockets)
         self.failed = False
         """Whether a worker could not start."""
         self._served: set[int | None] = set()
+        self._killed: set[int | None] = set()
 
     def keep_subprocess_alive(self) -> None:
         """Called twice a second; starts those again that ended or hang once all have started."""
         for process in self.processes:
             if process.pid in self._served:
                 continue
-            if process.is_ready():
-                self._served.add(process.pid)
-            elif not process.process.is_alive():
+            if process.process.is_alive():
+                if process.is_ready():
+                    self._served.add(process.pid)
+                    self._killed.clear()
+                continue
+            self._killed.add(process.pid)
+            if process.exitcode != -signal.SIGKILL or len(self._killed) > PATIENCE:
                 log.error(text("serve.worker_ended", code=process.exitcode))
                 self.failed = True
                 self.should_exit.set()
                 return
-        if all(process.pid in self._served for process in self.processes):
+        if all(one.pid in self._served or not one.process.is_alive() for one in self.processes):
             super().keep_subprocess_alive()
