@@ -225,6 +225,67 @@ def test_a_thousand_pipelined_requests_neither_nest_nor_pile_up(run: Run) -> Non
     run(main())
 
 
+@pytest.mark.parametrize("half", [post(b"last")[:-2], post(b"last")[:-4], post(b"last")[:-9]])
+@pytest.mark.parametrize("path", [b"/hot", b"/cold"])
+def test_a_client_that_was_paused_in_the_middle_of_a_request_is_read_again(
+    run: Run, path: bytes, half: bytes
+) -> None:
+    async def slow(call: Exchange) -> None:
+        await asyncio.sleep(0.2)
+        call.whole(200, b"", b"slow")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    whole, half = (wire.replace(b"/hot", path) for wire in (post(b"last"), half))
+
+    async def main() -> None:
+        routes = {HOT: echo, (b"POST", b"/slow"): slow}
+        async with house(routes, app) as at:
+            for stays in (True, False):
+                client = await at.client()
+                client.send(post(path=b"/slow"))
+                await asyncio.sleep(0.02)
+                client.send(b"GET /cold HTTP/1.1\r\nHost: t\r\n\r\n" * 40 + half)
+                assert (await client.answer()).body == b"slow"
+                for _ in range(40):
+                    assert (await client.answer()).status == 200
+                if stays:
+                    client.send(whole[len(half) :])
+                    assert (await client.answer()).body == b"last"
+                client.close()
+                await settled(lambda: not at.server.server_state.connections)
+
+    run(main())
+
+
+def test_the_time_in_which_a_client_is_not_read_is_not_the_clients(run: Run) -> None:
+    async def slow(call: Exchange) -> None:
+        await asyncio.sleep(1.6)
+        call.whole(200, b"", call.body)
+
+    async def main() -> None:
+        async with house({HOT: echo, (b"POST", b"/slow"): slow}, header_timeout_s=1) as at:
+            client = await at.client()
+            last = post(b"last")
+            client.send(post(b"slow", path=b"/slow"))
+            await asyncio.sleep(0.05)
+            client.send(post() * 40 + last[:20])
+            bodies = [(await client.answer()).body for _ in range(41)]
+            client.send(last[20:])
+            bodies.append((await client.answer()).body)
+            assert bodies == [b"slow", *[b"{}"] * 40, b"last"]
+            client.close()
+
+    run(main())
+
+
 def test_a_bad_request_behind_good_ones_waits_for_its_turn(run: Run) -> None:
     async def slow(call: Exchange) -> None:
         await asyncio.sleep(0.02)

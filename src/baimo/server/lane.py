@@ -132,8 +132,10 @@ class Lane(asyncio.Protocol):
     def read(self, on: bool) -> None:
         if on != self._unread and not self._transport.is_closing():
             self._unread = on
-            if self._reading == BODY:
-                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.body_s if on else NEVER
+            if self._reading in (HEAD, BODY):
+                limits = self.lanes.limits
+                patience = limits.header_s if self._reading == HEAD else limits.body_s
+                self._due = self.lanes.now + self.lanes.tick_s + patience if on else NEVER
             if on:
                 self._transport.resume_reading()
             else:
@@ -368,7 +370,12 @@ class Lane(asyncio.Protocol):
                 break
             turn.begin()
         self._pumping = False
-        if not self._unread and self._incoming is None and len(queue) <= self.lanes.limits.pipelined // 2:
+        # a cold request reads on by itself, when it listens
+        if (
+            not self._unread
+            and not isinstance(self._incoming, Cold)
+            and len(queue) <= self.lanes.limits.pipelined // 2
+        ):
             self.read(True)
         if self._reading == RESTING and self._current is None and not queue:
             self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.idle_s
