@@ -78,6 +78,21 @@ def test_the_handler_sees_the_request(run: Run) -> None:
     run(main())
 
 
+def test_blanks_around_a_value_are_not_part_of_it(run: Run) -> None:
+    async def handler(call: Exchange) -> None:
+        call.whole(200, b"", b"|".join([call.headers[b"x-tag"], call.headers[b"x-none"], call.body]))
+
+    async def main() -> None:
+        async with house({HOT: handler}) as at:
+            client = await at.client()
+            head = b"Transfer-Encoding: chunked \r\nX-Tag: \t a b \t\r\nX-None: \t\r\n"
+            client.send(b"POST /hot HTTP/1.1\r\nHost: t\r\n%s\r\n4\r\nbody\r\n0\r\n\r\n" % head)
+            assert (await client.answer()).body == b"a b||body"
+            client.close()
+
+    run(main())
+
+
 def test_a_stream_is_chunked_and_leaves_as_it_is_written(run: Run) -> None:
     go_on: list[Parked[None]] = []
 
