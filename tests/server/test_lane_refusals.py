@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvloop
 
 from baimo.errors import ConfigError
-from baimo.server.exchange import Exchange
+from baimo.server.exchange import Exchange, Hot
 from baimo.server.lanes import Lanes
 from baimo.settings import ServeSettings
 from tests.server.lane_house import house, post
@@ -136,6 +138,22 @@ def test_a_body_that_is_too_long_gets_its_answer_and_is_not_read_to_its_end(
             assert b"200 OK" in await at.exchange(post(path=b"/fine", head=b"Connection: close\r\n"))
 
     run(main())
+
+
+def test_a_body_in_tiny_chunks_takes_the_memory_of_its_bytes() -> None:
+    lane: Any = SimpleNamespace(body_limit=10**6)
+    call = Exchange(lane, Hot(Counting(), b"POST", b"/hot", b"", {}, True, True), "", "", 0.0)
+    tiny, large = b"ab", b"x" * 5_000
+    wire = [*[tiny] * 20_000, large, large, tiny, *[tiny] * 20_000]
+    tracemalloc.start()
+    try:
+        assert all(call.take(bytes(bytearray(piece))) for piece in wire)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
+    call.body_ended()
+    assert call.body == b"".join(wire) and isinstance(call.body, bytes)
+    assert not Exchange(lane, call.hot, "", "", 0.0).take(b"x" * 1_000_001)
 
 
 def test_an_endless_head_is_cut_off(run: Run) -> None:
