@@ -303,6 +303,22 @@ def test_a_client_that_waits_for_100_continue_gets_it_once_and_only_if_its_body_
     run(main())
 
 
+def test_a_long_pipeline_is_no_long_head(run: Run) -> None:
+    async def main() -> None:
+        one = b"GET /" + b"a" * 500 + b" HTTP/1.1\r\nHost: t\r\n\r\n"
+        wire = one * 600
+        async with house({HOT: Counting()}) as at:
+            for size in (len(wire), 100_000, 5_000):  # most reads end within a head
+                client = await at.client()
+                for begin in range(0, len(wire), size):
+                    client.send(wire[begin : begin + size])
+                    await asyncio.sleep(0.002)
+                assert {(await client.answer()).status for _ in range(600)} == {404}
+                client.close()
+
+    run(main())
+
+
 def test_hundreds_of_silent_connections_cost_little_and_disturb_nobody(run: Run) -> None:
     async def main() -> None:
         async with house({HOT: Counting()}) as at:

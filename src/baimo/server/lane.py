@@ -269,10 +269,13 @@ class Lane(asyncio.Protocol):
             if idle and len(self._queue) == 1 and isinstance(read := self._queue[0], Exchange):
                 self._known = self.lanes.heads.learned(data, read.hot)
         elif reading == HEAD:
-            if before != HEAD:
+            if self._head_bytes:
+                self._head_bytes += len(data)
+            else:  # it began in this read, maybe behind other requests
                 self._due = self.lanes.now + self.lanes.tick_s + limits.header_s
-                self._head_bytes = 0
-            self._head_bytes += len(data)
+                fields = sum(len(name) + len(value) for name, value in self._headers)
+                first = idle and not self._queue
+                self._head_bytes = len(data) if first else 1 + len(self._url) + fields
             if self._head_bytes > limits.head_bytes:
                 self.refuse(431, "lane.long_head", limit=limits.head_bytes)
         elif reading == BODY and self._unread:
@@ -293,6 +296,7 @@ class Lane(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._reading != DEAF:
             self._reading = HEAD
+            self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
