@@ -303,6 +303,40 @@ def test_a_client_that_waits_for_100_continue_gets_it_once_and_only_if_its_body_
     run(main())
 
 
+def test_100_continue_comes_when_it_is_the_requests_turn_and_not_to_http_1_0(run: Run) -> None:
+    async def slow(call: Exchange) -> None:
+        await asyncio.sleep(0.8)
+        call.whole(200, b"", b"slow")
+
+    async def main() -> None:
+        waiting = START + b"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+        routes = {HOT: Counting(), (b"POST", b"/slow"): slow}
+        async with house(routes, body_timeout_s=0.2) as at:
+            for pieces in ([post(path=b"/slow") + waiting], [post(path=b"/slow"), waiting]):
+                client = await at.client()
+                for piece in pieces:
+                    client.send(piece)
+                    await asyncio.sleep(0.05)
+                assert (await client.answer()).body == b"slow"
+                assert (await client.answer()).status == 100
+                client.send(b"body")
+                assert (await client.answer()).body == b"body"
+                client.send(post(b"more"))
+                assert (await client.answer()).body == b"more"
+                client.close()
+            old = waiting.replace(b"HTTP/1.1", b"HTTP/1.0")
+            assert (await at.exchange(old + b"body")).startswith(b"HTTP/1.1 200 ")
+            assert b" 404 " in (await at.exchange(old.replace(b"/hot", b"/cold") + b"body")).splitlines()[0]
+            client = await at.client()
+            client.send(waiting + b"body" + START + b"Content-Length: 4\r\n\r\nbo")
+            assert (await client.answer()).body == b"body"
+            client.send(b"dy")
+            assert (await client.answer()).body == b"body"
+            client.close()
+
+    run(main())
+
+
 def test_a_long_pipeline_is_no_long_head(run: Run) -> None:
     async def main() -> None:
         one = b"GET /" + b"a" * 500 + b" HTTP/1.1\r\nHost: t\r\n\r\n"

@@ -44,6 +44,7 @@ class Lane(asyncio.Protocol):
         "_config",
         "_current",
         "_due",
+        "_expects",
         "_head_bytes",
         "_headers",
         "_incoming",
@@ -87,7 +88,7 @@ class Lane(asyncio.Protocol):
         self._parser: Any = None
         self._known: Known | None = None
         self._peer: str = ""
-        self._trusts = self._secure = False
+        self._trusts = self._secure = self._expects = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -233,7 +234,7 @@ class Lane(asyncio.Protocol):
             self._transport.abort()
         elif self._reading == HEAD and (self._head_bytes or self._headers):
             self.refuse(408, "lane.slow_head", limit=self.lanes.limits.header_s)
-        elif self._reading == BODY:
+        elif self._reading == BODY and not self._expects:
             self.refuse(408, "lane.slow_body", limit=self.lanes.limits.body_s)
         elif self._current is None:
             self._close()
@@ -329,7 +330,7 @@ class Lane(asyncio.Protocol):
         if trouble is not None:
             self.refuse(*trouble)
             return
-        expects = b"expect" in fields
+        expects = modern and b"expect" in fields
         chain = fields.get(b"x-forwarded-for") if self._trusts else None
         peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
@@ -340,8 +341,8 @@ class Lane(asyncio.Protocol):
             self._incoming = Cold(self, asked, self._config, self._state, limits.body_bytes)
             self._queue.append(self._incoming)
             return
-        if expects and self._current is None:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._expects = False  # it says so itself
+        self._expects = expects
         hot = Hot(handler, method, path, query, fields, keep_alive, modern)
         self._incoming = Exchange(self, hot, peer, request_id, monotonic())
 
@@ -381,8 +382,13 @@ class Lane(asyncio.Protocol):
             and len(queue) <= self.lanes.limits.pipelined // 2
         ):
             self.read(True)
-        if self._reading == RESTING and self._current is None and not queue:
-            self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.idle_s
+        if self._current is None and not queue:
+            if self._reading == RESTING:
+                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.idle_s
+            elif self._expects and self._reading == BODY:  # a hot request, and it is next
+                self._expects = False
+                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.body_s
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _say_no(self, refused: Refused) -> None:
         self.write(refusal(refused.status, refused.key, self.lanes.standing, limit=refused.limit))
