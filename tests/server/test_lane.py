@@ -142,6 +142,16 @@ def test_http_1_0_gets_a_stream_that_ends_with_the_connection(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("path", [b"/hot", b"/cold"])
+def test_http_1_0_is_told_that_its_connection_ends_and_it_does(run: Run, path: bytes) -> None:
+    async def main() -> None:
+        async with house({HOT: echo}) as at:
+            head = b"POST %s HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n" % path
+            assert b"\r\nconnection: close\r\n" in await at.exchange(head)
+
+    run(main())
+
+
 def test_a_handler_that_fails_answers_500_and_says_where_but_not_what(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -323,6 +323,7 @@ class Lane(asyncio.Protocol):
         keep_alive: bool = parser.should_keep_alive()
         # only who wants to keep a connection that would not be kept by default is asked for its version
         modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
+        keep_alive = keep_alive and modern  # HTTP/1.0 would have to be told
         path, _, query = target.partition(b"?")
         handler = lanes.hot.get(method, _NONE).get(path)
         limits = lanes.limits_of(path) if handler is None else lanes.limits
@@ -340,8 +341,8 @@ class Lane(asyncio.Protocol):
             )
             self._incoming = Cold(self, asked, self._config, self._state, limits.body_bytes)
             self._queue.append(self._incoming)
-            return
             self._expects = False  # it says so itself
+            return
         self._expects = expects
         hot = Hot(handler, method, path, query, fields, keep_alive, modern)
         self._incoming = Exchange(self, hot, peer, request_id, monotonic())
