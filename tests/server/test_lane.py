@@ -78,6 +78,21 @@ def test_the_handler_sees_the_request(run: Run) -> None:
     run(main())
 
 
+def test_blanks_around_a_value_are_not_part_of_it(run: Run) -> None:
+    async def handler(call: Exchange) -> None:
+        call.whole(200, b"", b"|".join([call.headers[b"x-tag"], call.headers[b"x-none"], call.body]))
+
+    async def main() -> None:
+        async with house({HOT: handler}) as at:
+            client = await at.client()
+            head = b"Transfer-Encoding: chunked \r\nX-Tag: \t a b \t\r\nX-None: \t\r\n"
+            client.send(b"POST /hot HTTP/1.1\r\nHost: t\r\n%s\r\n4\r\nbody\r\n0\r\n\r\n" % head)
+            assert (await client.answer()).body == b"a b||body"
+            client.close()
+
+    run(main())
+
+
 def test_a_stream_is_chunked_and_leaves_as_it_is_written(run: Run) -> None:
     go_on: list[Parked[None]] = []
 
@@ -123,6 +138,16 @@ def test_http_1_0_gets_a_stream_that_ends_with_the_connection(run: Run) -> None:
             answer = await at.exchange(head)
             assert answer.endswith(b"\r\n\r\nold client") and b"chunked" not in answer
             assert b"connection: close\r\n" in answer
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", [b"/hot", b"/cold"])
+def test_http_1_0_is_told_that_its_connection_ends_and_it_does(run: Run, path: bytes) -> None:
+    async def main() -> None:
+        async with house({HOT: echo}) as at:
+            head = b"POST %s HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n" % path
+            assert b"\r\nconnection: close\r\n" in await at.exchange(head)
 
     run(main())
 
@@ -220,6 +245,67 @@ def test_a_thousand_pipelined_requests_neither_nest_nor_pile_up(run: Run) -> Non
             assert [(await client.answer()).body for _ in range(1000)] == [
                 b"%d" % number for number in range(1000)
             ]
+            client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("half", [post(b"last")[:-2], post(b"last")[:-4], post(b"last")[:-9]])
+@pytest.mark.parametrize("path", [b"/hot", b"/cold"])
+def test_a_client_that_was_paused_in_the_middle_of_a_request_is_read_again(
+    run: Run, path: bytes, half: bytes
+) -> None:
+    async def slow(call: Exchange) -> None:
+        await asyncio.sleep(0.2)
+        call.whole(200, b"", b"slow")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive())["type"] == "http.request":
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    whole, half = (wire.replace(b"/hot", path) for wire in (post(b"last"), half))
+
+    async def main() -> None:
+        routes = {HOT: echo, (b"POST", b"/slow"): slow}
+        async with house(routes, app) as at:
+            for stays in (True, False):
+                client = await at.client()
+                client.send(post(path=b"/slow"))
+                await asyncio.sleep(0.02)
+                client.send(b"GET /cold HTTP/1.1\r\nHost: t\r\n\r\n" * 40 + half)
+                assert (await client.answer()).body == b"slow"
+                for _ in range(40):
+                    assert (await client.answer()).status == 200
+                if stays:
+                    client.send(whole[len(half) :])
+                    assert (await client.answer()).body == b"last"
+                client.close()
+                await settled(lambda: not at.server.server_state.connections)
+
+    run(main())
+
+
+def test_the_time_in_which_a_client_is_not_read_is_not_the_clients(run: Run) -> None:
+    async def slow(call: Exchange) -> None:
+        await asyncio.sleep(1.6)
+        call.whole(200, b"", call.body)
+
+    async def main() -> None:
+        async with house({HOT: echo, (b"POST", b"/slow"): slow}, header_timeout_s=1) as at:
+            client = await at.client()
+            last = post(b"last")
+            client.send(post(b"slow", path=b"/slow"))
+            await asyncio.sleep(0.05)
+            client.send(post() * 40 + last[:20])
+            bodies = [(await client.answer()).body for _ in range(41)]
+            client.send(last[20:])
+            bodies.append((await client.answer()).body)
+            assert bodies == [b"slow", *[b"{}"] * 40, b"last"]
             client.close()
 
     run(main())

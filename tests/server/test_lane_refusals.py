@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvloop
 
 from baimo.errors import ConfigError
-from baimo.server.exchange import Exchange
+from baimo.server.exchange import Exchange, Hot
 from baimo.server.lanes import Lanes
 from baimo.settings import ServeSettings
 from tests.server.lane_house import house, post
@@ -136,6 +138,22 @@ def test_a_body_that_is_too_long_gets_its_answer_and_is_not_read_to_its_end(
             assert b"200 OK" in await at.exchange(post(path=b"/fine", head=b"Connection: close\r\n"))
 
     run(main())
+
+
+def test_a_body_in_tiny_chunks_takes_the_memory_of_its_bytes() -> None:
+    lane: Any = SimpleNamespace(body_limit=10**6)
+    call = Exchange(lane, Hot(Counting(), b"POST", b"/hot", b"", {}, True, True), "", "", 0.0)
+    tiny, large = b"ab", b"x" * 5_000
+    wire = [*[tiny] * 20_000, large, large, tiny, *[tiny] * 20_000]
+    tracemalloc.start()
+    try:
+        assert all(call.take(bytes(bytearray(piece))) for piece in wire)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
+    call.body_ended()
+    assert call.body == b"".join(wire) and isinstance(call.body, bytes)
+    assert not Exchange(lane, call.hot, "", "", 0.0).take(b"x" * 1_000_001)
 
 
 def test_an_endless_head_is_cut_off(run: Run) -> None:
@@ -281,6 +299,56 @@ def test_a_client_that_waits_for_100_continue_gets_it_once_and_only_if_its_body_
             client.send(START + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
             assert (await client.answer()).status == 413
             client.close()
+
+    run(main())
+
+
+def test_100_continue_comes_when_it_is_the_requests_turn_and_not_to_http_1_0(run: Run) -> None:
+    async def slow(call: Exchange) -> None:
+        await asyncio.sleep(0.8)
+        call.whole(200, b"", b"slow")
+
+    async def main() -> None:
+        waiting = START + b"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+        routes = {HOT: Counting(), (b"POST", b"/slow"): slow}
+        async with house(routes, body_timeout_s=0.2) as at:
+            for pieces in ([post(path=b"/slow") + waiting], [post(path=b"/slow"), waiting]):
+                client = await at.client()
+                for piece in pieces:
+                    client.send(piece)
+                    await asyncio.sleep(0.05)
+                assert (await client.answer()).body == b"slow"
+                assert (await client.answer()).status == 100
+                client.send(b"body")
+                assert (await client.answer()).body == b"body"
+                client.send(post(b"more"))
+                assert (await client.answer()).body == b"more"
+                client.close()
+            old = waiting.replace(b"HTTP/1.1", b"HTTP/1.0")
+            assert (await at.exchange(old + b"body")).startswith(b"HTTP/1.1 200 ")
+            assert b" 404 " in (await at.exchange(old.replace(b"/hot", b"/cold") + b"body")).splitlines()[0]
+            client = await at.client()
+            client.send(waiting + b"body" + START + b"Content-Length: 4\r\n\r\nbo")
+            assert (await client.answer()).body == b"body"
+            client.send(b"dy")
+            assert (await client.answer()).body == b"body"
+            client.close()
+
+    run(main())
+
+
+def test_a_long_pipeline_is_no_long_head(run: Run) -> None:
+    async def main() -> None:
+        one = b"GET /" + b"a" * 500 + b" HTTP/1.1\r\nHost: t\r\n\r\n"
+        wire = one * 600
+        async with house({HOT: Counting()}) as at:
+            for size in (len(wire), 100_000, 5_000):  # most reads end within a head
+                client = await at.client()
+                for begin in range(0, len(wire), size):
+                    client.send(wire[begin : begin + size])
+                    await asyncio.sleep(0.002)
+                assert {(await client.answer()).status for _ in range(600)} == {404}
+                client.close()
 
     run(main())
 

@@ -132,6 +132,7 @@ class Cold:
                     self._lane.read(True)
                 return {"type": "http.request", "body": body, "more_body": not self._complete}
             self._news.clear()
+            self._lane.read(True)  # it may have stopped behind other requests
             await self._news.wait()
 
     async def send(self, message: Message) -> None:

@@ -17,6 +17,9 @@ from baimo.server.turn import Line
 FLUSH_ABOVE = 64 * 1024
 """Pieces of one pass of the event loop are sent together, up to this many bytes."""
 
+SMALL = 4096
+"""Pieces of a body below this many bytes are put together: as objects of their own they take many times their bytes."""
+
 log = logging.getLogger("baimo.server")
 
 
@@ -61,7 +64,7 @@ class Exchange:
         self._lane = lane
         self._driver: Driver | None = None
         self._out: list[bytes] | None = None
-        self._pieces: list[bytes] | None = None
+        self._pieces: list[bytes | bytearray] | None = None
         self._ended = self.gone = self.started = False
         self.hot = hot
         self.headers = hot.headers
@@ -144,18 +147,24 @@ class Exchange:
 
     def take(self, piece: bytes) -> bool:
         """Bytes of the request's body; False = it is too long."""
-        if self._pieces is None:
+        pieces = self._pieces
+        if pieces is None:
+            self.body = piece  # most have no second one
             self._pieces = []
             self._size = 0
-        self._pieces.append(piece)
+        elif len(piece) >= SMALL:
+            pieces.append(piece)
+        elif pieces and isinstance(last := pieces[-1], bytearray):
+            last += piece
+        else:
+            pieces.append(bytearray(piece))
         self._size += len(piece)
         return self._size <= self._lane.body_limit
 
     def body_ended(self) -> None:
-        pieces = self._pieces
-        if pieces is not None:
-            self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = None
+        if self._pieces:
+            self.body = b"".join([self.body, *self._pieces])
+        self._pieces = None
 
     def begin(self) -> None:
         """Run the handler."""

@@ -44,6 +44,7 @@ class Lane(asyncio.Protocol):
         "_config",
         "_current",
         "_due",
+        "_expects",
         "_head_bytes",
         "_headers",
         "_incoming",
@@ -87,7 +88,7 @@ class Lane(asyncio.Protocol):
         self._parser: Any = None
         self._known: Known | None = None
         self._peer: str = ""
-        self._trusts = self._secure = False
+        self._trusts = self._secure = self._expects = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -132,8 +133,10 @@ class Lane(asyncio.Protocol):
     def read(self, on: bool) -> None:
         if on != self._unread and not self._transport.is_closing():
             self._unread = on
-            if self._reading == BODY:
-                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.body_s if on else NEVER
+            if self._reading in (HEAD, BODY):
+                limits = self.lanes.limits
+                patience = limits.header_s if self._reading == HEAD else limits.body_s
+                self._due = self.lanes.now + self.lanes.tick_s + patience if on else NEVER
             if on:
                 self._transport.resume_reading()
             else:
@@ -231,7 +234,7 @@ class Lane(asyncio.Protocol):
             self._transport.abort()
         elif self._reading == HEAD and (self._head_bytes or self._headers):
             self.refuse(408, "lane.slow_head", limit=self.lanes.limits.header_s)
-        elif self._reading == BODY:
+        elif self._reading == BODY and not self._expects:
             self.refuse(408, "lane.slow_body", limit=self.lanes.limits.body_s)
         elif self._current is None:
             self._close()
@@ -267,10 +270,13 @@ class Lane(asyncio.Protocol):
             if idle and len(self._queue) == 1 and isinstance(read := self._queue[0], Exchange):
                 self._known = self.lanes.heads.learned(data, read.hot)
         elif reading == HEAD:
-            if before != HEAD:
+            if self._head_bytes:
+                self._head_bytes += len(data)
+            else:  # it began in this read, maybe behind other requests
                 self._due = self.lanes.now + self.lanes.tick_s + limits.header_s
-                self._head_bytes = 0
-            self._head_bytes += len(data)
+                fields = sum(len(name) + len(value) for name, value in self._headers)
+                first = idle and not self._queue
+                self._head_bytes = len(data) if first else 1 + len(self._url) + fields
             if self._head_bytes > limits.head_bytes:
                 self.refuse(431, "lane.long_head", limit=limits.head_bytes)
         elif reading == BODY and self._unread:
@@ -291,6 +297,7 @@ class Lane(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._reading != DEAF:
             self._reading = HEAD
+            self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -300,7 +307,7 @@ class Lane(asyncio.Protocol):
             self._reading == BODY
         ):  # a trailer, which belongs to no head: not to this one, nor to the next (RFC 9110, 6.5)
             return
-        self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value.rstrip(b" \t")))  # llhttp leaves the blanks after a value
 
     def on_headers_complete(self) -> None:
         target, self._url = self._url, b""
@@ -316,6 +323,7 @@ class Lane(asyncio.Protocol):
         keep_alive: bool = parser.should_keep_alive()
         # only who wants to keep a connection that would not be kept by default is asked for its version
         modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
+        keep_alive = keep_alive and modern  # HTTP/1.0 would have to be told
         path, _, query = target.partition(b"?")
         handler = lanes.hot.get(method, _NONE).get(path)
         limits = lanes.limits_of(path) if handler is None else lanes.limits
@@ -323,7 +331,7 @@ class Lane(asyncio.Protocol):
         if trouble is not None:
             self.refuse(*trouble)
             return
-        expects = b"expect" in fields
+        expects = modern and b"expect" in fields
         chain = fields.get(b"x-forwarded-for") if self._trusts else None
         peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
@@ -333,9 +341,9 @@ class Lane(asyncio.Protocol):
             )
             self._incoming = Cold(self, asked, self._config, self._state, limits.body_bytes)
             self._queue.append(self._incoming)
+            self._expects = False  # it says so itself
             return
-        if expects and self._current is None:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expects = expects
         hot = Hot(handler, method, path, query, fields, keep_alive, modern)
         self._incoming = Exchange(self, hot, peer, request_id, monotonic())
 
@@ -368,10 +376,20 @@ class Lane(asyncio.Protocol):
                 break
             turn.begin()
         self._pumping = False
-        if not self._unread and self._incoming is None and len(queue) <= self.lanes.limits.pipelined // 2:
+        # a cold request reads on by itself, when it listens
+        if (
+            not self._unread
+            and not isinstance(self._incoming, Cold)
+            and len(queue) <= self.lanes.limits.pipelined // 2
+        ):
             self.read(True)
-        if self._reading == RESTING and self._current is None and not queue:
-            self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.idle_s
+        if self._current is None and not queue:
+            if self._reading == RESTING:
+                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.idle_s
+            elif self._expects and self._reading == BODY:  # a hot request, and it is next
+                self._expects = False
+                self._due = self.lanes.now + self.lanes.tick_s + self.lanes.limits.body_s
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _say_no(self, refused: Refused) -> None:
         self.write(refusal(refused.status, refused.key, self.lanes.standing, limit=refused.limit))

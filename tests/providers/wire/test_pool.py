@@ -269,6 +269,7 @@ def test_the_end_that_the_loop_has_not_told_of_is_seen_by_looking(run: Run) -> N
         (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", BadReply, None),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhal", BadReply, None),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", BadReply, None),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked \t\r\n\r\n5\r\nhello\r\n", BadReply, None),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", BadReply, None),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc", BadReply, None),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", BadReply, None),

@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
     # the parser's side
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")  # llhttp leaves the blanks after a value
         headers = self._headers
         headers[name] = headers[name] + b", " + value if name in headers else value
 
