@@ -220,7 +220,7 @@ def checked_provider(vendor: Vendor, settings: ProviderSettings) -> None:
         try:
             lines([(name.encode("ascii"), b"" if is_reference(value) else value.encode("latin-1"))])
         except (RequestRefused, UnicodeEncodeError):
-            raise ConfigError("providers.bad_header", provider=vendor.name, header=name) from None
+            raise ConfigError("gateway.bad_provider_header", provider=vendor.name, header=name) from None
 
 
 def handed_back(headers: Mapping[bytes, bytes]) -> Headers:

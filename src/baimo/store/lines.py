@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping
 from baimo.core.call import Usage
 from baimo.core.record import Record
 from baimo.store.entry import Entry
+from baimo.typed import json_decoder
 
 # fmt: off
 COLUMNS = (
@@ -81,7 +82,7 @@ _TYPES: tuple[frozenset[type], ...] = tuple(
 _fitting: set[tuple[type, ...]] = set()
 """Types of rows that fit: rows differ in few of them, and a ledger has millions."""
 _AT, _BEGAN, _LIMITS, _CHARGES = (PLACE[name] for name in ("at_ms", "began_ms", "limits", "charges"))
-charges_of = msgspec.json.Decoder(list[tuple[str, int]]).decode
+charges_of = json_decoder(list[tuple[str, int]])
 """Buckets and amounts of `Record.charges`."""
 
 
