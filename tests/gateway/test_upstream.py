@@ -138,10 +138,10 @@ def test_an_address_that_cannot_be_used_is_told() -> None:
         ({"base_url": "http://127.0.0.1/{x}/v1", "options": {"x": "a?b"}}, "providers.query_in_address"),
         ({"base_url": "http://127.0.0.1/v1#pw"}, "providers.query_in_address"),
         ({"quirks": ["no_temprature"]}, "providers.unknown_quirk"),
-        ({"headers": {"Content-Length": "3"}}, "providers.bad_header"),
-        ({"headers": {"X Team": "blue"}}, "providers.bad_header"),
-        ({"headers": {"X-Team": "a\npw: b"}}, "providers.bad_header"),
-        ({"headers": {"X-Team": "\u6c49pw"}}, "providers.bad_header"),
+        ({"headers": {"Content-Length": "3"}}, "gateway.bad_provider_header"),
+        ({"headers": {"X Team": "blue"}}, "gateway.bad_provider_header"),
+        ({"headers": {"X-Team": "a\npw: b"}}, "gateway.bad_provider_header"),
+        ({"headers": {"X-Team": "\u6c49pw"}}, "gateway.bad_provider_header"),
     ],
 )
 def test_what_no_call_could_be_sent_with_is_refused_when_settings_are_adopted(
