@@ -212,6 +212,20 @@ def test_a_stream_that_ends_without_its_last_event_does_not_look_complete() -> N
     assert house.record.status == "gateway.broke_off"
 
 
+def test_a_stream_of_one_event_without_its_blank_line_is_complete() -> None:
+    house = House(Script(pieces=[chunk("a", finish="stop").rstrip(b"\n")], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.body, reply.aborted) == (200, house.pool.scripts[0].pieces[0], False)
+    assert house.record.status == "ok"
+
+
+def test_half_an_event_is_no_answer() -> None:
+    house = House(Script(pieces=[chunk("a", finish="stop")[:-20]], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.started) == (502, False)
+    assert house.record.status == "gateway.broke_off"
+
+
 def test_an_error_event_of_the_model_reaches_the_client_once() -> None:
     event = b'data: {"error": {"message": "the server is tired", "type": "server_error"}}\n\n'
     house = House(Script(pieces=[chunk("a"), event], headers=EVENTS))

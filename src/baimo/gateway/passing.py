@@ -127,9 +127,12 @@ class Passing:
             first = watch.feed(piece)
             if first:
                 break
+        else:
+            first = watch.rest()
+            seen = watch.seen()
+            if not seen.complete and not seen.failed:
+                raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
         seen = watch.seen()
-        if not first and not seen.complete and not seen.failed:
-            raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
         if seen.failed:
             # nothing was generated, but who knows what the error stands for
             raise AttemptFailed(_said(seen), body=seen.failed, unsure=1)
