@@ -278,6 +278,30 @@ def test_a_refusal_reaches_the_client_as_the_vendor_worded_it() -> None:
     )
 
 
+CUT = Unreachable("wire.silence_timeout", sent=True, stage="body", host="h", seconds=1)
+
+
+@pytest.mark.parametrize("pieces", [[CUT], [b'{"error": {"mess', CUT], [b"x" * 700_000] * 2])
+@pytest.mark.parametrize(
+    ("status", "told", "said"),
+    [
+        (413, 413, "providers.refused"),
+        (429, 429, "providers.rate_limited"),
+        (401, 502, "providers.key_refused"),
+        (500, 502, "providers.server_error"),
+    ],
+)
+def test_a_refusal_without_its_end_is_one_all_the_same(
+    status: int, told: int, said: str, pieces: list[bytes | Exception]
+) -> None:
+    house = House(Script(status=status, pieces=pieces), key=LIMITED)
+    reply = house.ask()
+    record = house.record
+    assert (reply.status, "message" in reply.json["error"]) == (told, True)
+    assert (record.status, record.unsure, record.cost_micros) == (said, 0, 0)
+    assert all(exchange.closed for exchange in house.pool.exchanges)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_our_own_key_refused_is_not_the_clients_fault(status: int) -> None:
     house = House(

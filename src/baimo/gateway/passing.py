@@ -8,11 +8,12 @@ that reads slowly filling this process's memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
-from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError
+from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError, RequestRefused
 from baimo.gateway.answers import Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, Refusal, may_be_executed
@@ -23,7 +24,7 @@ from baimo.providers.openai_reply import fields
 from baimo.providers.wire.origin import Lines, Origin
 
 LONGEST_REFUSAL = 1024 * 1024
-"""Most bytes of an error answer that are read and passed on."""
+"""Most bytes of an error answer that are read."""
 LONGEST_WORDS = 65536
 """Most bytes of an error answer in which its reason is looked for."""
 _RESULTS = ("choices", "data", "output", "results")
@@ -139,13 +140,16 @@ class Passing:
         return Passed(exchange, pieces, watch, first, call.surface, peek, call.request_id)
 
     async def _refusal(self, exchange: Exchange, out: Outbound) -> AttemptFailed:
-        body = await exchange.whole(LONGEST_REFUSAL)
+        body, ended = await _arrived(exchange)
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers.items()
         }
         error = http_fault(exchange.status, headers, body, out.place, self._wall())
         shown = None
-        if 400 <= exchange.status < 500 and not isinstance(error, AuthenticationFailed):
+        told = 400 <= exchange.status < 500 and not isinstance(error, AuthenticationFailed)
+        if told and not ended and isinstance(error, RequestRefused):
+            error.http_status = exchange.status
+        elif told and ended:
             for secret in out.place.secrets:
                 body = body.replace(secret.encode(), b"***")
             shown = Refusal(exchange.status, tuple(handed_back(exchange.headers)), body)
@@ -241,6 +245,19 @@ class Passed:
     async def aclose(self) -> None:
         """Give the connection back, or close it if the answer has not ended."""
         self._exchange.close()
+
+
+async def _arrived(exchange: Exchange) -> tuple[bytes, bool]:
+    """The body of a refusal and whether it is complete. What is missing is not missed: the status says what it is."""
+    body, ended = bytearray(), False
+    with suppress(ProviderError):
+        async for piece in exchange.pieces():
+            body += piece
+            if len(body) > LONGEST_REFUSAL:
+                break
+        else:
+            ended = True
+    return bytes(body[:LONGEST_REFUSAL]), ended
 
 
 def _check(headers: Mapping[bytes, bytes], body: bytes, seen: Seen, place: Place) -> None:

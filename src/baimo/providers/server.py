@@ -195,7 +195,7 @@ class ServerProvider(PacedProvider):
                 if response.status < 300:
                     yield Answer(outgoing, place, response, started)
                     return
-                refusal = await self._http.whole(response, place)
+                refusal = await self._http.refusal(response)
             error = http_fault(response.status, response.headers, refusal, place, self.clock.wall())
             quirk = self._learns(request.model, error, refusal, outgoing)
             if quirk is None:
