@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError, RequestRefused
-from baimo.gateway.answers import Keeper, Whole
+from baimo.gateway.answers import EVENTS, Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, Refusal, may_be_executed
 from baimo.gateway.surface import Peek, Seen, Surface, Watch
@@ -104,11 +104,11 @@ class Passing:
             if exchange.status >= 300:
                 raise await self._refusal(exchange, out)
             if peek.stream:
-                return await self._stream(call, peek, exchange)
+                return await self._stream(call, peek, exchange, out.place)
             data = await exchange.whole(self._limit_bytes)
             seen = surface.seen(data)
-            if seen.usage is None:
-                _check(exchange.headers, data, seen, out.place)
+            if seen.usage is None and b"json" in exchange.headers.get(b"content-type", b""):
+                _check(data, seen, out.place)
         except ProviderError as error:
             raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
         except BaseException:
@@ -119,12 +119,22 @@ class Passing:
             grant.model_s += self._now() - sent_at
         return Whole(exchange.status, handed_back(exchange.headers), data, seen)
 
-    async def _stream(self, call: Call, peek: Peek, exchange: Exchange) -> Passed:
+    async def _stream(self, call: Call, peek: Peek, exchange: Exchange, place: Place) -> Passed | Whole:
         watch = call.surface.watch(peek)
         pieces = exchange.pieces()
-        first = b""
+        first, begun = b"", False
         # held back whole (a usage chunk), or empty: not yet a reason to begin
         async for piece in pieces:
+            if not begun and piece.lstrip()[:1] == b"{":  # no line of events, whatever its type says
+                told = _unstreamed(call, exchange, piece + b"".join([more async for more in pieces]), place)
+                if isinstance(told, Whole):
+                    return told
+                passed = Passed(
+                    exchange, pieces, watch, watch.feed(told), call.surface, peek, call.request_id
+                )
+                passed.headers = EVENTS
+                return passed
+            begun = True
             first = watch.feed(piece)
             if first:
                 break
@@ -260,15 +270,33 @@ async def _arrived(exchange: Exchange) -> tuple[bytes, bool]:
     return bytes(body[:LONGEST_REFUSAL]), ended
 
 
-def _check(headers: Mapping[bytes, bytes], body: bytes, seen: Seen, place: Place) -> None:
-    """Look whether an answer that counts nothing is one. Many are: vectors, pictures, transcripts, sounds.
+def _unstreamed(call: Call, exchange: Exchange, body: bytes, place: Place) -> bytes | Whole:
+    """A whole answer to a request for a stream: the stream, where clients can read nothing else.
 
     Raises:
-        BadReply: it says it is JSON, and is none.
+        BadReply: nothing is known that could be made of it.
+        AttemptFailed: it is an error.
+    """
+    surface = call.surface
+    seen = surface.seen(body)
+    if seen.usage is None:
+        _check(body, seen, place)
+    if not surface.neutral:  # whisper-1 ignores the wish, as its documentation says
+        return Whole(exchange.status, handed_back(exchange.headers), body, seen)
+    retold = getattr(surface, "retold", None)
+    told: bytes = b"" if retold is None else retold(body)
+    if not told:
+        raise BadReply("gateway.not_streamed", model=place.model)
+    return told
+
+
+def _check(body: bytes, seen: Seen, place: Place) -> None:
+    """Look whether JSON that counts nothing is an answer. Many are: vectors, pictures, transcripts.
+
+    Raises:
+        BadReply: it is no JSON.
         AttemptFailed: it is an error, which came with status 200.
     """
-    if b"json" not in headers.get(b"content-type", b""):
-        return
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except msgspec.DecodeError:

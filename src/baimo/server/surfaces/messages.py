@@ -14,9 +14,10 @@ import msgspec
 from baimo.core.call import Completion, Request
 from baimo.errors import BaimoError, CallRefused
 from baimo.gateway.surface import Peek, Seen
-from baimo.providers.anthropic_reply import usage
-from baimo.providers.faults import error_message
+from baimo.providers.anthropic_reply import completion, usage
+from baimo.providers.faults import Place, error_message
 from baimo.providers.openai_reply import fields
+from baimo.providers.paced import as_delta
 from baimo.server.surfaces import anthropic_errors, messages_request, wirejson
 from baimo.server.surfaces.asks import Asks, unpriced
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
@@ -132,6 +133,15 @@ class Messages:
     def watch(self, peek: Peek) -> MessagesWatch:
         """Reads message_start, message_delta, message_stop and errors."""
         return MessagesWatch()
+
+    def retold(self, body: bytes) -> bytes:
+        """See `Surface`."""
+        row = object_in(body)
+        if not isinstance(row.get("content"), list):
+            return b""
+        events = MessageEvents(model=str(row.get("model") or ""), id=str(row.get("id") or ""))
+        said = completion(row, Place(host="", model="", key=""))
+        return events.delta(as_delta(said)) + events.end()
 
     def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """The neutral request; see `messages_request` for what is left out and what is refused."""
