@@ -114,6 +114,7 @@ def test_an_answer_comes_back_with_the_key_presented_once() -> None:
     assert found.text == "hello" and found.attempts == 1 and found.latency_ms is not None
     assert server.seen[0].path == "/v1/chat/completions"
     assert server.seen[0].headers["Authorization"] == f"Bearer {CANARY}"
+    assert server.seen[0].headers["Accept-Encoding"] == "identity"
 
 
 def test_further_headers_are_sent_and_may_be_references(

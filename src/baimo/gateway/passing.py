@@ -21,6 +21,7 @@ from baimo.gateway.surface import Peek, Seen, Surface, Watch
 from baimo.gateway.upstream import Outbound, Upstream, handed_back
 from baimo.providers.faults import Place, body_fault, http_fault, parsed
 from baimo.providers.openai_reply import fields
+from baimo.providers.wire.decoded import Decoded
 from baimo.providers.wire.origin import Lines, Origin
 
 LONGEST_REFUSAL = 1024 * 1024
@@ -101,6 +102,10 @@ class Passing:
             exchange = await self._pool.send(
                 out.origin, b"POST", out.target, out.headers, body, deadline=grant.deadline
             )
+            coding = exchange.headers.get(b"content-encoding")
+            if coding is not None and coding != b"identity":
+                host, limit = out.place.host, self._limit_bytes
+                exchange = Decoded(exchange, coding, host=host, limit_bytes=limit)
             if exchange.status >= 300:
                 raise await self._refusal(exchange, out)
             if peek.stream:

@@ -209,7 +209,11 @@ class ServerProvider(PacedProvider):
         )
         shown = reference if reference.startswith(("env:", "file:")) else ""
         host = f"{self.base.host}:{self.base.port}" if self.base.explicit_port else str(self.base.host)
-        headers = {"Content-Type": "application/json", "User-Agent": "baimo"}
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "baimo",
+            "Accept-Encoding": "identity",
+        }
         secrets: list[str] = []
         try:
             if reference:
