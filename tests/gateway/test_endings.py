@@ -67,6 +67,13 @@ def test_an_answered_call_has_a_record_that_says_what_it_took_and_cost(way: str)
     }
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_streams_are_held_up_by_no_proxy_on_the_way(way: str) -> None:
+    said = WAYS[way]().ask(question(way)).headers
+    streamed = ("no-cache", "no") if way.endswith("stream") else (None, None)
+    assert (said.get("cache-control"), said.get("x-accel-buffering")) == streamed
+
+
 @pytest.mark.parametrize("durability", ["batch", "answer"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durability: str) -> None:
