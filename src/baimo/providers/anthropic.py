@@ -7,7 +7,9 @@ Sampling parameters are gone from the newest models; where a model refuses them 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -25,6 +27,9 @@ from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra,
 API_VERSION = "2023-06-01"
 MAX_TOKENS = 8192
 """Most tokens of an answer where neither the request nor `options.max_tokens` says; the API wants a number."""
+
+
+_TOOL_ID = re.compile("[a-zA-Z0-9_-]+")
 
 
 class AnthropicProvider(ServerProvider):
@@ -166,8 +171,18 @@ def _blocks(message: Message, provider: str) -> list[dict[str, Any]]:
     # the API refuses blank texts, which other models write and other servers take
     blocks = [_block(part, provider) for part in parts if part.kind != "text" or part.data.strip()]
     if message.role == "tool":
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": blocks}]
-    return blocks + [tool_use(call) for call in message.tool_calls]
+        return [
+            {"type": "tool_result", "tool_use_id": tool_id(message.tool_call_id or ""), "content": blocks}
+        ]
+    return blocks + [{**tool_use(call), "id": tool_id(call.id)} for call in message.tool_calls]
+
+
+def tool_id(given: str) -> str:
+    """The id of a call as the API takes it: those of other vendors (`functions.f:0`) become others, always the same."""
+    if _TOOL_ID.fullmatch(given):
+        return given
+    own = hashlib.sha256(given.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+    return f"toolu_{own}"
 
 
 def tool_use(call: ToolCall) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -644,6 +645,33 @@ def test_thinking_that_another_model_wrote_is_not_sent_to_anthropic() -> None:
     body = json.dumps(ASKED | {"messages": turns}).encode()
     sent = json.loads(surface.sent(body, surface.peek(body, {}), model="c", max_tokens=None))
     assert sent["messages"] == [turns[0], {"role": "assistant", "content": [said]}, turns[3]]
+
+
+def test_ids_that_other_vendors_gave_to_calls_reach_anthropic_as_it_takes_them() -> None:
+    surface = Messages()
+    given = ["functions.f:0", "functions_f_0", "toolu_1", "调用"]
+    calls = [{"type": "tool_use", "id": one, "name": "f", "input": {"id": one}} for one in given]
+    results = [{"type": "tool_result", "tool_use_id": one, "content": one} for one in given]
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": calls},
+        {"role": "user", "content": results},
+    ]
+    for spaced in ((",", ":"), (", ", ": ")):
+        body = json.dumps(ASKED | {"messages": turns}, separators=spaced).encode()
+        sent = json.loads(surface.sent(body, surface.peek(body, {}), model="c", max_tokens=None))
+        ids = [block["id"] for block in sent["messages"][1]["content"]]
+        assert all(re.fullmatch("[a-zA-Z0-9_-]+", one) for one in ids)
+        assert (len(set(ids)), ids[1:3]) == (4, given[1:3])
+        assert [block["tool_use_id"] for block in sent["messages"][2]["content"]] == ids
+        assert [block["input"]["id"] for block in sent["messages"][1]["content"]] == given
+
+
+def test_ids_that_anthropic_takes_change_no_byte() -> None:
+    surface = Messages()
+    said = b'[{"role":"user","content":[{"type":"tool_result","tool_use_id":"call-1", "content":"a:0"}]}]'
+    body = b'{"model":"c","max_tokens":5,"messages":%s}' % said
+    assert surface.sent(body, surface.peek(body, {}), model="c", max_tokens=None) == body
 
 
 def test_a_whole_answer_says_what_it_used() -> None:
