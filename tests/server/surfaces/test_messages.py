@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -459,6 +460,44 @@ def test_a_server_of_the_same_api_is_told_how_to_think_and_what_to_cache() -> No
     assert asked({**within, "thinking": said["thinking"]}, native=True).extra is None
     adaptive = {"thinking": {"type": "adaptive"}}
     assert asked(within | adaptive, native=True).extra == adaptive
+
+
+def cached(block: dict[str, Any], **control: Any) -> dict[str, Any]:
+    return {**block, "cache_control": {"type": "ephemeral", **control}}
+
+
+def test_what_is_to_be_cached_is_told_to_a_server_of_the_same_api_block_by_block() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "sunny"}]}
+    system = [cached({"type": "text", "text": "Be brief."}, ttl="1h"), {"type": "text", "text": "Be kind."}]
+    body = {
+        "system": system,
+        "tools": [cached(WEATHER)],
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a"}, cached({"type": "text", "text": "b"})],
+            },
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [cached(result), cached(png("AAAA"))]},
+        ],
+    }
+    provider = AnthropicProvider(
+        Vendor(name="clay", title="Clay", protocol="anthropic", base_url="http://h"), ProviderSettings()
+    )
+    request = asked(body, native=True)
+    sent = provider.outgoing(request, frozenset(), stream=False).body
+    assert {name: sent[name] for name in body} == body
+    form = JsonFormat()
+    wished = provider.outgoing(replace(request, response_format=form), frozenset(), stream=False).body[
+        "system"
+    ]
+    assert (wished[:2], [block["type"] for block in wished]) == (system, ["text"] * 3)
+    # others have no word for it, and take texts as one
+    plainly = asked(body)
+    assert plainly.messages[0].content == "Be brief.\n\nBe kind."
+    assert (plainly.messages[1].content, plainly.messages[3].content) == ("a\n\nb", "sunny")
+    assert plainly.tools[0].cache is None
 
 
 def png(data: str) -> dict[str, Any]:
