@@ -67,6 +67,13 @@ def test_an_answered_call_has_a_record_that_says_what_it_took_and_cost(way: str)
     }
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_streams_are_held_up_by_no_proxy_on_the_way(way: str) -> None:
+    said = WAYS[way]().ask(question(way)).headers
+    streamed = ("no-cache", "no") if way.endswith("stream") else (None, None)
+    assert (said.get("cache-control"), said.get("x-accel-buffering")) == streamed
+
+
 @pytest.mark.parametrize("durability", ["batch", "answer"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durability: str) -> None:
@@ -212,6 +219,20 @@ def test_a_stream_that_ends_without_its_last_event_does_not_look_complete() -> N
     assert house.record.status == "gateway.broke_off"
 
 
+def test_a_stream_of_one_event_without_its_blank_line_is_complete() -> None:
+    house = House(Script(pieces=[chunk("a", finish="stop").rstrip(b"\n")], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.body, reply.aborted) == (200, house.pool.scripts[0].pieces[0], False)
+    assert house.record.status == "ok"
+
+
+def test_half_an_event_is_no_answer() -> None:
+    house = House(Script(pieces=[chunk("a", finish="stop")[:-20]], headers=EVENTS))
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.started) == (502, False)
+    assert house.record.status == "gateway.broke_off"
+
+
 def test_an_error_event_of_the_model_reaches_the_client_once() -> None:
     event = b'data: {"error": {"message": "the server is tired", "type": "server_error"}}\n\n'
     house = House(Script(pieces=[chunk("a"), event], headers=EVENTS))
@@ -262,6 +283,30 @@ def test_a_refusal_reaches_the_client_as_the_vendor_worded_it() -> None:
         400,
         0,
     )
+
+
+CUT = Unreachable("wire.silence_timeout", sent=True, stage="body", host="h", seconds=1)
+
+
+@pytest.mark.parametrize("pieces", [[CUT], [b'{"error": {"mess', CUT], [b"x" * 700_000] * 2])
+@pytest.mark.parametrize(
+    ("status", "told", "said"),
+    [
+        (413, 413, "providers.refused"),
+        (429, 429, "providers.rate_limited"),
+        (401, 502, "providers.key_refused"),
+        (500, 502, "providers.server_error"),
+    ],
+)
+def test_a_refusal_without_its_end_is_one_all_the_same(
+    status: int, told: int, said: str, pieces: list[bytes | Exception]
+) -> None:
+    house = House(Script(status=status, pieces=pieces), key=LIMITED)
+    reply = house.ask()
+    record = house.record
+    assert (reply.status, "message" in reply.json["error"]) == (told, True)
+    assert (record.status, record.unsure, record.cost_micros) == (said, 0, 0)
+    assert all(exchange.closed for exchange in house.pool.exchanges)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -10,6 +10,7 @@ import pytest
 from baimo.core.tenant import Limit
 from baimo.errors import BadReply, RequestRefused, Unreachable
 from baimo.gateway.failures import kind_of
+from baimo.server.surfaces.images import Images
 from baimo.server.surfaces.responses import Responses
 from tests.gateway.doubles import (
     EVENTS,
@@ -417,16 +418,19 @@ ERRORS_WITH_200: list[tuple[str, bytes]] = [
 ]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(("kind", "body"), ERRORS_WITH_200)
-def test_an_error_with_status_200_is_no_answer(kind: str, body: bytes) -> None:
+def test_an_error_with_status_200_is_no_answer(kind: str, body: bytes, streamed: bool) -> None:
     config = {"routes": {"best": {"models": ["acme/one", "bolt/three"], "fallback_on": [kind]}}}
-    scripts: dict[str, Any] = {"one": Script(body=body), "three": Script(body=answer())}
-    house = House(by_model=scripts, key=LIMITED, config=config)
-    reply, record = house.ask(asking("best")), house.record
-    assert (reply.status, reply.body) == (200, answer())
+    good = stream("a") if streamed else Script(body=answer())
+    # whatever such an answer says that it is
+    bad = Script(pieces=[body[:9], body[9:]], headers=EVENTS if streamed else {b"content-type": b"text/json"})
+    house = House(by_model={"one": bad, "three": good}, key=LIMITED, config=config)
+    reply, record = house.ask(asking("best", stream=streamed)), house.record
+    assert (reply.status, reply.ended, b'"error"' in reply.body) == (200, True, False)
     assert (record.model, record.route, record.cost_micros) == ("bolt/three", f"fallback:{kind}", 20)
-    house = House(Script(body=body), key=LIMITED)
-    reply, record = house.ask(), house.record
+    house = House(bad, key=LIMITED)
+    reply, record = house.ask(asking(stream=streamed)), house.record
     assert reply.status == record.http_status >= 400
     assert reply.json["error"]["message"]
     # like a refusal with a status of its own: nothing was executed
@@ -455,6 +459,28 @@ ANSWERS_WITHOUT_USAGE: list[tuple[bytes, bytes]] = [
 def test_an_answer_that_counts_nothing_is_an_answer_all_the_same(kind: bytes, body: bytes) -> None:
     reply = (house := House(Script(body=body, headers={b"content-type": kind}))).ask()
     assert (reply.status, reply.body, house.record.status) == (200, body, "ok")
+
+
+@pytest.mark.parametrize("body", [b'{"choices": [', b'{"choices": []}', b'{"detail": "hello"}'])
+def test_json_that_is_no_answer_begins_no_stream(body: bytes) -> None:
+    house = House(by_model={"one": Script(body=body), "three": stream("a")}, key=LIMITED, config=ROUTE)
+    reply, record = house.ask(asking("best", stream=True)), house.record
+    assert (reply.status, reply.ended, record.model, record.unsure) == (200, True, "bolt/three", 1)
+
+
+def test_a_whole_response_in_place_of_a_stream_is_passed_over() -> None:
+    body = b'{"object": "response", "status": "completed", "output": [{"type": "message"}]}'
+    house = House(Script(body=body))
+    reply = house.ask({"model": "dune/gpt", "input": "Hi", "stream": True}, surface=Responses())
+    assert (reply.status, house.record.status) == (502, "gateway.not_streamed")
+
+
+def test_what_only_passes_through_may_come_whole() -> None:
+    body = b'{"created": 1, "data": [{"b64_json": "eA=="}], "usage": {"input_tokens": 3, "output_tokens": 4}}'
+    house = House(Script(body=body))
+    reply = house.ask({"model": "acme/one", "prompt": "a cat", "stream": True}, surface=Images())
+    assert (reply.status, reply.body, reply.headers["content-type"]) == (200, body, "application/json")
+    assert (house.record.status, house.record.tokens_out) == ("ok", 4)
 
 
 def test_a_response_that_failed_reaches_the_client_as_it_is() -> None:

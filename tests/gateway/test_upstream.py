@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from baimo.server.surfaces.chat import Chat
 from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.transcriptions import Transcriptions
 from baimo.settings import ProviderSettings, ServeSettings, Settings
-from tests.gateway.doubles import House, Script, answer, asking, model
+from tests.gateway.doubles import DONE, EVENTS, USAGE, House, Script, answer, asking, chunk, model
 
 CHAT, MESSAGES = Chat(), Messages()
 
@@ -189,11 +190,13 @@ def test_of_the_clients_headers_only_a_few_are_passed_on() -> None:
         b"cookie": b"a=b",
         b"x-forwarded-for": b"1.2.3.4",
         b"host": b"evil.example.com",
+        b"accept-encoding": b"gzip, br",
     }
     house.ask(headers=given)
     house.ask()
     (_, first, _), (_, second, _) = house.pool.sent
     assert b"openai-beta: x=1" in first
+    assert b"\r\naccept-encoding: identity\r\n" in first
     # all tenants share one account there: a key that two of them chose must not be one
     for absent in (b"bm-client-secret", b"cookie", b"forwarded", b"evil", b"idempotency-key"):
         assert absent not in first
@@ -229,6 +232,27 @@ def test_of_the_models_headers_only_a_few_are_handed_back() -> None:
     assert reply.headers["openai-processing-ms"] == "12"
     for absent in ("openai-organization", "set-cookie", "x-ratelimit-limit-requests", "content-encoding"):
         assert absent not in reply.headers
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_that_comes_compressed_all_the_same_is_unpacked(streamed: bool) -> None:
+    plain = chunk("a", finish="stop") + chunk(usage=USAGE) + DONE if streamed else answer()
+    kind = EVENTS if streamed else {b"content-type": b"application/json"}
+    packed = gzip.compress(plain)
+    house = House(Script(pieces=[packed[:30], packed[30:]], headers={**kind, b"content-encoding": b"gzip"}))
+    reply = house.ask(asking(stream=streamed))
+    assert (reply.status, reply.ended, b"hello" in reply.body) == (200, True, not streamed)
+    assert (house.record.status, house.record.tokens_out) == ("ok", 5)
+    assert "content-encoding" not in reply.headers
+
+
+def test_a_compressed_refusal_is_read_and_one_that_nobody_can_read_is_one_by_its_status() -> None:
+    body = b'{"error": {"message": "bad temperature"}}'
+    house = House(Script(status=400, body=gzip.compress(body), headers={b"content-encoding": b"gzip"}))
+    assert (house.ask().body, house.record.status) == (body, "providers.refused")
+    house = House(Script(status=400, body=b"\x0b\x02", headers={b"content-encoding": b"br"}))
+    reply = house.ask()
+    assert (reply.status, house.record.status, house.record.unsure) == (400, "providers.refused", 0)
 
 
 def test_json_is_called_json_whatever_the_client_calls_it_and_a_form_keeps_its_boundary() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -229,6 +230,18 @@ def test_turns_and_texts_that_say_nothing_are_left_out() -> None:
         {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "w", "input": {}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": []}]},
     ]
+
+
+def test_ids_of_other_vendors_are_replaced_alike_in_calls_and_results() -> None:
+    given = ("functions.f:0", "functions_f_0", "")
+    calls = tuple(ToolCall(id=one, name="f", arguments="{}") for one in given)
+    results = (Message(role="tool", tool_call_id=one, content="sun") for one in given)
+    request = Request(model="m", messages=(Message(role="assistant", tool_calls=calls), *results))
+    called, answered = (turn["content"] for turn in body(request)["messages"])
+    ids = [block["id"] for block in called]
+    assert [block["tool_use_id"] for block in answered] == ids
+    assert (len(set(ids)), ids[1]) == (3, "functions_f_0")
+    assert all(re.fullmatch("[a-zA-Z0-9_-]+", one) for one in ids)
 
 
 def test_without_tools_there_is_nothing_to_choose() -> None:

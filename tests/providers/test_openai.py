@@ -84,14 +84,22 @@ async def dropped(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def half(request: web.Request) -> web.StreamResponse:
+def cut(status: int) -> Answering:
     """Half of what the header promises."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100"})
-    await response.prepare(request)
-    await response.write(b'{"choices": [')
-    assert request.transport is not None
-    request.transport.close()
-    return response
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers = {"Content-Type": "application/json", "Content-Length": "100"}
+        response = web.StreamResponse(status=status, headers=headers)
+        await response.prepare(request)
+        await response.write(b'{"choices": [')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return answer
+
+
+half = cut(200)
 
 
 async def silent(request: web.Request) -> web.StreamResponse:
@@ -106,6 +114,7 @@ def test_an_answer_comes_back_with_the_key_presented_once() -> None:
     assert found.text == "hello" and found.attempts == 1 and found.latency_ms is not None
     assert server.seen[0].path == "/v1/chat/completions"
     assert server.seen[0].headers["Authorization"] == f"Bearer {CANARY}"
+    assert server.seen[0].headers["Accept-Encoding"] == "identity"
 
 
 def test_further_headers_are_sent_and_may_be_references(
@@ -135,6 +144,7 @@ def test_passing_failures_are_tried_again(fault: Answering) -> None:
         (says("<html>", 200), BadReply, "providers.malformed"),
         (says({"choices": []}), BadReply, "providers.no_choices"),
         (half, BadReply, "providers.truncated"),
+        (cut(502), BadReply, "providers.server_error"),
         (dropped, Unreachable, "providers.disconnected"),
     ],
 )
@@ -157,6 +167,13 @@ def test_refusals_are_not_sent_again(status: int, kind: type[ProviderError]) -> 
     with pytest.raises(kind):
         run(server)
     assert len(server.seen) == 1
+
+
+def test_a_refusal_without_its_end_is_one_all_the_same() -> None:
+    server = Scripted(cut(400))
+    with pytest.raises(RequestRefused) as caught:
+        run(server)
+    assert caught.value.facts["status"] == 400 and len(server.seen) == 1
 
 
 def test_being_told_to_slow_down_costs_no_attempts_and_is_obeyed() -> None:

@@ -21,6 +21,8 @@ class Part:
     """MIME type of image or audio data, when known."""
     detail: str | None = None
     """How closely to look at an image: low, high, auto …; None leaves it to the provider. Costs tokens."""
+    cache: Mapping[str, Any] | None = None
+    """How the prompt up to here is to be cached, in Anthropic's words (`cache_control`); others are not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ class Tool:
     """JSON Schema of the arguments; None = no arguments."""
     strict: bool | None = None
     """Whether the server must enforce the schema; None leaves it to the provider."""
+    cache: Mapping[str, Any] | None = None
+    """As of `Part`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from baimo.gateway.call import Reply
 from baimo.gateway.surface import Seen
 
 Headers = list[tuple[bytes, bytes]]
+EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+"""Of a stream that is written here."""
 LONGEST_KEPT = 4 * 1024 * 1024
 """Most bytes of one answer that are kept for the cache or with a Record."""
 

@@ -33,7 +33,7 @@ from baimo.gateway.breaker import Breaker
 from baimo.gateway.cache import NOT_LOOKED_UP, Cache, Kept, LookedUp
 from baimo.gateway.call import Call, Choice, Grant
 from baimo.gateway.failures import AttemptFailed
-from baimo.gateway.heads import head
+from baimo.gateway.heads import STREAMED, head
 from baimo.gateway.ids import RecordIds
 from baimo.gateway.observe import Observer
 from baimo.gateway.policy import cache_modes
@@ -281,7 +281,8 @@ class Gateway:
         elapsed = parts.now() - grant.began
         entry.first_byte_ms = elapsed * 1000.0
         grant.overhead_s = elapsed - grant.model_s - grant.queue_s
-        reply.start(flow.status, head(grant, flow.headers, parts.books.remaining, grant.overhead_s))
+        headers = head(grant, flow.headers, parts.books.remaining, grant.overhead_s)
+        reply.start(flow.status, headers + STREAMED)
         started_at = parts.now()
         try:
             last = await flow.pour(reply, hold=self._durable, keep=grant.kept)
@@ -326,7 +327,7 @@ class Gateway:
         headers = head(grant, kept.headers, parts.books.remaining, overhead_s)
         headers += lines([(b"x-baimo-cache", grant.looked_up.how)])
         if grant.peek.stream:
-            reply.start(200, headers)
+            reply.start(200, headers + STREAMED)
             reply.write(kept.body)
             reply.end()
         else:

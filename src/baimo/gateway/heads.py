@@ -8,6 +8,8 @@ from baimo.gateway.call import Grant
 from baimo.gateway.limits import Remaining
 from baimo.store.entry import Entry
 
+STREAMED = lines([(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+"""Lines of every stream: caches and nginx hand its pieces on as they come."""
 _PLACES = 12
 """Decimal places of an exact cost: millionths of a millionth."""
 

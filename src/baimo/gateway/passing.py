@@ -8,22 +8,24 @@ that reads slowly filling this process's memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
-from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError
-from baimo.gateway.answers import Keeper, Whole
+from baimo.errors import AuthenticationFailed, BadReply, BaimoError, ProviderError, RequestRefused
+from baimo.gateway.answers import EVENTS, Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, Refusal, may_be_executed
 from baimo.gateway.surface import Peek, Seen, Surface, Watch
 from baimo.gateway.upstream import Outbound, Upstream, handed_back
 from baimo.providers.faults import Place, body_fault, http_fault, parsed
 from baimo.providers.openai_reply import fields
+from baimo.providers.wire.decoded import Decoded
 from baimo.providers.wire.origin import Lines, Origin
 
 LONGEST_REFUSAL = 1024 * 1024
-"""Most bytes of an error answer that are read and passed on."""
+"""Most bytes of an error answer that are read."""
 LONGEST_WORDS = 65536
 """Most bytes of an error answer in which its reason is looked for."""
 _RESULTS = ("choices", "data", "output", "results")
@@ -100,14 +102,18 @@ class Passing:
             exchange = await self._pool.send(
                 out.origin, b"POST", out.target, out.headers, body, deadline=grant.deadline
             )
+            coding = exchange.headers.get(b"content-encoding")
+            if coding is not None and coding != b"identity":
+                host, limit = out.place.host, self._limit_bytes
+                exchange = Decoded(exchange, coding, host=host, limit_bytes=limit)
             if exchange.status >= 300:
                 raise await self._refusal(exchange, out)
             if peek.stream:
-                return await self._stream(call, peek, exchange)
+                return await self._stream(call, peek, exchange, out.place)
             data = await exchange.whole(self._limit_bytes)
             seen = surface.seen(data)
-            if seen.usage is None:
-                _check(exchange.headers, data, seen, out.place)
+            if seen.usage is None and b"json" in exchange.headers.get(b"content-type", b""):
+                _check(data, seen, out.place)
         except ProviderError as error:
             raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
         except BaseException:
@@ -118,31 +124,47 @@ class Passing:
             grant.model_s += self._now() - sent_at
         return Whole(exchange.status, handed_back(exchange.headers), data, seen)
 
-    async def _stream(self, call: Call, peek: Peek, exchange: Exchange) -> Passed:
+    async def _stream(self, call: Call, peek: Peek, exchange: Exchange, place: Place) -> Passed | Whole:
         watch = call.surface.watch(peek)
         pieces = exchange.pieces()
-        first = b""
+        first, begun = b"", False
         # held back whole (a usage chunk), or empty: not yet a reason to begin
         async for piece in pieces:
+            if not begun and piece.lstrip()[:1] == b"{":  # no line of events, whatever its type says
+                told = _unstreamed(call, exchange, piece + b"".join([more async for more in pieces]), place)
+                if isinstance(told, Whole):
+                    return told
+                passed = Passed(
+                    exchange, pieces, watch, watch.feed(told), call.surface, peek, call.request_id
+                )
+                passed.headers = EVENTS
+                return passed
+            begun = True
             first = watch.feed(piece)
             if first:
                 break
+        else:
+            first = watch.rest()
+            seen = watch.seen()
+            if not seen.complete and not seen.failed:
+                raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
         seen = watch.seen()
-        if not first and not seen.complete and not seen.failed:
-            raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
         if seen.failed:
             # nothing was generated, but who knows what the error stands for
             raise AttemptFailed(_said(seen), body=seen.failed, unsure=1)
         return Passed(exchange, pieces, watch, first, call.surface, peek, call.request_id)
 
     async def _refusal(self, exchange: Exchange, out: Outbound) -> AttemptFailed:
-        body = await exchange.whole(LONGEST_REFUSAL)
+        body, ended = await _arrived(exchange)
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers.items()
         }
         error = http_fault(exchange.status, headers, body, out.place, self._wall())
         shown = None
-        if 400 <= exchange.status < 500 and not isinstance(error, AuthenticationFailed):
+        told = 400 <= exchange.status < 500 and not isinstance(error, AuthenticationFailed)
+        if told and not ended and isinstance(error, RequestRefused):
+            error.http_status = exchange.status
+        elif told and ended:
             for secret in out.place.secrets:
                 body = body.replace(secret.encode(), b"***")
             shown = Refusal(exchange.status, tuple(handed_back(exchange.headers)), body)
@@ -240,15 +262,46 @@ class Passed:
         self._exchange.close()
 
 
-def _check(headers: Mapping[bytes, bytes], body: bytes, seen: Seen, place: Place) -> None:
-    """Look whether an answer that counts nothing is one. Many are: vectors, pictures, transcripts, sounds.
+async def _arrived(exchange: Exchange) -> tuple[bytes, bool]:
+    """The body of a refusal and whether it is complete. What is missing is not missed: the status says what it is."""
+    body, ended = bytearray(), False
+    with suppress(ProviderError):
+        async for piece in exchange.pieces():
+            body += piece
+            if len(body) > LONGEST_REFUSAL:
+                break
+        else:
+            ended = True
+    return bytes(body[:LONGEST_REFUSAL]), ended
+
+
+def _unstreamed(call: Call, exchange: Exchange, body: bytes, place: Place) -> bytes | Whole:
+    """A whole answer to a request for a stream: the stream, where clients can read nothing else.
 
     Raises:
-        BadReply: it says it is JSON, and is none.
+        BadReply: nothing is known that could be made of it.
+        AttemptFailed: it is an error.
+    """
+    surface = call.surface
+    seen = surface.seen(body)
+    if seen.usage is None:
+        _check(body, seen, place)
+    if not surface.neutral:  # whisper-1 ignores the wish, as its documentation says
+        return Whole(exchange.status, handed_back(exchange.headers), body, seen)
+    retold = getattr(surface, "retold", None)
+    told: bytes = b"" if retold is None else retold(body)
+    if not told:
+        raise BadReply("gateway.not_streamed", model=place.model)
+    return told
+
+
+def _check(body: bytes, seen: Seen, place: Place) -> None:
+    """Look whether JSON that counts nothing is an answer. Many are: vectors, pictures, transcripts.
+
+    Raises:
+        BadReply: it is no JSON.
         AttemptFailed: it is an error, which came with status 200.
     """
-    if b"json" not in headers.get(b"content-type", b""):
-        return
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except msgspec.DecodeError:

@@ -152,7 +152,8 @@ class Surface(Protocol):
 
     # `needs: str`, where a surface has it, names the quirk of vendors whose servers have this operation;
     # `form = True` says that bodies are multipart/form-data: the client's content-type names their boundary;
-    # `ends_failed = True`, that its error event is an ordinary end of a stream: no connection is broken to tell it
+    # `ends_failed = True`, that its error event is an ordinary end of a stream: no connection is broken to tell it;
+    # `retold(body: bytes) -> bytes` makes the stream that was asked for of a whole answer; empty = it is none
 
     def peek(self, body: bytes, headers: Mapping[bytes, bytes]) -> Peek:
         """Raises `CallRefused` (400) with what is wrong and where, in terms of the surface's own fields."""

@@ -13,14 +13,13 @@ from typing import Any, cast
 
 from baimo.core.call import Completion, Delta, Provider, Request, Usage
 from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, RequestRefused, Unreachable
-from baimo.gateway.answers import Headers, Keeper, Whole
+from baimo.gateway.answers import EVENTS, Headers, Keeper, Whole
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed, may_be_executed
 from baimo.gateway.masking import Masker, Unmasking, calls_unmasked, masked, stop_unmasked, unmasked
 from baimo.gateway.surface import Events, Seen
 
 JSON: Headers = [(b"content-type", b"application/json")]
-EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _TOLD = frozenset({404, 413, 422})
 """Statuses of refusals that clients are told as they came; any other 4xx is a 400."""
 

@@ -160,7 +160,7 @@ class Upstream:
         return f"{self._path}/{operation}{query}".encode("ascii")
 
     def _read(self, model: Model) -> None:
-        named = {b"user-agent": b"baimo", b"accept": b"*/*"}
+        named = {b"user-agent": b"baimo", b"accept": b"*/*", b"accept-encoding": b"identity"}
         secrets: list[str] = []
         try:
             if self._reference:

@@ -7,7 +7,9 @@ Sampling parameters are gone from the newest models; where a model refuses them 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -27,6 +29,9 @@ MAX_TOKENS = 8192
 """Most tokens of an answer where neither the request nor `options.max_tokens` says; the API wants a number."""
 
 
+_TOOL_ID = re.compile("[a-zA-Z0-9_-]+")
+
+
 class AnthropicProvider(ServerProvider):
     """Models behind `POST {base_url}/v1/messages`."""
 
@@ -43,16 +48,14 @@ class AnthropicProvider(ServerProvider):
             else request.sampling.max_tokens,
             "messages": _turns(request.messages, self.vendor.name),
         }
-        said = [_plain_text(message) for message in request.messages if message.role == "system"]
-        system = [text for text in said if text.strip()]
         _sampling(body, request, quirks, adapted)
         _tools(body, request, quirks, adapted)
+        wish: list[str] = []
         json_tool = None
         if request.response_format is not None:
             wish, json_tool = _response_format(body, request.response_format, quirks, adapted)
-            system += wish
-        if system:
-            body["system"] = "\n\n".join(system)
+        if system := _system(request.messages, wish):
+            body["system"] = system
         if stream:
             body["stream"] = True
         add_extra(body, sent_extra(request, quirks, adapted), adapted)
@@ -108,6 +111,8 @@ def _tool(tool: Tool, *, strict: bool) -> dict[str, Any]:
         row["description"] = tool.description
     if tool.strict and strict:
         row |= {"strict": True, "input_schema": closed(schema)}
+    if tool.cache is not None:
+        row["cache_control"] = plain(tool.cache)
     return row
 
 
@@ -142,6 +147,16 @@ def closed(schema: Any) -> Any:
     return schema
 
 
+def _system(messages: Sequence[Message], wish: Sequence[str]) -> str | list[dict[str, Any]]:
+    """One text, or blocks where one of them is to be cached."""
+    said = [_parts(message) for message in messages if message.role == "system"]
+    if any(part.cache is not None for parts in said for part in parts):
+        blocks = [_block(part, "") for parts in said for part in parts if part.data.strip()]
+        return blocks + [{"type": "text", "text": text} for text in wish]
+    texts = ["\n".join(part.data for part in parts) for parts in said]
+    return "\n\n".join([*(text for text in texts if text.strip()), *wish])
+
+
 def _turns(messages: Sequence[Message], provider: str) -> list[dict[str, Any]]:
     """User and assistant turns, neighbours of one role merged: all results of a round must share one user turn.
     The API takes no turns that say nothing."""
@@ -161,13 +176,21 @@ def _turns(messages: Sequence[Message], provider: str) -> list[dict[str, Any]]:
 
 
 def _blocks(message: Message, provider: str) -> list[dict[str, Any]]:
-    content = message.content
-    parts = (Part(kind="text", data=content),) if isinstance(content, str) else content
     # the API refuses blank texts, which other models write and other servers take
-    blocks = [_block(part, provider) for part in parts if part.kind != "text" or part.data.strip()]
+    blocks = [_block(part, provider) for part in _parts(message) if part.kind != "text" or part.data.strip()]
     if message.role == "tool":
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": blocks}]
-    return blocks + [tool_use(call) for call in message.tool_calls]
+        marks = [block.pop("cache_control") for block in blocks if "cache_control" in block]
+        row = {"type": "tool_result", "tool_use_id": tool_id(message.tool_call_id or ""), "content": blocks}
+        return [{**row, "cache_control": marks[-1]} if marks else row]
+    return blocks + [{**tool_use(call), "id": tool_id(call.id)} for call in message.tool_calls]
+
+
+def tool_id(given: str) -> str:
+    """The id of a call as the API takes it: those of other vendors (`functions.f:0`) become others, always the same."""
+    if _TOOL_ID.fullmatch(given):
+        return given
+    own = hashlib.sha256(given.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+    return f"toolu_{own}"
 
 
 def tool_use(call: ToolCall) -> dict[str, Any]:
@@ -185,6 +208,11 @@ def tool_use(call: ToolCall) -> dict[str, Any]:
 
 
 def _block(part: Part, provider: str) -> dict[str, Any]:
+    row = _said(part, provider)
+    return row if part.cache is None else {**row, "cache_control": plain(part.cache)}
+
+
+def _said(part: Part, provider: str) -> dict[str, Any]:
     if part.kind == "text":
         return {"type": "text", "text": part.data}
     if part.kind == "input_audio":
@@ -202,7 +230,9 @@ def _block(part: Part, provider: str) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
 
 
-def _plain_text(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.data for part in message.content if part.kind == "text")
+def _parts(message: Message) -> Sequence[Part]:
+    content = message.content
+    if isinstance(content, str):
+        return (Part(kind="text", data=content),)
+    # system turns hold nothing but text here
+    return [part for part in content if message.role != "system" or part.kind == "text"]

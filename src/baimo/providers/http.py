@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,6 +22,8 @@ from baimo.settings import ProviderSettings
 
 LARGEST_BODY = 64 * 1024 * 1024
 """Most bytes of one answer that are read."""
+LARGEST_REFUSAL = 1024 * 1024
+"""Most bytes of an error answer that are read, but for its last piece."""
 
 
 class Http:
@@ -70,6 +72,16 @@ class Http:
                 raise BadReply("providers.too_large", host=place.host, model=place.model, limit=LARGEST_BODY)
             pieces.append(piece)
         return b"".join(pieces)
+
+    async def refusal(self, response: aiohttp.ClientResponse) -> bytes:
+        """What came of an error's body, up to `LARGEST_REFUSAL`: its status says what it is, even if it breaks off."""
+        body = bytearray()
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async for piece in response.content.iter_any():
+                body += piece
+                if len(body) >= LARGEST_REFUSAL:
+                    break
+        return bytes(body)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -195,7 +195,7 @@ class ServerProvider(PacedProvider):
                 if response.status < 300:
                     yield Answer(outgoing, place, response, started)
                     return
-                refusal = await self._http.whole(response, place)
+                refusal = await self._http.refusal(response)
             error = http_fault(response.status, response.headers, refusal, place, self.clock.wall())
             quirk = self._learns(request.model, error, refusal, outgoing)
             if quirk is None:
@@ -209,7 +209,11 @@ class ServerProvider(PacedProvider):
         )
         shown = reference if reference.startswith(("env:", "file:")) else ""
         host = f"{self.base.host}:{self.base.port}" if self.base.explicit_port else str(self.base.host)
-        headers = {"Content-Type": "application/json", "User-Agent": "baimo"}
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "baimo",
+            "Accept-Encoding": "identity",
+        }
         secrets: list[str] = []
         try:
             if reference:

@@ -66,6 +66,7 @@ def test_nothing_but_words_comes_before_the_vote(house: Served) -> None:
     assert sorted(map(words, said)) == sorted(ANSWERS[name] for name in ("heron", "plover"))
     for one in said:
         assert one.headers["content-type"].startswith("text/event-stream")
+        assert one.headers["x-accel-buffering"] == "no"
         assert all(event.keys() in ({"text"}, {"done"}) for event in events(one))
         told = str(sorted(one.headers.items())).encode() + one.body.replace(words(one).encode(), b"")
         for secret in (b"heron", b"plover", b"up/", b"rec_", b"cost", b"tokens"):

@@ -152,6 +152,38 @@ def test_a_stream_may_end_without_done_but_not_without_all_its_choices() -> None
     assert two.seen().complete
 
 
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("size", [100, 10_000])
+@pytest.mark.parametrize("alone", [False, True])
+def test_one_long_event_may_say_all_there_is(size: int, alone: bool, end: str) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "delta": {"content": "x" * size}}
+    rows = [{**HEAD, "choices": [choice], "usage": COUNTS}]
+    if not alone:
+        rows = [chunk({"content": "y"}), {**HEAD, "choices": [choice]}, ONLY_USAGE]
+    watch = ChatWatch(drop_usage=False)
+    through(watch, [written(rows, end)])
+    seen = watch.seen()
+    assert (seen.complete, seen.finish_reason, counted(seen)) == (True, "stop", USAGE)
+
+
+def test_choices_may_end_long_before_the_last_one() -> None:
+    rows = [chunk({}, "stop", index) for index in range(12)] + [chunk({"content": "."}, index=12)] * 30
+    watch = ChatWatch(drop_usage=True, answers=13)
+    through(watch, [written([row]) for row in rows])
+    assert not watch.seen().complete
+    through(watch, [written([chunk({}, "length", 12)])])
+    assert watch.seen().complete
+    at_once = ChatWatch(drop_usage=True, answers=13)
+    through(at_once, [written([*rows, chunk({}, "length", 12)])])
+    assert at_once.seen().complete
+
+
+def test_an_empty_finish_reason_ends_nothing() -> None:
+    watch = ChatWatch(drop_usage=True)
+    through(watch, [written([chunk({"content": "a"}, "")])])
+    assert not watch.seen().complete
+
+
 @pytest.mark.parametrize(
     "error", [{"error": {"message": "out of memory", "code": 500}}, {"error": "out of memory"}]
 )

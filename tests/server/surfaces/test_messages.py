@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -460,6 +462,44 @@ def test_a_server_of_the_same_api_is_told_how_to_think_and_what_to_cache() -> No
     assert asked(within | adaptive, native=True).extra == adaptive
 
 
+def cached(block: dict[str, Any], **control: Any) -> dict[str, Any]:
+    return {**block, "cache_control": {"type": "ephemeral", **control}}
+
+
+def test_what_is_to_be_cached_is_told_to_a_server_of_the_same_api_block_by_block() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "sunny"}]}
+    system = [cached({"type": "text", "text": "Be brief."}, ttl="1h"), {"type": "text", "text": "Be kind."}]
+    body = {
+        "system": system,
+        "tools": [cached(WEATHER)],
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a"}, cached({"type": "text", "text": "b"})],
+            },
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [cached(result), cached(png("AAAA"))]},
+        ],
+    }
+    provider = AnthropicProvider(
+        Vendor(name="clay", title="Clay", protocol="anthropic", base_url="http://h"), ProviderSettings()
+    )
+    request = asked(body, native=True)
+    sent = provider.outgoing(request, frozenset(), stream=False).body
+    assert {name: sent[name] for name in body} == body
+    form = JsonFormat()
+    wished = provider.outgoing(replace(request, response_format=form), frozenset(), stream=False).body[
+        "system"
+    ]
+    assert (wished[:2], [block["type"] for block in wished]) == (system, ["text"] * 3)
+    # others have no word for it, and take texts as one
+    plainly = asked(body)
+    assert plainly.messages[0].content == "Be brief.\n\nBe kind."
+    assert (plainly.messages[1].content, plainly.messages[3].content) == ("a\n\nb", "sunny")
+    assert plainly.tools[0].cache is None
+
+
 def png(data: str) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
 
@@ -644,6 +684,33 @@ def test_thinking_that_another_model_wrote_is_not_sent_to_anthropic() -> None:
     body = json.dumps(ASKED | {"messages": turns}).encode()
     sent = json.loads(surface.sent(body, surface.peek(body, {}), model="c", max_tokens=None))
     assert sent["messages"] == [turns[0], {"role": "assistant", "content": [said]}, turns[3]]
+
+
+def test_ids_that_other_vendors_gave_to_calls_reach_anthropic_as_it_takes_them() -> None:
+    surface = Messages()
+    given = ["functions.f:0", "functions_f_0", "toolu_1", "调用"]
+    calls = [{"type": "tool_use", "id": one, "name": "f", "input": {"id": one}} for one in given]
+    results = [{"type": "tool_result", "tool_use_id": one, "content": one} for one in given]
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": calls},
+        {"role": "user", "content": results},
+    ]
+    for spaced in ((",", ":"), (", ", ": ")):
+        body = json.dumps(ASKED | {"messages": turns}, separators=spaced).encode()
+        sent = json.loads(surface.sent(body, surface.peek(body, {}), model="c", max_tokens=None))
+        ids = [block["id"] for block in sent["messages"][1]["content"]]
+        assert all(re.fullmatch("[a-zA-Z0-9_-]+", one) for one in ids)
+        assert (len(set(ids)), ids[1:3]) == (4, given[1:3])
+        assert [block["tool_use_id"] for block in sent["messages"][2]["content"]] == ids
+        assert [block["input"]["id"] for block in sent["messages"][1]["content"]] == given
+
+
+def test_ids_that_anthropic_takes_change_no_byte() -> None:
+    surface = Messages()
+    said = b'[{"role":"user","content":[{"type":"tool_result","tool_use_id":"call-1", "content":"a:0"}]}]'
+    body = b'{"model":"c","max_tokens":5,"messages":%s}' % said
+    assert surface.sent(body, surface.peek(body, {}), model="c", max_tokens=None) == body
 
 
 def test_a_whole_answer_says_what_it_used() -> None:

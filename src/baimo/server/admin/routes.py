@@ -144,6 +144,8 @@ class Resource:
                 await self._desk.do(asking.service.keyring.refresh)
         if isinstance(given, Response):
             given.headers.update(STANDING_HEADERS)
+            if given.media_type == "text/event-stream":
+                given.headers["x-accel-buffering"] = "no"
             return given
         if callable(given):
             form = getattr(asked, "format", "jsonl")

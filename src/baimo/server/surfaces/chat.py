@@ -15,7 +15,7 @@ from baimo.errors import BaimoError
 from baimo.gateway.surface import Events, Peek, Seen, Watch
 from baimo.server.surfaces import openai_errors
 from baimo.server.surfaces.asks import Asks, unpriced
-from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer
+from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer, retold
 from baimo.server.surfaces.chat_request import chat_request
 from baimo.server.surfaces.chat_watch import ChatWatch
 from baimo.server.surfaces.usage import seen_answer
@@ -200,6 +200,10 @@ class Chat:
     def watch(self, peek: Peek) -> Watch:
         """See `Surface`."""
         return ChatWatch(drop_usage=not peek.wants_usage, answers=peek.answers)
+
+    def retold(self, body: bytes) -> bytes:
+        """See `Surface`."""
+        return retold(body)
 
     def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """See `Surface`."""

@@ -13,9 +13,11 @@ from baimo.core.call import Completion, Delta, FinishReason, TokenLogprob, Usage
 from baimo.core.message import ToolCall
 from baimo.errors import BaimoError
 from baimo.gateway.surface import Peek
+from baimo.providers.openai_reply import fields, items
 from baimo.server.surfaces import openai_errors
 from baimo.server.surfaces.messages_answer import own_id
 from baimo.server.surfaces.sse import encoded as written
+from baimo.server.surfaces.usage import object_in
 
 DONE = b"data: [DONE]\n\n"
 FINISH: Mapping[FinishReason, str] = {
@@ -95,6 +97,21 @@ def usage_row(usage: Usage) -> dict[str, Any] | None:
     if usage.estimated:
         row["estimated"] = True
     return row
+
+
+def retold(body: bytes) -> bytes:
+    """A server's whole chat or text completion as the stream that was asked for; empty = it has no choices."""
+    row = dict(object_in(body))
+    choices = [_choice_streamed(fields(choice)) for choice in items(row.pop("choices", None))]
+    if not choices:
+        return b""
+    if row.get("object") == "chat.completion":
+        row["object"] = "chat.completion.chunk"
+    usage = row.pop("usage", None)
+    said = b"data: %s\n\n" % written({**row, "choices": choices})
+    if usage:
+        said += b"data: %s\n\n" % written({**row, "choices": [], "usage": usage})
+    return said + DONE
 
 
 class ChatEvents:
@@ -193,6 +210,15 @@ def _choice(index: int, completion: Completion, id: str, functions: bool) -> dic
         "logprobs": _logprobs_row(completion.logprobs),
         "finish_reason": _finish(completion, functions),
     }
+
+
+def _choice_streamed(choice: Mapping[str, Any]) -> dict[str, Any]:
+    row = dict(choice)
+    if (message := row.pop("message", None)) is not None:
+        row["delta"] = delta = dict(fields(message))
+        if calls := items(delta.get("tool_calls")):
+            delta["tool_calls"] = [{"index": number, **fields(call)} for number, call in enumerate(calls)]
+    return row
 
 
 def _finish(said: Completion | Delta, functions: bool) -> str:

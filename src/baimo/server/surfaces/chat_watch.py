@@ -4,7 +4,8 @@ Prevents three failures: an interpreter that spends more on a chunk than the net
 missed because its event was cut in two, and a client that gets the usage chunk which only the gateway asked for.
 
 A piece is searched once for the mark of token counts. What else is to be known at the end (whether it is complete,
-the finish reason, an error, about how much text came) is read from the last few events, and only when it is asked for.
+the finish reason, an error, about how much text came) is read from the last few events, and only when it is asked for:
+before that only what would not be kept until then, long last events and the ends of single answers of several.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _MARK = b'_tokens"'
 _first_mark = re.compile(_MARK).search  # twice as fast as `find` where every second byte may be a quote
 # inside a JSON string the quotes are escaped: these are found as names of members only
 _ERROR = b'"error"'
-_finishes = re.compile(rb'"finish_reason"\s*:\s*"').finditer
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _END = b"[DONE]"
 _BLANK_LF = re.compile(rb"(\n\n+)")
 _BLANK = re.compile(rb"((?:\r\n|\n|\r(?!\n)){2,})")
@@ -102,8 +103,6 @@ class ChatWatch:
             return self._seen
         if self._unread:
             block = b"".join(self._unread)
-            if block.find(b"\r") >= 0:
-                block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             self._unread.clear()
             self._look(block)
         finished = self._finished
@@ -125,12 +124,13 @@ class ChatWatch:
 
     def _look(self, block: bytes) -> None:
         """Read the last events, but those that hold nothing that is not known."""
+        if block.find(b"\r") >= 0:
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        places = [found.start() for found in _FINISH.finditer(block)][-max(_RECENT, self._answers) :]
+        end = block.rfind(_END)
+        telling = [_around(block, place) for place in (*places, end) if place >= 0]
         if block.rfind(_ERROR) >= 0:
-            telling = block.rsplit(b"\n\n", _RECENT + 1)[-_RECENT - 1 :]
-        else:
-            places = [found.start() for found in _finishes(block)][-_RECENT:]
-            end = block.rfind(_END)
-            telling = [_around(block, place) for place in (*places, end) if place >= 0]
+            telling += block.rsplit(b"\n\n", _RECENT + 1)[-_RECENT - 1 :]
         for event in telling:
             self._read(event)
         if self._lacks():
@@ -157,7 +157,7 @@ class ChatWatch:
             if row.get("error"):
                 self._failed = error_message(row) or "error"
             for choice in map(fields, items(row.get("choices"))):
-                if isinstance(reason := choice.get("finish_reason"), str):
+                if isinstance(reason := choice.get("finish_reason"), str) and reason:
                     self._finished[_index(choice)] = reason
                 if said := _said(choice):
                     self._frame = max(1, len(event) + 2 - said)
@@ -180,7 +180,15 @@ class ChatWatch:
         return whole[:end]
 
     def _passed(self, block: bytes) -> bytes:
-        self._unread.append(block if len(block) <= _KEPT else block[-_KEPT:])
+        if self._answers > 1 and _FINISH.search(block):
+            self._look(block)  # the others may go on for long
+        if len(block) <= _KEPT:
+            self._unread.append(block)
+        else:
+            self._unread.append(block[-_KEPT:])
+            start = _last(block)
+            if start < len(block) - _KEPT:
+                self._look(block[start:])
         mark = _first_mark(block)
         shown = block if mark is None else self._without_usage(block, mark.start())
         if not self._counted():
@@ -216,6 +224,14 @@ def _around(block: bytes, place: int) -> bytes:
     """The event in which a place lies."""
     start, end = block.rfind(b"\n\n", 0, place), block.find(b"\n\n", place)
     return block[start + 2 if start >= 0 else 0 : end if end >= 0 else len(block)]
+
+
+def _last(block: bytes) -> int:
+    """Where the last events begin that end a stream: finish reason, usage, [DONE]."""
+    start = len(block)
+    for _ in range(4):  # the first that is found is the end of the last
+        start = block.rfind(b"\n\n", 0, max(0, start))
+    return max(0, start)
 
 
 def _data(event: bytes) -> list[bytes]:

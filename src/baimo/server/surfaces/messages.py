@@ -14,9 +14,11 @@ import msgspec
 from baimo.core.call import Completion, Request
 from baimo.errors import BaimoError, CallRefused
 from baimo.gateway.surface import Peek, Seen
-from baimo.providers.anthropic_reply import usage
-from baimo.providers.faults import error_message
+from baimo.providers.anthropic import tool_id
+from baimo.providers.anthropic_reply import completion, usage
+from baimo.providers.faults import Place, error_message
 from baimo.providers.openai_reply import fields
+from baimo.providers.paced import as_delta
 from baimo.server.surfaces import anthropic_errors, messages_request, wirejson
 from baimo.server.surfaces.asks import Asks, unpriced
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
@@ -30,7 +32,8 @@ from baimo.typed import json_decoder
 _ATTACHED = (b'"image"', b'"document"', b"\\u00")
 """One of these is in every body with an attachment; the last stands for a name written with escapes."""
 _UNSIGNED = re.compile(rb'"signature"\s*:\s*""')
-
+_FOREIGN = re.compile(rb'"tool_use_id"\s*:\s*"(?![\w-]+")')
+_IDS = {"tool_use": "id", "tool_result": "tool_use_id"}
 
 _CLIENTS = ("bash_", "browser_", "computer_", "memory_", "text_editor_")
 """Beginnings of the types of tools that Anthropic describes and the client runs."""
@@ -115,14 +118,16 @@ class Messages:
         max_tokens: int | None,
         quirks: frozenset[str] = frozenset(),
     ) -> bytes:
-        """The body with another model. Thinking without a signature came from other models and is left out:
-        the API refuses it."""
+        """The body with another model. What other models left in it and the API refuses is left out (thinking without
+        a signature) or replaced (ids of calls)."""
         members = wirejson.opened(body, _MEMBERS)
         members["model"] = model
         if max_tokens is not None and peek.max_tokens is None and self.counted:
             members["max_tokens"] = max_tokens
-        if _UNSIGNED.search(body):
-            members["messages"] = _signed(objects(msgspec.json.decode(members["messages"])))
+        unsigned = body.find(b'"signature"') >= 0 and _UNSIGNED.search(body) is not None
+        if unsigned or _foreign_ids(body):
+            turns = objects(msgspec.json.decode(members["messages"]))
+            members["messages"] = _with_own_ids(_signed(turns))
         return wirejson.written(members)
 
     def seen(self, body: bytes) -> Seen:
@@ -132,6 +137,15 @@ class Messages:
     def watch(self, peek: Peek) -> MessagesWatch:
         """Reads message_start, message_delta, message_stop and errors."""
         return MessagesWatch()
+
+    def retold(self, body: bytes) -> bytes:
+        """See `Surface`."""
+        row = object_in(body)
+        if not isinstance(row.get("content"), list):
+            return b""
+        events = MessageEvents(model=str(row.get("model") or ""), id=str(row.get("id") or ""))
+        said = completion(row, Place(host="", model="", key=""))
+        return events.delta(as_delta(said)) + events.end()
 
     def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:
         """The neutral request; see `messages_request` for what is left out and what is refused."""
@@ -284,6 +298,21 @@ def _said(row: Mapping[str, Any]) -> Seen:
         tier=str(fields(row.get("usage")).get("service_tier") or ""),
         failed=error_message(row) or "error" if row.get("error") else "",
     )
+
+
+def _foreign_ids(body: bytes) -> bool:
+    """Whether other models may have written a call whose result is in it; to count is cheaper than to match."""
+    results = body.count(b'"tool_use_id"')
+    return results > body.count(b'"tool_use_id":"toolu_') and _FOREIGN.search(body) is not None
+
+
+def _with_own_ids(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for turn in turns:
+        for block in objects(turn.get("content")):
+            name = _IDS.get(str(block.get("type")))
+            if name is not None and isinstance(block.get(name), str):
+                block[name] = tool_id(block[name])
+    return turns
 
 
 def _signed(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """A Messages request in neutral words.
 
-Left out, because they steer Claude's own servers and not the answer: what `_STEERING` names, cache_control, thinking
-(each model thinks as it does), and thinking of earlier turns, which only the model that wrote it could read.
+Left out, because they steer Claude's own servers and not the answer: what `_STEERING` names, cache_control and thinking
+where the server does not speak this API, cache_control of calls, and thinking of earlier turns, which only the model
+that wrote it could read.
 disable_parallel_tool_use is kept by answering with one call.
 Refused, because the answer would be another one: server tools and their results, PDFs and uploaded files, citations,
 and members that are not known here.
@@ -9,6 +10,8 @@ and members that are not known here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from baimo.core.call import JsonFormat, Request, Sampling
@@ -50,8 +53,8 @@ def request(given: Given, *, model: str, native: bool = False) -> Request:
     return Request(
         model=model,
         messages=(
-            *_system(given),
-            *(turn for one in given.some("messages") for turn in _turns(one, model)),
+            *_system(given, native),
+            *(turn for one in given.some("messages") for turn in _turns(one, model, native)),
         ),
         sampling=Sampling(
             temperature=given.number("temperature"),
@@ -59,7 +62,7 @@ def request(given: Given, *, model: str, native: bool = False) -> Request:
             max_tokens=_most(given, model, native=native),
             stop=given.texts("stop_sequences"),
         ),
-        tools=tuple(_tool(tool, model) for tool in given.objects("tools")),
+        tools=tuple(_tool(tool, model, native) for tool in given.objects("tools")),
         tool_choice=_tool_choice(given.object("tool_choice")),
         response_format=_format(given),
         extra=_extra(given, native=native),
@@ -97,15 +100,26 @@ def _most(given: Given, model: str, *, native: bool) -> int | None:
     return most
 
 
-def _system(given: Given) -> tuple[Message, ...]:
+def _system(given: Given, native: bool) -> tuple[Message, ...]:
     if not given.has("system"):
         return ()
     content = given.content("system")
-    said = content if isinstance(content, str) else "\n\n".join(block.needed("text") for block in content)
+    if isinstance(content, str):
+        said: str | tuple[Part, ...] = content
+    else:
+        parts = [
+            Part(kind="text", data=block.needed("text"), cache=_cache(block, native)) for block in content
+        ]
+        said = _joined(parts, "system")
     return (Message(role="system", content=said),) if said else ()
 
 
-def _turns(given: Given, model: str) -> list[Message]:
+def _cache(given: Given, native: bool) -> Mapping[str, Any] | None:
+    control = given.object("cache_control") if native else None
+    return None if control is None else control.row
+
+
+def _turns(given: Given, model: str, native: bool) -> list[Message]:
     """One turn; results of tools become turns of their own, and what they show besides text follows them."""
     given.needed("role")
     role = cast("Role", given.word("role", *_ROLES))
@@ -120,11 +134,13 @@ def _turns(given: Given, model: str) -> list[Message]:
         if kind == "tool_use":
             calls.append(_call(block))
         elif kind == "tool_result":
-            result, shown = _result(block, model)
+            result, shown = _result(block, model, native)
             results.append(result)
             parts += shown
         elif kind not in _THOUGHT:
             parts += _parts(block, model)
+            if (cache := _cache(block, native)) is not None:
+                parts[-1] = replace(parts[-1], cache=cache)
     said: list[Message] = []
     if parts or calls or not results:
         said.append(Message(role=role, content=_joined(parts, role), tool_calls=tuple(calls)))
@@ -133,7 +149,7 @@ def _turns(given: Given, model: str) -> list[Message]:
 
 def _joined(parts: list[Part], role: Role) -> str | tuple[Part, ...]:
     """Plain text where everything is text: many servers take nothing else from assistants and in system turns."""
-    if all(part.kind == "text" for part in parts):
+    if all(part.kind == "text" and part.cache is None for part in parts):
         joint = "" if role == "assistant" else "\n\n"
         return joint.join(part.data for part in parts)
     return tuple(parts)
@@ -191,7 +207,7 @@ def _uncited(block: Given, model: str) -> None:
         raise _unsayable(citations, "enabled", "citations", model)
 
 
-def _result(block: Given, model: str) -> tuple[Message, list[Part]]:
+def _result(block: Given, model: str, native: bool) -> tuple[Message, list[Part]]:
     """The turn of a tool, and what it cannot hold: other models take only text from tools."""
     call = block.needed("tool_use_id")
     content = block.content("content") if block.has("content") else ""
@@ -206,7 +222,9 @@ def _result(block: Given, model: str) -> tuple[Message, list[Part]]:
     shown = [part for part in parts if part.kind != "text"]
     if shown:
         shown.insert(0, Part(kind="text", data=f"Shown by {call}:"))
-    return Message(role="tool", content=said, tool_call_id=call), shown
+    cache = _cache(block, native)
+    held = said if cache is None else (Part(kind="text", data=said, cache=cache),)
+    return Message(role="tool", content=held, tool_call_id=call), shown
 
 
 def _call(block: Given) -> ToolCall:
@@ -214,7 +232,7 @@ def _call(block: Given) -> ToolCall:
     return ToolCall(id=block.needed("id"), name=block.needed("name"), arguments=arguments)
 
 
-def _tool(given: Given, model: str) -> Tool:
+def _tool(given: Given, model: str, native: bool) -> Tool:
     kind = given.text("type")
     if kind not in (None, "custom"):
         raise CallRefused("messages.server_tool", field=given.at("type"), tool=kind, model=model)
@@ -223,6 +241,7 @@ def _tool(given: Given, model: str) -> Tool:
         description=given.text("description") or "",
         parameters=given.must("input_schema").row,
         strict=given.flag("strict"),
+        cache=_cache(given, native),
     )
 
 
