@@ -67,6 +67,35 @@ def test_an_answered_call_has_a_record_that_says_what_it_took_and_cost(way: str)
     }
 
 
+@pytest.mark.parametrize("count", [1 << 28, (1 << 31) - 1, 1 << 63, (1 << 64) - 1, 10**30])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens", "total_tokens"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_count_that_no_answer_can_have_is_unknown(name: str, count: int, streamed: bool) -> None:
+    told = b'"%s":%d' % (
+        name.encode(),
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}[name],
+    )
+    script = stream("a") if streamed else Script(body=answer())
+    script.body = script.body.replace(told, b'"%s":%d' % (name.encode(), count))
+    script.pieces = [
+        one.replace(told, b'"%s":%d' % (name.encode(), count))
+        for one in script.pieces
+        if isinstance(one, bytes)
+    ]
+    house = House(script, key=LIMITED)
+    assert house.ask(asking(stream=streamed)).status == 200
+    record = house.record
+    assert record.status == "ok"
+    assert max(record.tokens_in or 0, record.tokens_out or 0) <= 10
+    if record.cost_micros is None:  # the most that it may have cost by what is known of the model
+        assert record.charged_micros == max(
+            used for name, used in house.books.used.items() if ":cost:" in name
+        )
+        assert 200 < record.charged_micros < 1_000
+    else:  # the sum alone was wrong
+        assert (name, record.charged_micros) == ("total_tokens", 20)
+
+
 @pytest.mark.parametrize("durability", ["batch", "answer"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durability: str) -> None:
@@ -366,6 +395,27 @@ def test_a_fault_of_ours_has_a_record_too_and_is_not_hidden() -> None:
     assert reply.status == 500
     assert (house.record.status, house.record.http_status) == ("gateway.fault", 500)
     assert house.record.charged_micros > 0
+
+
+def test_a_fault_while_a_record_is_closed_leaves_a_record_and_nothing_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House(Script(body=answer()), key=LIMITED)
+    close = house.books.close
+
+    def failing(*_: object) -> None:
+        monkeypatch.setattr(house.books, "close", close)
+        raise OverflowError
+
+    monkeypatch.setattr(house.books, "close", failing)
+    reply = RecordingReply()
+    with pytest.raises(OverflowError):
+        house.ask(reply=reply)
+    assert (reply.status, house.record.status, house.record.charged_micros > 200) == (
+        500,
+        "gateway.fault",
+        True,
+    )
 
 
 def test_no_answer_leaves_when_its_record_cannot_be_written_down() -> None:

@@ -328,6 +328,17 @@ def test_usage_that_is_missing_is_counted_and_marked_where_there_is_a_tokenizer(
     assert record.cost_micros == 2 + 2 * record.tokens_out
 
 
+@pytest.mark.parametrize("counts", [{"tokens_in": 1 << 62}, {"tokens_in": 3, "tokens_out": (1 << 31) - 1}])
+def test_counts_that_no_answer_can_have_are_as_good_as_missing(counts: dict[str, int]) -> None:
+    for counter, known in ((None, None), (tokens, 2)):
+        provider = ScriptedProvider(completion(usage=Usage(**counts)))
+        house = House(
+            providers={"home": provider}, count_tokens=counter, key=key(Limit(counts="cost", amount=10_000))
+        )
+        assert house.ask(asking("home/small")).status == 200
+        assert (house.record.tokens_in, house.record.estimated) == (known, bool(known))
+
+
 def test_usage_that_is_missing_stays_unknown_where_there_is_no_tokenizer() -> None:
     body = msgspec.json.encode({"choices": []})
     for counter in (None, lambda model, text: None):
