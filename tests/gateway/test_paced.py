@@ -214,6 +214,8 @@ def test_clients_that_leave_while_they_wait_leave_nothing_behind(driven: str) ->
         assert not house.gateway.in_flight
         assert [one.status for one in house.books.records] == ["gateway.client_gone"] * 5 + ["ok"]
         assert [one.unsure for one in house.books.records] == [0] * 4 + [1, 0]
+        assert [one.charged_micros for one in house.books.records[:4]] == [0] * 4
+        assert [one.cost_micros for one in house.books.records] == [0] * 4 + [None, 20]
         house.books.settled()
         assert not any(house.gateway.waited_for.values())
 

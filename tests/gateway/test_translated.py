@@ -264,6 +264,28 @@ def test_when_all_of_several_answers_are_refused_nothing_was_billed(streamed: bo
     assert (house.record.attempts, house.record.unsure, house.record.cost_micros) == (3, 0, 0)
 
 
+def test_that_one_of_several_calls_had_not_been_sent_says_nothing_of_the_others() -> None:
+    class Connecting(ScriptedProvider):
+        async def complete(self, request: Any) -> Any:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as error:
+                if request.repeat:
+                    vars(error)["unsent"] = True  # as `wire.Pools` says it
+                raise
+
+    async def left(answers: int) -> int:
+        house = House(providers={"home": Connecting()})
+        serving = asyncio.create_task(house.gateway.serve(house.call(asking("home/small", n=answers))))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return house.record.unsure
+
+    assert asyncio.run(left(2)) == 1
+
+
 def test_a_count_that_one_call_does_not_report_is_not_known_of_all() -> None:
     assert summed([Usage(tokens_in=1, tokens_out=2), Usage(tokens_in=1)]) == Usage(tokens_in=2)
     assert summed([Usage(tokens_in=1, estimated=True), Usage(tokens_in=1)]).estimated

@@ -94,6 +94,7 @@ class Attempts:
             )
             raise AttemptFailed(rest)
         grant.entry.attempts += 1
+        grant.out = True
         asked_at = ways.now()
         try:
             if terms.masked or not terms.passes(call.surface):
@@ -108,7 +109,9 @@ class Attempts:
             ways.latencies.failed(name, ways.now() - asked_at)
             ways.observer.attempt_failed(grant, name, failure.error, failure.kind, failure.unsure)
             raise
-        except BaseException:
+        except BaseException as error:
+            if "unsent" in vars(error):
+                grant.out = False
             breaker.gave_up()
             raise
         breaker.succeeded()
@@ -227,7 +230,8 @@ class Attempts:
 
 
 def lose(grant: Grant, unsure: int) -> None:
-    """Remember what attempts without a usage may have cost; it stays reserved and is charged."""
+    """An attempt has failed: remember what those without a usage may have cost; it stays reserved and is charged."""
+    grant.out = False
     if unsure:
         grant.entry.unsure += unsure
         lost, bound = grant.lost, grant.bound

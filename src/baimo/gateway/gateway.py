@@ -377,10 +377,12 @@ class Gateway:
         """Cancelled, because the client is gone or the server stops; or a fault of ours."""
         fault = isinstance(error, Exception)
         if not grant.closed:
-            # an attempt was under way: nobody knows how far it came
-            grant.entry.unsure += 1 if grant.entry.attempts else 0
             status, http_status = (FAULT, 500) if fault else (CLIENT_GONE, GONE)
-            self._parts.settler.broken(call, grant, status, http_status)
+            if grant.out:  # nobody knows how far the attempt came
+                grant.entry.unsure += 1
+                self._parts.settler.broken(call, grant, status, http_status)
+            else:
+                self._parts.settler.failed(call, grant, status, http_status)
         if fault and call.reply.started:
             call.reply.abort()
         elif fault:
