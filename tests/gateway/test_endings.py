@@ -96,10 +96,14 @@ def test_a_count_that_no_answer_can_have_is_unknown(name: str, count: int, strea
         assert (name, record.charged_micros) == ("total_tokens", 20)
 
 
+@pytest.mark.parametrize("leaves", [True, False])
 @pytest.mark.parametrize("durability", ["batch", "answer"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durability: str) -> None:
+def test_a_call_cancelled_at_any_point_has_exactly_one_record(
+    way: str, durability: str, leaves: bool
+) -> None:
     seen: set[str] = set()
+    cut = "gateway.client_gone" if leaves else "gateway.stopping"
     for suspension in range(1, 60):
         house = WAYS[way]()
         house = House(
@@ -112,27 +116,48 @@ def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durabili
 
         async def run(house: House = house, reply: RecordingReply = reply, at: int = suspension) -> bool:
             work = house.gateway.serve(house.call(question(way), reply=reply))
-            return await cancelled_at(work, at)
+            return await cancelled_at(work, at, reply if leaves else None)
 
         reached = asyncio.run(run())
         record = house.record
         seen.add(record.status)
         assert house.gateway.in_flight == 0
-        if record.status == "gateway.client_gone":
-            assert record.http_status == 499
+        if record.status == cut:
+            assert record.http_status == (499 if leaves else reply.status)
             charged = sum(used for name, used in house.books.used.items() if ":cost:" in name)
             assert record.charged_micros == charged
             if record.cost_micros is None:  # nobody knows what it cost: the most that it may have is charged
                 assert (record.unsure, charged > 20) == (1, True)
             else:  # its usage had come
                 assert (record.unsure, charged, record.cost_micros) == (0, 20, 20)
+        if reached and not leaves:
+            told = b"this endpoint is stopping" in reply.body
+            assert (
+                (reply.status, reply.ended, reply.aborted) == (200, True, True)
+                if reply.started
+                else (told and (reply.status, reply.headers["retry-after"]) == (503, "1"))
+            )
+            assert told or record.status == "ok"
         assert all(exchange.closed for exchange in house.pool.exchanges if record.status != "ok")
         if not reached:
             assert (record.status, reply.status, reply.ended) == ("ok", 200, True)
             break
     else:
         pytest.fail("it never came to its end")
-    assert seen == {"ok", "gateway.client_gone"}
+    assert seen == {"ok", cut}
+
+
+def test_a_line_of_a_batch_that_is_broken_off_gets_no_answer_for_it_is_asked_again() -> None:
+    house = House(Script(body=answer()), key=LIMITED)
+    reply = RecordingReply()
+    call = house.call(reply=reply)
+    call.batch = "batch_1"
+
+    async def run() -> bool:
+        return await cancelled_at(house.gateway.serve(call), 1)
+
+    assert asyncio.run(run())
+    assert (reply.status, house.record.status, house.record.http_status) == (None, "gateway.stopping", 503)
 
 
 def test_a_client_that_leaves_while_it_waits_for_a_limit_was_never_admitted() -> None:

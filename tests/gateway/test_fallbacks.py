@@ -373,8 +373,9 @@ def test_a_hedged_call_cancelled_at_any_point_has_one_record() -> None:
         )
 
         async def run(house: House = house, at: int = suspension) -> bool:
+            reply = RecordingReply()
             reached = await cancelled_at(
-                house.gateway.serve(house.call(asking("best"), reply=RecordingReply())), at
+                house.gateway.serve(house.call(asking("best"), reply=reply)), at, reply
             )
             assert len(asyncio.all_tasks()) == 1  # no attempt goes on by itself
             return reached
@@ -402,9 +403,11 @@ def test_a_client_that_leaves_before_the_next_attempt_pays_for_those_that_were_m
             key=LIMITED,
             sleep=asyncio.sleep,
         )
-        serving = asyncio.create_task(house.gateway.serve(house.call(asking(name))))
+        reply = RecordingReply()
+        serving = asyncio.create_task(house.gateway.serve(house.call(asking(name), reply=reply)))
         for _ in range(20):
             await asyncio.sleep(0)
+        reply.gone = True
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
         return house.record

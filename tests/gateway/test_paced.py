@@ -195,14 +195,18 @@ def test_clients_that_leave_while_they_wait_leave_nothing_behind(driven: str) ->
         house = paced(pool, limits={"concurrency": 1})
         ended: list[BaseException | None] = []
 
-        def begun() -> Any:
-            serving = house.gateway.serve(house.call())
+        replies = [RecordingReply() for _ in range(6)]
+
+        def begun(reply: RecordingReply) -> Any:
+            serving = house.gateway.serve(house.call(reply=reply))
             if driven == "task":
                 return asyncio.create_task(serving)
             return start(serving, lambda _, error: ended.append(error))
 
-        first, *line = [begun() for _ in range(6)]
+        first, *line = [begun(reply) for reply in replies]
         await settled()
+        for reply in replies[:5]:
+            reply.gone = True
         for one in line[:4]:
             one.cancel()
         await settled()

@@ -163,11 +163,15 @@ def test_clients_that_leave_while_a_model_thinks_have_one_record_each(tmp_path: 
         async with place(tmp_path, scheme=scheme) as here:
             here.server.waits = 5
             ended: list[BaseException | None] = []
+            replies = [RecordingReply() for _ in range(20)]
+            calls = [here.house.call(reply=reply) for reply in replies]
             drivers = [
-                start(here.house.gateway.serve(here.house.call()), lambda result, error: ended.append(error))
-                for _ in range(20)
+                start(here.house.gateway.serve(call), lambda result, error: ended.append(error))
+                for call in calls
             ]
             await asyncio.sleep(0.05)
+            for reply in replies:
+                reply.gone = True
             for driver in drivers:
                 driver.cancel()
             await asyncio.sleep(0.05)

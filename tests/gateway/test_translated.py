@@ -22,6 +22,7 @@ from baimo.server.surfaces.messages import Messages
 from tests.gateway.doubles import (
     PRICE,
     House,
+    RecordingReply,
     Script,
     ScriptedProvider,
     answer,
@@ -226,9 +227,11 @@ def test_several_streamed_answers_cost_several_calls_also_when_the_client_goes_a
     house = House(providers={"home": Lingering(deltas("a"))}, more_models=[model("home/dear", price=price)])
 
     async def run() -> None:
-        serving = asyncio.create_task(house.gateway.serve(house.call(asking("home/dear", n=2, stream=True))))
+        call = house.call(asking("home/dear", n=2, stream=True), reply=(reply := RecordingReply()))
+        serving = asyncio.create_task(house.gateway.serve(call))
         done, _ = await asyncio.wait({serving}, timeout=0.05)
         assert bool(done) is stays
+        reply.gone = True
         serving.cancel()
         await asyncio.wait({serving})
 

@@ -23,6 +23,7 @@ GONE = 499
 """http_status of a call whose client left before the end (nginx's number)."""
 CLIENT_GONE = "gateway.client_gone"
 FAULT = "gateway.fault"
+STOPPING = "gateway.stopping"
 
 
 class Books(Protocol):
