@@ -381,6 +381,19 @@ def test_a_rate_limit_that_names_a_moment_is_waited_for() -> None:
     assert (house.record.attempts, house.record.unsure, house.record.cost_micros) == (2, 0, 20)
 
 
+def test_a_pause_that_the_vendor_asked_for_is_no_overhead_of_ours() -> None:
+    seconds = [1000.0]
+
+    async def sleep(pause: float) -> None:
+        seconds[0] += pause
+
+    busy = Script(status=429, body=b"{}", headers={b"retry-after": b"2"})
+    house = House(busy, Script(body=answer()), now=lambda: seconds[0], sleep=sleep)
+    reply = house.ask()
+    assert (reply.status, reply.headers["x-baimo-overhead-ms"]) == (200, "0.000")
+    assert house.record.latency_ms >= 2000
+
+
 def test_a_rate_limit_without_a_moment_is_the_clients_to_wait_for() -> None:
     house = House(Script(status=429, body=b'{"error": {"message": "slow down"}}'))
     reply = house.ask()

@@ -133,7 +133,7 @@ class Attempts:
             if pause is not None:
                 repeated += 1
                 if pause:
-                    await self.ways.sleep(pause)
+                    await self._rested(grant, pause)
             elif await self._moved(call, grant, failure, left):
                 repeated = 0
             else:
@@ -165,6 +165,14 @@ class Attempts:
             pause = FIRST_PAUSE_S * 2 ** (repeated - 1)
             return None if falls_back or pause >= left else pause
         return None
+
+    async def _rested(self, grant: Grant, pause: float) -> None:
+        """Wait before the same model is asked again; it is the model that this time is waited for."""
+        began = self.ways.now()
+        try:
+            await self.ways.sleep(pause)
+        finally:
+            grant.model_s += self.ways.now() - began
 
     def _takes(self, grant: Grant, failure: AttemptFailed, left: list[Model]) -> bool:
         return failure.kind in grant.choice.fallback_on and any(
