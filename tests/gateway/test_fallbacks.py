@@ -438,6 +438,22 @@ def test_failures_are_told_apart_by_the_vendors_words(error: BaseException, body
     assert kind_of(error, body) == kind
 
 
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_without_a_body_is_none_and_the_next_model_is_asked(status: int) -> None:
+    nothing = Script(status=status, headers={})
+    route = {"models": ["acme/one", "bolt/three"], "fallback_on": ["error"]}
+    house = House(
+        by_model={"one": nothing, "two": nothing, "three": Script(body=answer())},
+        config={"routes": {"best": route}},
+        key=LIMITED,
+    )
+    assert house.ask(asking("acme/two")).status == 502
+    assert house.ask(asking("best")).status == 200
+    alone, routed = house.books.records
+    assert (alone.status, alone.unsure, alone.cost_micros) == ("gateway.empty", 1, None)
+    assert (routed.model, routed.route, routed.unsure) == ("bolt/three", "fallback:error", 1)
+
+
 ERRORS_WITH_200: list[tuple[str, bytes]] = [
     ("error", b'{"id": "gen-1", "error": {"message": "Upstream is overloaded", "code": 502}}'),
     ("error", b'{"type": "error", "error": {"type": "api_error", "message": "oops"}}'),

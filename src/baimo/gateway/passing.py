@@ -105,6 +105,8 @@ class Passing:
             if peek.stream:
                 return await self._stream(call, peek, exchange)
             data = await exchange.whole(self._limit_bytes)
+            if not data and surface.neutral:  # a transcript of silence may well be nothing
+                raise BadReply("gateway.empty", model=terms.model.name)
             seen = surface.seen(data)
             if seen.usage is None:
                 _check(exchange.headers, data, seen, out.place)
