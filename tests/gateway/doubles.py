@@ -467,8 +467,11 @@ def deltas(*texts: str) -> list[Delta | Exception]:
 
 
 @types.coroutine
-def cancelled_at(coroutine: Coroutine[Any, Any, Any], suspension: int) -> Generator[Any, Any, bool]:
-    """Run a coroutine, but cancel it when it waits for the n-th time; True = it got that far."""
+def cancelled_at(
+    coroutine: Coroutine[Any, Any, Any], suspension: int, leaving: RecordingReply | None = None
+) -> Generator[Any, Any, bool]:
+    """Run a coroutine, but cancel it when it waits for the n-th time; True = it got that far. `leaving` is the reply to
+    the client that leaves then; None = the server stops."""
     for number in itertools.count(1):
         try:
             waits = coroutine.send(None)
@@ -479,6 +482,8 @@ def cancelled_at(coroutine: Coroutine[Any, Any, Any], suspension: int) -> Genera
         if number == suspension:
             if getattr(waits, "_asyncio_future_blocking", False):
                 waits._asyncio_future_blocking = False
+            if leaving is not None:
+                leaving.gone = True
             try:
                 waits = coroutine.throw(asyncio.CancelledError())
             except asyncio.CancelledError:

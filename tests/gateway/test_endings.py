@@ -74,10 +74,43 @@ def test_streams_are_held_up_by_no_proxy_on_the_way(way: str) -> None:
     assert (said.get("cache-control"), said.get("x-accel-buffering")) == streamed
 
 
+@pytest.mark.parametrize("count", [1 << 28, (1 << 31) - 1, 1 << 63, (1 << 64) - 1, 10**30])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens", "total_tokens"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_count_that_no_answer_can_have_is_unknown(name: str, count: int, streamed: bool) -> None:
+    told = b'"%s":%d' % (
+        name.encode(),
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}[name],
+    )
+    script = stream("a") if streamed else Script(body=answer())
+    script.body = script.body.replace(told, b'"%s":%d' % (name.encode(), count))
+    script.pieces = [
+        one.replace(told, b'"%s":%d' % (name.encode(), count))
+        for one in script.pieces
+        if isinstance(one, bytes)
+    ]
+    house = House(script, key=LIMITED)
+    assert house.ask(asking(stream=streamed)).status == 200
+    record = house.record
+    assert record.status == "ok"
+    assert max(record.tokens_in or 0, record.tokens_out or 0) <= 10
+    if record.cost_micros is None:  # the most that it may have cost by what is known of the model
+        assert record.charged_micros == max(
+            used for name, used in house.books.used.items() if ":cost:" in name
+        )
+        assert 200 < record.charged_micros < 1_000
+    else:  # the sum alone was wrong
+        assert (name, record.charged_micros) == ("total_tokens", 20)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
 @pytest.mark.parametrize("durability", ["batch", "answer"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durability: str) -> None:
+def test_a_call_cancelled_at_any_point_has_exactly_one_record(
+    way: str, durability: str, leaves: bool
+) -> None:
     seen: set[str] = set()
+    cut = "gateway.client_gone" if leaves else "gateway.stopping"
     for suspension in range(1, 60):
         house = WAYS[way]()
         house = House(
@@ -90,27 +123,48 @@ def test_a_call_cancelled_at_any_point_has_exactly_one_record(way: str, durabili
 
         async def run(house: House = house, reply: RecordingReply = reply, at: int = suspension) -> bool:
             work = house.gateway.serve(house.call(question(way), reply=reply))
-            return await cancelled_at(work, at)
+            return await cancelled_at(work, at, reply if leaves else None)
 
         reached = asyncio.run(run())
         record = house.record
         seen.add(record.status)
         assert house.gateway.in_flight == 0
-        if record.status == "gateway.client_gone":
-            assert record.http_status == 499
+        if record.status == cut:
+            assert record.http_status == (499 if leaves else reply.status)
             charged = sum(used for name, used in house.books.used.items() if ":cost:" in name)
             assert record.charged_micros == charged
             if record.cost_micros is None:  # nobody knows what it cost: the most that it may have is charged
                 assert (record.unsure, charged > 20) == (1, True)
             else:  # its usage had come
                 assert (record.unsure, charged, record.cost_micros) == (0, 20, 20)
+        if reached and not leaves:
+            told = b"this endpoint is stopping" in reply.body
+            assert (
+                (reply.status, reply.ended, reply.aborted) == (200, True, True)
+                if reply.started
+                else (told and (reply.status, reply.headers["retry-after"]) == (503, "1"))
+            )
+            assert told or record.status == "ok"
         assert all(exchange.closed for exchange in house.pool.exchanges if record.status != "ok")
         if not reached:
             assert (record.status, reply.status, reply.ended) == ("ok", 200, True)
             break
     else:
         pytest.fail("it never came to its end")
-    assert seen == {"ok", "gateway.client_gone"}
+    assert seen == {"ok", cut}
+
+
+def test_a_line_of_a_batch_that_is_broken_off_gets_no_answer_for_it_is_asked_again() -> None:
+    house = House(Script(body=answer()), key=LIMITED)
+    reply = RecordingReply()
+    call = house.call(reply=reply)
+    call.batch = "batch_1"
+
+    async def run() -> bool:
+        return await cancelled_at(house.gateway.serve(call), 1)
+
+    assert asyncio.run(run())
+    assert (reply.status, house.record.status, house.record.http_status) == (None, "gateway.stopping", 503)
 
 
 def test_a_client_that_leaves_while_it_waits_for_a_limit_was_never_admitted() -> None:
@@ -175,7 +229,7 @@ def test_a_call_that_no_model_answered_has_a_record_of_why(fault: str, streamed:
         assert record.attempts == 3
 
 
-@pytest.mark.parametrize("body", [answer()[:10], answer() + b"x", b""])
+@pytest.mark.parametrize("body", [answer()[:10], answer() + b"x"])
 def test_an_answer_that_is_cut_by_a_wrong_length_is_an_error_and_may_have_cost_something(body: bytes) -> None:
     house = House(Script(body=body), key=LIMITED)
     reply = house.ask(asking())
@@ -372,6 +426,19 @@ def test_a_rate_limit_that_names_a_moment_is_waited_for() -> None:
     assert (house.record.attempts, house.record.unsure, house.record.cost_micros) == (2, 0, 20)
 
 
+def test_a_pause_that_the_vendor_asked_for_is_no_overhead_of_ours() -> None:
+    seconds = [1000.0]
+
+    async def sleep(pause: float) -> None:
+        seconds[0] += pause
+
+    busy = Script(status=429, body=b"{}", headers={b"retry-after": b"2"})
+    house = House(busy, Script(body=answer()), now=lambda: seconds[0], sleep=sleep)
+    reply = house.ask()
+    assert (reply.status, reply.headers["x-baimo-overhead-ms"]) == (200, "0.000")
+    assert house.record.latency_ms >= 2000
+
+
 def test_a_rate_limit_without_a_moment_is_the_clients_to_wait_for() -> None:
     house = House(Script(status=429, body=b'{"error": {"message": "slow down"}}'))
     reply = house.ask()
@@ -411,6 +478,27 @@ def test_a_fault_of_ours_has_a_record_too_and_is_not_hidden() -> None:
     assert reply.status == 500
     assert (house.record.status, house.record.http_status) == ("gateway.fault", 500)
     assert house.record.charged_micros > 0
+
+
+def test_a_fault_while_a_record_is_closed_leaves_a_record_and_nothing_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House(Script(body=answer()), key=LIMITED)
+    close = house.books.close
+
+    def failing(*_: object) -> None:
+        monkeypatch.setattr(house.books, "close", close)
+        raise OverflowError
+
+    monkeypatch.setattr(house.books, "close", failing)
+    reply = RecordingReply()
+    with pytest.raises(OverflowError):
+        house.ask(reply=reply)
+    assert (reply.status, house.record.status, house.record.charged_micros > 200) == (
+        500,
+        "gateway.fault",
+        True,
+    )
 
 
 def test_no_answer_leaves_when_its_record_cannot_be_written_down() -> None:

@@ -374,8 +374,9 @@ def test_a_hedged_call_cancelled_at_any_point_has_one_record() -> None:
         )
 
         async def run(house: House = house, at: int = suspension) -> bool:
+            reply = RecordingReply()
             reached = await cancelled_at(
-                house.gateway.serve(house.call(asking("best"), reply=RecordingReply())), at
+                house.gateway.serve(house.call(asking("best"), reply=reply)), at, reply
             )
             assert len(asyncio.all_tasks()) == 1  # no attempt goes on by itself
             return reached
@@ -384,11 +385,40 @@ def test_a_hedged_call_cancelled_at_any_point_has_one_record() -> None:
         record = house.record
         if record.http_status == 499:
             assert record.unsure == record.attempts
-            assert record.charged_micros > 200 * record.unsure
+            assert 200 * record.unsure <= record.charged_micros < 1000 * record.unsure + 1
         if not reached:
             assert record.status == "ok"
             return
     pytest.fail("it never came to its end")
+
+
+def test_a_client_that_leaves_before_the_next_attempt_pays_for_those_that_were_made() -> None:
+    lost = Script(error=Unreachable("wire.closed", sent=True, stage="first_byte", host="h", problem="x"))
+    busy = Script(status=429, body=b"{}", headers={b"retry-after": b"20"})
+    route = {"models": ["acme/one", "bolt/three"], "fallback_on": ["error"]}
+
+    async def left(name: str) -> Any:
+        house = House(
+            by_model={"one": lost, "three": busy, "two": busy},
+            config={"routes": {"best": route}},
+            key=LIMITED,
+            sleep=asyncio.sleep,
+        )
+        reply = RecordingReply()
+        serving = asyncio.create_task(house.gateway.serve(house.call(asking(name), reply=reply)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        reply.gone = True
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return house.record
+
+    record = asyncio.run(left("acme/two"))
+    assert (record.status, record.http_status, record.attempts) == ("gateway.client_gone", 499, 1)
+    assert (record.unsure, record.cost_micros, record.charged_micros) == (0, 0, 0)
+    record = asyncio.run(left("best"))
+    assert (record.attempts, record.unsure, record.cost_micros) == (2, 1, None)
+    assert 200 < record.charged_micros == record.reserved[0].amount / 2  # the first alone
 
 
 # what a failure is
@@ -407,6 +437,22 @@ def test_a_hedged_call_cancelled_at_any_point_has_one_record() -> None:
 )
 def test_failures_are_told_apart_by_the_vendors_words(error: BaseException, body: str, kind: str) -> None:
     assert kind_of(error, body) == kind
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_without_a_body_is_none_and_the_next_model_is_asked(status: int) -> None:
+    nothing = Script(status=status, headers={})
+    route = {"models": ["acme/one", "bolt/three"], "fallback_on": ["error"]}
+    house = House(
+        by_model={"one": nothing, "two": nothing, "three": Script(body=answer())},
+        config={"routes": {"best": route}},
+        key=LIMITED,
+    )
+    assert house.ask(asking("acme/two")).status == 502
+    assert house.ask(asking("best")).status == 200
+    alone, routed = house.books.records
+    assert (alone.status, alone.unsure, alone.cost_micros) == ("gateway.empty", 1, None)
+    assert (routed.model, routed.route, routed.unsure) == ("bolt/three", "fallback:error", 1)
 
 
 ERRORS_WITH_200: list[tuple[str, bytes]] = [

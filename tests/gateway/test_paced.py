@@ -195,14 +195,18 @@ def test_clients_that_leave_while_they_wait_leave_nothing_behind(driven: str) ->
         house = paced(pool, limits={"concurrency": 1})
         ended: list[BaseException | None] = []
 
-        def begun() -> Any:
-            serving = house.gateway.serve(house.call())
+        replies = [RecordingReply() for _ in range(6)]
+
+        def begun(reply: RecordingReply) -> Any:
+            serving = house.gateway.serve(house.call(reply=reply))
             if driven == "task":
                 return asyncio.create_task(serving)
             return start(serving, lambda _, error: ended.append(error))
 
-        first, *line = [begun() for _ in range(6)]
+        first, *line = [begun(reply) for reply in replies]
         await settled()
+        for reply in replies[:5]:
+            reply.gone = True
         for one in line[:4]:
             one.cancel()
         await settled()
@@ -214,6 +218,8 @@ def test_clients_that_leave_while_they_wait_leave_nothing_behind(driven: str) ->
         assert not house.gateway.in_flight
         assert [one.status for one in house.books.records] == ["gateway.client_gone"] * 5 + ["ok"]
         assert [one.unsure for one in house.books.records] == [0] * 4 + [1, 0]
+        assert [one.charged_micros for one in house.books.records[:4]] == [0] * 4
+        assert [one.cost_micros for one in house.books.records] == [0] * 4 + [None, 20]
         house.books.settled()
         assert not any(house.gateway.waited_for.values())
 

@@ -82,7 +82,7 @@ class Place:
 
 
 @asynccontextmanager
-async def place(tmp_path: Path, **config: Any) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, scheme: str = "http", **config: Any) -> AsyncIterator[Place]:
     server = Server()
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
@@ -90,7 +90,7 @@ async def place(tmp_path: Path, **config: Any) -> AsyncIterator[Place]:
     books = Books(database, tmp_path / "journal", LedgerSettings(), SystemClock())
     await books.start()
     pool = Pools(ServeSettings())
-    config["providers"] = {"acme": {"base_url": f"http://127.0.0.1:{port}/v1"}}
+    config["providers"] = {"acme": {"base_url": f"{scheme}://127.0.0.1:{port}/v1"}}
     try:
         yield Place(server, books, House(books=books, pool=pool, more_models=[PER_CALL], config=config))
     finally:
@@ -155,16 +155,23 @@ def test_wherever_a_model_breaks_off_there_is_one_record(tmp_path: Path) -> None
         assert row["cost_micros"] is not None or row["unsure"] == 1
 
 
-def test_clients_that_leave_while_a_model_thinks_have_one_record_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_clients_that_leave_while_a_model_thinks_have_one_record_each(tmp_path: Path, scheme: str) -> None:
+    connects = scheme == "http"  # this server never answers a TLS handshake
+
     async def leaving() -> None:
-        async with place(tmp_path) as here:
+        async with place(tmp_path, scheme=scheme) as here:
             here.server.waits = 5
             ended: list[BaseException | None] = []
+            replies = [RecordingReply() for _ in range(20)]
+            calls = [here.house.call(reply=reply) for reply in replies]
             drivers = [
-                start(here.house.gateway.serve(here.house.call()), lambda result, error: ended.append(error))
-                for _ in range(20)
+                start(here.house.gateway.serve(call), lambda result, error: ended.append(error))
+                for call in calls
             ]
             await asyncio.sleep(0.05)
+            for reply in replies:
+                reply.gone = True
             for driver in drivers:
                 driver.cancel()
             await asyncio.sleep(0.05)
@@ -174,6 +181,8 @@ def test_clients_that_leave_while_a_model_thinks_have_one_record_each(tmp_path: 
     asyncio.run(leaving())
     kept = records(tmp_path)
     assert [(row["status"], row["http_status"]) for row in kept] == [("gateway.client_gone", 499)] * 20
+    assert {(row["unsure"], row["cost_micros"]) for row in kept} == {(1, None) if connects else (0, 0)}
+    assert {row["charged_micros"] > 0 for row in kept} == {connects}
 
 
 def test_a_record_of_the_books_is_the_entry_of_the_gateway(tmp_path: Path) -> None:

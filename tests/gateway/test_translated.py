@@ -22,6 +22,7 @@ from baimo.server.surfaces.messages import Messages
 from tests.gateway.doubles import (
     PRICE,
     House,
+    RecordingReply,
     Script,
     ScriptedProvider,
     answer,
@@ -226,9 +227,11 @@ def test_several_streamed_answers_cost_several_calls_also_when_the_client_goes_a
     house = House(providers={"home": Lingering(deltas("a"))}, more_models=[model("home/dear", price=price)])
 
     async def run() -> None:
-        serving = asyncio.create_task(house.gateway.serve(house.call(asking("home/dear", n=2, stream=True))))
+        call = house.call(asking("home/dear", n=2, stream=True), reply=(reply := RecordingReply()))
+        serving = asyncio.create_task(house.gateway.serve(call))
         done, _ = await asyncio.wait({serving}, timeout=0.05)
         assert bool(done) is stays
+        reply.gone = True
         serving.cancel()
         await asyncio.wait({serving})
 
@@ -262,6 +265,28 @@ def test_when_all_of_several_answers_are_refused_nothing_was_billed(streamed: bo
     house = House(providers={"home": ScriptedProvider(REFUSED)})
     assert house.ask(asking("home/small", n=3, stream=streamed)).status == 429
     assert (house.record.attempts, house.record.unsure, house.record.cost_micros) == (3, 0, 0)
+
+
+def test_that_one_of_several_calls_had_not_been_sent_says_nothing_of_the_others() -> None:
+    class Connecting(ScriptedProvider):
+        async def complete(self, request: Any) -> Any:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as error:
+                if request.repeat:
+                    vars(error)["unsent"] = True  # as `wire.Pools` says it
+                raise
+
+    async def left(answers: int) -> int:
+        house = House(providers={"home": Connecting()})
+        serving = asyncio.create_task(house.gateway.serve(house.call(asking("home/small", n=answers))))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return house.record.unsure
+
+    assert asyncio.run(left(2)) == 1
 
 
 def test_a_count_that_one_call_does_not_report_is_not_known_of_all() -> None:
@@ -326,6 +351,17 @@ def test_usage_that_is_missing_is_counted_and_marked_where_there_is_a_tokenizer(
     else:
         assert record.tokens_out == 5
     assert record.cost_micros == 2 + 2 * record.tokens_out
+
+
+@pytest.mark.parametrize("counts", [{"tokens_in": 1 << 62}, {"tokens_in": 3, "tokens_out": (1 << 31) - 1}])
+def test_counts_that_no_answer_can_have_are_as_good_as_missing(counts: dict[str, int]) -> None:
+    for counter, known in ((None, None), (tokens, 2)):
+        provider = ScriptedProvider(completion(usage=Usage(**counts)))
+        house = House(
+            providers={"home": provider}, count_tokens=counter, key=key(Limit(counts="cost", amount=10_000))
+        )
+        assert house.ask(asking("home/small")).status == 200
+        assert (house.record.tokens_in, house.record.estimated) == (known, bool(known))
 
 
 def test_usage_that_is_missing_stays_unknown_where_there_is_no_tokenizer() -> None:

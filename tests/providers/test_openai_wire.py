@@ -275,6 +275,8 @@ def test_a_reply_is_read_completely() -> None:
             (9, 21, None, 20),
         ),
         ({"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 3}, (9, 1, None, None)),
+        ({"prompt_tokens": 1 << 63, "completion_tokens": 1, "cached_tokens": 1e300}, (None, 1, None, None)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": float("nan")}, None),
     ],
 )
 def test_tokens_that_nobody_counted_are_unknown_and_none_are_lost(

@@ -440,19 +440,33 @@ def test_a_call_that_outlives_the_drain_is_broken_off(run: Run) -> None:
     ended: list[BaseException] = []
 
     async def handler(call: Exchange) -> None:
+        if call.query:
+            call.start(200, b"")
+            call.write(b"half")
         try:
             await Parked()
         except asyncio.CancelledError as error:
             ended.append(error)
             raise
 
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(60)
+
     async def main() -> None:
-        async with house({HOT: handler}, drain_s=1) as at:
-            client = await at.client()
-            client.send(post())
+        async with house({HOT: handler}, waiting, drain_s=1) as at:
+            clients = [await at.client() for _ in range(3)]
+            for client, path in zip(clients, (b"/hot", b"/cold", b"/hot?stream"), strict=True):
+                client.send(post(path=path))
             await asyncio.sleep(0.05)
-        await settled(lambda: bool(ended))
-        client.writer.transport.abort()
+        await settled(lambda: len(ended) == 2)
+        for client in clients[:2]:
+            answer = await client.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert b"stopping" in answer.body
+        broken = await clients[2].reader.read()
+        assert b"half" in broken and not broken.endswith(b"0\r\n\r\n")
+        for client in clients:
+            client.writer.transport.abort()
 
     run(main())
 

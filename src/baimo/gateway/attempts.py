@@ -94,6 +94,7 @@ class Attempts:
             )
             raise AttemptFailed(rest)
         grant.entry.attempts += 1
+        grant.out = True
         asked_at = ways.now()
         try:
             if terms.masked or not terms.passes(call.surface):
@@ -108,7 +109,9 @@ class Attempts:
             ways.latencies.failed(name, ways.now() - asked_at)
             ways.observer.attempt_failed(grant, name, failure.error, failure.kind, failure.unsure)
             raise
-        except BaseException:
+        except BaseException as error:
+            if "unsent" in vars(error):
+                grant.out = False
             breaker.gave_up()
             raise
         breaker.succeeded()
@@ -130,7 +133,7 @@ class Attempts:
             if pause is not None:
                 repeated += 1
                 if pause:
-                    await self.ways.sleep(pause)
+                    await self._rested(grant, pause)
             elif await self._moved(call, grant, failure, left):
                 repeated = 0
             else:
@@ -162,6 +165,14 @@ class Attempts:
             pause = FIRST_PAUSE_S * 2 ** (repeated - 1)
             return None if falls_back or pause >= left else pause
         return None
+
+    async def _rested(self, grant: Grant, pause: float) -> None:
+        """Wait before the same model is asked again; it is the model that this time is waited for."""
+        began = self.ways.now()
+        try:
+            await self.ways.sleep(pause)
+        finally:
+            grant.model_s += self.ways.now() - began
 
     def _takes(self, grant: Grant, failure: AttemptFailed, left: list[Model]) -> bool:
         return failure.kind in grant.choice.fallback_on and any(
@@ -227,7 +238,8 @@ class Attempts:
 
 
 def lose(grant: Grant, unsure: int) -> None:
-    """Remember what attempts without a usage may have cost; it stays reserved and is charged."""
+    """An attempt has failed: remember what those without a usage may have cost; it stays reserved and is charged."""
+    grant.out = False
     if unsure:
         grant.entry.unsure += unsure
         lost, bound = grant.lost, grant.bound

@@ -119,6 +119,8 @@ class Grant(msgspec.Struct, kw_only=True):
     """Waited for limits."""
     model_s: float = 0.0
     """Waited for models."""
+    out: bool = False
+    """An attempt may be under way at a model's server, or have been answered: it is not counted yet."""
     closed: bool = False
     """Its Record is closed."""
     overhead_s: float = 0.0

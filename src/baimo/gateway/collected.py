@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from baimo.gateway.answers import by_name
+from baimo.gateway.call import Reply
 
 
 class Collected:
     """The whole answer of one call; fits `Reply`."""
 
-    def __init__(self) -> None:
-        self.gone = False
+    def __init__(self, client: Reply | None = None) -> None:
+        """
+        Args:
+            client: who waits for what becomes of the answer.
+        """
+        self._client = client
         self.started = False
         self.status = 0
         self.retry_after_s: float | None = None
         self.body = b""
         self.told: Callable[[Collected], None] | None = None
         """Called within `whole`, so that nothing can happen between the Record and what is done with the answer."""
+
+    @property
+    def gone(self) -> bool:
+        """The client has left."""
+        return self._client is not None and self._client.gone
 
     def whole(self, status: int, head: bytes, body: bytes) -> None:
         self.started = True

@@ -6,6 +6,7 @@ the call and the callback, and the money is gone without a line.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import time
@@ -39,7 +40,7 @@ from baimo.gateway.observe import Observer
 from baimo.gateway.policy import cache_modes
 from baimo.gateway.routing import Router
 from baimo.gateway.semantic import Semantic
-from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, Books, Settler
+from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, STOPPING, Books, Settler
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms, TermsBook
 from baimo.settings import Settings
@@ -286,22 +287,12 @@ class Gateway:
         started_at = parts.now()
         try:
             last = await flow.pour(reply, hold=self._durable, keep=grant.kept)
-        except BaimoError as error:
+        except BaseException as error:
             grant.model_s += parts.now() - started_at
-            self._keep_content(call, grant, b"".join(grant.kept or ()))
-            parts.settler.broken(call, grant, error.key, flow.status, flow.seen(), calls=flow.calls)
-            reply.write(flow.failed(error))
-            if getattr(call.surface, "ends_failed", False):
-                reply.end()
-            else:
-                reply.abort()
+            self._stream_broken(call, grant, flow, error)
+            if not isinstance(error, BaimoError):
+                raise
             return
-        except BaseException:
-            grant.model_s += parts.now() - started_at
-            if not grant.closed:
-                self._keep_content(call, grant, b"".join(grant.kept or ()))
-                parts.settler.broken(call, grant, CLIENT_GONE, GONE, flow.seen(), calls=flow.calls)
-            raise
         grant.model_s += parts.now() - started_at
         seen = flow.seen()
         shown = b"".join(grant.kept or ())
@@ -374,20 +365,38 @@ class Gateway:
         headers = self._head(grant, [*JSON, *retry_headers(error)])
         call.reply.whole(error.http_status, headers, call.surface.refusal(error, request_id=call.request_id))
 
+    def _stream_broken(self, call: Call, grant: Grant, flow: Flow, error: BaseException) -> None:
+        """A stream that had begun came to no end."""
+        shown, reply = _shown(call, error), call.reply
+        status, http_status = (CLIENT_GONE, GONE) if shown is None else (shown.key, flow.status)
+        self._keep_content(call, grant, b"".join(grant.kept or ()))
+        self._parts.settler.broken(call, grant, status, http_status, flow.seen(), calls=flow.calls)
+        if shown is None:
+            return
+        reply.write(flow.failed(shown))
+        if getattr(call.surface, "ends_failed", False):
+            reply.end()
+        else:
+            reply.abort()
+
     def _broken(self, call: Call, grant: Grant, error: BaseException) -> None:
         """Cancelled, because the client is gone or the server stops; or a fault of ours."""
-        fault = isinstance(error, Exception)
+        shown = _shown(call, error)
         if not grant.closed:
-            # an attempt was under way: nobody knows how far it came
-            grant.entry.unsure += 1 if grant.entry.attempts else 0
-            status, http_status = (FAULT, 500) if fault else (CLIENT_GONE, GONE)
-            self._parts.settler.broken(call, grant, status, http_status)
-        if fault and call.reply.started:
+            status, http_status = (CLIENT_GONE, GONE) if shown is None else (shown.key, shown.http_status)
+            if grant.out:  # nobody knows how far the attempt came
+                grant.entry.unsure += 1
+                self._parts.settler.broken(call, grant, status, http_status)
+            else:
+                self._parts.settler.failed(call, grant, status, http_status)
+        if shown is None or (shown.key == STOPPING and not call.waits):
+            return  # a line that was broken off is asked again
+        if call.reply.started:
             call.reply.abort()
-        elif fault:
-            shown = BaimoError(FAULT, request=call.request_id)
-            body = call.surface.refusal(shown, request_id=call.request_id)
-            call.reply.whole(500, self._head(grant, JSON), body)
+            return
+        body = call.surface.refusal(shown, request_id=call.request_id)
+        headers = self._head(grant, [*JSON, *retry_headers(shown)])
+        call.reply.whole(shown.http_status, headers, body)
 
     def _head(self, grant: Grant, given: Headers) -> bytes:
         parts = self._parts
@@ -411,3 +420,14 @@ class Gateway:
         hashed = self._keyed.copy()
         hashed.update(data)
         return hashed.hexdigest()
+
+
+def _shown(call: Call, error: BaseException) -> BaimoError | None:
+    """What is said of a call that broke off; None = its client is gone."""
+    if isinstance(error, BaimoError):
+        return error
+    if isinstance(error, Exception):
+        return BaimoError(FAULT, request=call.request_id)
+    if isinstance(error, asyncio.CancelledError) and not call.reply.gone:
+        return Overloaded(STOPPING, retry_after_s=1.0)
+    return None

@@ -40,7 +40,7 @@ async def hedged(attempts: Attempts, call: Call, grant: Grant) -> Whole | Flow:
         raise
     bound = terms.bound(grant.peek, call.surface)
     _, reserved = merged(grant.reserved, terms.plan.charges(grant.entry.began_ms, 0, 0))  # its own first
-    other = replace(grant, terms=terms, bound=bound, reserved=reserved, model_s=0.0)
+    other = replace(grant, terms=terms, bound=bound, reserved=reserved, model_s=0.0, out=False)
     grant.choice = replace(grant.choice, fallbacks=grant.choice.fallbacks[1:])
     second = asyncio.ensure_future(attempts.attempt(call, other))
     return await _race(grant, other, first, second)
@@ -65,23 +65,26 @@ async def _race(grant: Grant, other: Grant, first: _Attempt, second: _Attempt) -
             for one, rival in ((first, second), (second, first)):
                 if one in done and one.exception() is None:
                     if rival in uncounted:
-                        _lost(grant, other, sides[rival], 1)
+                        _lost(grant, other, sides[rival], int(sides[rival].out))
                         uncounted.discard(rival)
                         await _stopped(rival)
                     if one is second:
                         grant.terms, grant.bound = other.terms, other.bound
                         grant.reserved = grant.entry.reserved = other.reserved
                         grant.entry.model, grant.entry.route = other.terms.model.name, "hedge"
+                        grant.out = True
                     # both waited at the same time, for a place or for an answer: the longer one's times are the call's
                     times = (grant.queue_s, grant.model_s), (other.queue_s, other.model_s)
                     grant.queue_s, grant.model_s = max(times, key=sum)
                     grant.entry.queue_ms = grant.queue_s * 1000.0
                     return one.result()
     except BaseException:
-        if len(uncounted) == 2:
-            _lost(grant, other, other, 1)  # the caller counts the grant's own
-        await _stopped(first)
-        await _stopped(second)
+        try:
+            await _stopped(first)
+            await _stopped(second)
+        finally:
+            if other.out:
+                _lost(grant, other, other, 1)  # the caller counts the grant's own
         raise
     failure = first.exception()
     assert failure is not None  # both are done, and none had an answer

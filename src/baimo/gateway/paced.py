@@ -15,7 +15,7 @@ from baimo.gateway.attempts import Attempts, Ways
 from baimo.gateway.bound import WITHOUT_OUTPUT
 from baimo.gateway.call import Call, Grant, Reply
 from baimo.gateway.failures import AttemptFailed
-from baimo.gateway.surface import Seen
+from baimo.gateway.surface import MOST_TOKENS, Seen
 from baimo.providers.pace import ANSWER_TOKENS, BYTES_PER_TOKEN, PART_TOKENS
 
 
@@ -132,4 +132,5 @@ def _used(seen: Seen) -> int | None:
     usage = seen.usage
     if usage is None or usage.tokens_in is None:
         return None
-    return usage.tokens_in + (usage.tokens_out or 0)
+    tokens = usage.tokens_in + (usage.tokens_out or 0)
+    return tokens if tokens <= MOST_TOKENS else None

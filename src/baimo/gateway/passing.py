@@ -111,6 +111,8 @@ class Passing:
             if peek.stream:
                 return await self._stream(call, peek, exchange, out.place)
             data = await exchange.whole(self._limit_bytes)
+            if not data and surface.neutral:  # a transcript of silence may well be nothing
+                raise BadReply("gateway.empty", model=terms.model.name)
             seen = surface.seen(data)
             if seen.usage is None and b"json" in exchange.headers.get(b"content-type", b""):
                 _check(data, seen, out.place)

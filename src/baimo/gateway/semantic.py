@@ -107,7 +107,7 @@ class Semantic:
         headers = {b"content-type": b"application/json", b"x-baimo-cache": b"off"}
         if b"x-baimo-data-class" in call.headers:
             headers[b"x-baimo-data-class"] = call.headers[b"x-baimo-data-class"]
-        reply = Collected()
+        reply = Collected(call.reply)
         # the key's patterns say what its user may ask for; this is asked for by the administrator's configuration
         payer = replace(call.key, models=(), surfaces=())
         body = msgspec.json.encode({"model": self._model, "input": text, "encoding_format": "float"})

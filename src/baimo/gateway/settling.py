@@ -16,13 +16,14 @@ from baimo.gateway.bound import Bound
 from baimo.gateway.call import Call, Grant
 from baimo.gateway.estimate import CountTokens, estimated
 from baimo.gateway.observe import Observer
-from baimo.gateway.surface import Counts, Seen
+from baimo.gateway.surface import MOST_TOKENS, Counts, Seen
 from baimo.store.entry import Charge, Entry
 
 GONE = 499
 """http_status of a call whose client left before the end (nginx's number)."""
 CLIENT_GONE = "gateway.client_gone"
 FAULT = "gateway.fault"
+STOPPING = "gateway.stopping"
 
 
 class Books(Protocol):
@@ -142,6 +143,10 @@ class Settler:
     def _used(self, call: Call, grant: Grant, seen: Seen, answer: bytes) -> Usage | Counts | None:
         entry, usage = grant.entry, seen.usage
         entry.model_used = seen.model
+        if usage is not None and (
+            (usage.tokens_in or 0) > MOST_TOKENS or (usage.tokens_out or 0) > MOST_TOKENS
+        ):
+            usage = None
         if (usage is None or usage.tokens_in is None) and self._count_tokens is not None:
             usage = estimated(self._count_tokens, call, grant, seen, answer) or usage
         if usage is not None:
@@ -171,9 +176,9 @@ class Settler:
         entry.status = status
         entry.http_status = http_status
         entry.latency_ms = (now - grant.began) * 1000.0
-        grant.closed = True
         charged = grant.terms.plan.charged(grant.reserved, entry.charged_tokens, entry.charged_micros)
         self._books.close(entry, charged)
+        grant.closed = True  # not before: what fails up to here is a fault, which has its Record too
         self._observer.settled(call, grant, entry, now - grant.began - grant.model_s - grant.queue_s)
 
 

@@ -50,6 +50,11 @@ class Peek(msgspec.Struct, kw_only=True):
     """Whether the same request may be answered from a cache (no `n` > 1, no stored state asked for)."""
 
 
+MOST_TOKENS = 1 << 27
+"""No answer counts more: ten times the longest context. Bigger counts are faults (−1 as 64 bits without a sign) and not
+believed: one of them would use up a key's budget."""
+
+
 class Counts(msgspec.Struct, frozen=True, gc=False):
     """Token counts as an answer states them: a `Usage` that is made in a tenth of the time, for every call."""
 

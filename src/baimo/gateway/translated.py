@@ -300,6 +300,7 @@ async def all_answered(asked: list[Any]) -> list[Completion]:
         return list(await asyncio.gather(*tasks))
     except BaseException as error:
         await _stopped(tasks, error)
+        vars(error).pop("unsent", None)  # it is one call's, and may be said of that one only
         raise
 
 

@@ -38,6 +38,9 @@ _INTERRUPTED = {
 
 Fields = Mapping[str, Any]
 
+MOST = 1 << 53
+"""A bigger whole number is none: beyond it floats skip some, and databases end at 63 bits."""
+
 
 def completion(data: Fields, place: Place, *, think_tags: bool = False) -> Completion:
     """The first choice of a whole body.
@@ -212,9 +215,9 @@ def usage(value: Any) -> Usage | None:
 
 def count(value: Any) -> int | None:
     """A number of tokens, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST:
         return None
-    return int(value)
+    return int(value) if value == int(value) else None
 
 
 def first_count(*values: Any) -> int | None:

@@ -155,10 +155,12 @@ class Cold:
             raise RuntimeError(f"unexpected ASGI message {kind}")
 
     async def _run(self) -> None:
+        cut = False
         try:
             await self._app(self._scope, self.receive, self.send)  # type: ignore[arg-type]
         except BaseException as error:
-            if not (self.gone and isinstance(error, (OSError, asyncio.CancelledError))):
+            cut = isinstance(error, asyncio.CancelledError) and self._lane.draining
+            if not cut and not (self.gone and isinstance(error, (OSError, asyncio.CancelledError))):
                 # type and place only: a message may quote what a client sent
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 place = f"{frame.filename}:{frame.lineno}"
@@ -171,10 +173,9 @@ class Cold:
             self._lane.abort()
         else:
             self.started = self._ended = True
-            answer = refusal(
-                500, "lane.internal", self._lane.lanes.standing, request_id=self._request_id.decode("ascii")
-            )
-            self._lane.write(answer)
+            status, key = (503, "gateway.stopping") if cut else (500, "lane.internal")
+            request_id = self._request_id.decode("ascii")
+            self._lane.write(refusal(status, key, self._lane.lanes.standing, request_id=request_id))
             self._lane.ended(False)
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 
 from baimo.core.tenant import Key, Tenant
-from baimo.errors import BaimoError, Forbidden
+from baimo.errors import BaimoError, Forbidden, Unreachable
 from baimo.gateway.answers import lines
 from baimo.gateway.call import Call
 from baimo.gateway.keyring import permits_name, permits_surface
@@ -48,7 +48,7 @@ async def _counted(service: Service, surface: CountTokens, exchange: Exchange, k
 
     Raises:
         CallRefused: the request is wrong, or the key may not ask this.
-        ProviderError: the model cannot be loaded.
+        ProviderError: the model cannot be loaded, or not in time.
     """
     asked = surface.peek(exchange.body, exchange.headers).model
     behind = service.parts.router.behind(asked, key)
@@ -59,8 +59,14 @@ async def _counted(service: Service, surface: CountTokens, exchange: Exchange, k
     if not (permits_name(key, asked) or all(permits_name(key, one.name) for one in behind)):
         raise Forbidden("gateway.model_forbidden", key=key.public, name=asked)
     request = surface.asked(exchange.body, model=behind[0].upstream)
-    async with asyncio.timeout(service.settings.serve.call_timeout_s):
-        return await service.count_tokens(behind[0], request, exchange.body)
+    limit_s = service.settings.serve.call_timeout_s
+    try:
+        async with asyncio.timeout(limit_s):
+            return await service.count_tokens(behind[0], request, exchange.body)
+    except TimeoutError:
+        late = Unreachable("gateway.too_late", model=behind[0].name, seconds=round(limit_s))
+        late.http_status = 504
+        raise late from None
 
 
 def _call(exchange: Exchange, surface: CountTokens, key: Key, tenant: Tenant) -> Call:

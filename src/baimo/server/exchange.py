@@ -216,7 +216,8 @@ class Exchange:
     def _handled(self, value: object, error: BaseException | None) -> None:
         if self._driver is not None:
             self._lane.tasks.discard(self._driver)
-        if error is not None and not (self.gone and isinstance(error, asyncio.CancelledError)):
+        cut = isinstance(error, asyncio.CancelledError) and (self.gone or self._lane.draining)
+        if error is not None and not cut:
             # type and place only: a message may quote what a client sent
             frames = traceback.extract_tb(error.__traceback__)
             place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
@@ -228,7 +229,6 @@ class Exchange:
         else:
             self.started = True
             self.keep_alive = False
-            self._lane.write(
-                refusal(500, "lane.internal", self._lane.lanes.standing, request_id=self.request_id)
-            )
+            status, key = (503, "gateway.stopping") if cut else (500, "lane.internal")
+            self._lane.write(refusal(status, key, self._lane.lanes.standing, request_id=self.request_id))
             self._end()

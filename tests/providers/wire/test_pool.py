@@ -460,10 +460,11 @@ def test_a_caller_that_goes_away_breaks_its_connection_and_no_other(run: Run) ->
             await settled(lambda: len(server.requests) == 3)
             task.cancel()
             driver.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(asyncio.CancelledError) as left:
                 await task
             await settled(lambda: bool(ended))
             assert isinstance(ended[0], asyncio.CancelledError) and pools.connections == 0
+            assert "unsent" not in {**vars(left.value), **vars(ended[0])}
             assert await asked(pools, at) == b"fine"
 
     run(main())
@@ -487,6 +488,9 @@ def test_beyond_the_limit_calls_wait_in_order_and_late_ones_are_told(run: Run) -
             calls = [asyncio.create_task(one(number)) for number in range(4)]
             await asyncio.sleep(0)
             calls[2].cancel()
+            with pytest.raises(asyncio.CancelledError) as left:
+                await calls[2]
+            assert "unsent" in vars(left.value)
             now = asyncio.get_running_loop().time()
             with pytest.raises(Unreachable) as caught:
                 await pools.send(at, b"GET", b"/late", deadline=now - 1)

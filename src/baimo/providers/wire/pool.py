@@ -85,7 +85,8 @@ class _Pool:
         self._dial()
         try:
             return await waiter.turn
-        except BaseException:
+        except BaseException as error:
+            vars(error)["unsent"] = True
             if waiter in self.waiting:
                 self.waiting.remove(waiter)
             elif waiter.turn.done() and isinstance(given := waiter.turn.given, Connection):
@@ -205,6 +206,7 @@ class Pools:
 
         Raises:
             Unreachable: no connection, or no answer in time; `sent` says whether the request may have been taken.
+            CancelledError: the caller was cancelled; has `unsent` where it still waited for a connection.
             BadReply: what came is no HTTP.
             RequestRefused: target or headers could not be sent safely.
         """

@@ -13,10 +13,10 @@ import msgspec
 
 from baimo.core.call import Usage
 from baimo.gateway.surface import Counts, Seen
-from baimo.providers.openai_reply import count, fields, items, usage_anywhere
+from baimo.providers.openai_reply import MOST, count, fields, items, usage_anywhere
 from baimo.typed import json_decoder
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
 
 class _Details(msgspec.Struct):
