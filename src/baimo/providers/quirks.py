@@ -60,7 +60,7 @@ _LESSONS: tuple[tuple[str, str], ...] = (  # (what the refusal names, the quirk)
     (r"\bstop(_sequences)?\b", "no_stop"),
     (r"non-?streaming|stream(ing)? (mode )?only|only supports? stream", "stream_only"),
 )
-_PLAIN = frozenset({"no_strict", "no_strict_tools", "stream_only"})
+_PLAIN = frozenset({"no_strict", "no_strict_tools", "no_effort", "stream_only"})
 """Learnt of whatever names it; everything else must be called unsupported."""
 _ANY_JSON = {"type": "json_object"}
 _SCHEMA = re.compile(
@@ -114,7 +114,7 @@ def lasts(quirk: str, refusal: str, quirks: frozenset[str]) -> bool:
     if quirk == "no_json_object":  # it takes schemas away as well
         return "no_json_schema" in quirks
     if quirk == "no_effort":  # or it goes not with these tools, or not with this value
-        return re.search(r"tool|value", refusal, re.IGNORECASE) is None
+        return re.search(r"tool|value|one of|should be", refusal, re.IGNORECASE) is None
     if quirk == "no_strict_tools":
         return "strict: Extra inputs are not permitted" in refusal
     return quirk != "no_strict" and (quirk != "no_json_schema" or _SCHEMA.search(refusal) is None)

@@ -305,9 +305,9 @@ class Lane(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if (
             self._reading == BODY
-        ):  # a trailer, which belongs to no head: not to this one, nor to the next (RFC 9110, 6.5)
+        ):  # a trailer belongs to no head: not to this one, nor to the next (RFC 9110, 6.5)
             return
-        self._headers.append((name.lower(), value.rstrip(b" \t")))  # llhttp leaves the blanks after a value
+        self._headers.append((name.lower(), value.rstrip()))  # llhttp leaves the blanks after a value
 
     def on_headers_complete(self) -> None:
         target, self._url = self._url, b""

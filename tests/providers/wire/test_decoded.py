@@ -50,7 +50,7 @@ def refused(coding: bytes, *pieces: bytes, limit: int = 1_000_000) -> str:
     return caught.value.key
 
 
-@pytest.mark.parametrize(("coding", "packed"), PACKED)
+@pytest.mark.parametrize(("coding", "packed"), PACKED, ids=["gzip", "x-gzip", "zlib", "deflate"])
 def test_what_was_packed_is_unpacked_however_it_is_cut(coding: bytes, packed: bytes) -> None:
     assert read(coding, packed) == BODY
     assert read(coding, *(bytes([byte]) for byte in packed)) == BODY
@@ -70,7 +70,7 @@ def test_pieces_come_as_soon_as_they_can_be_unpacked() -> None:
     assert asyncio.run(main()) == events
 
 
-@pytest.mark.parametrize(("coding", "packed"), PACKED)
+@pytest.mark.parametrize(("coding", "packed"), PACKED, ids=["gzip", "x-gzip", "zlib", "deflate"])
 def test_half_of_it_is_not_taken_for_the_whole(coding: bytes, packed: bytes) -> None:
     assert refused(coding, packed[:-1]) == "wire.truncated"
     assert refused(coding, packed + b"x") == "wire.bad_encoding"

@@ -462,6 +462,13 @@ def test_a_server_of_the_same_api_is_told_how_to_think_and_what_to_cache() -> No
     assert asked(within | adaptive, native=True).extra == adaptive
 
 
+@pytest.mark.parametrize("effort", ["xhigh", "max"])
+def test_an_effort_that_only_claude_knows_is_the_highest_that_others_know(effort: str) -> None:
+    said = {"output_config": {"effort": effort}}
+    assert asked(said, native=True).extra == {"reasoning_effort": effort}
+    assert asked(said).extra == {"reasoning_effort": "high"}
+
+
 def cached(block: dict[str, Any], **control: Any) -> dict[str, Any]:
     return {**block, "cache_control": {"type": "ephemeral", **control}}
 

@@ -488,6 +488,7 @@ def test_a_conversation_with_tools_and_pictures_is_said_in_neutral_words() -> No
             "reasoning": {"effort": "low", "summary": "auto"},
             "text": {"format": {"type": "json_object"}, "verbosity": "low"},
             "truncation": "auto",
+            "client_metadata": {"session": "s"},
         }
     )
     picture = Part(kind="image_url", data="https://x/y.png", detail="low")

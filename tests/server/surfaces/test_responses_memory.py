@@ -431,6 +431,22 @@ def test_the_last_event_leaves_after_the_turn_is_kept(cut: int) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_turn_is_kept_also_where_the_last_events_end_is_missing(missing: int) -> None:
+    async def run() -> None:
+        client, memory = Client(), Slow()
+        memory.let.set()
+        reply = Remembering(client, TURN, memory)  # type: ignore[arg-type]
+        reply.start(200, b"")
+        reply.write(LAST[:-missing])
+        reply.end()
+        await reply.settled()
+        assert [act for act, _ in await drained(client, 3)] == ["start", "write", "end"]
+        assert [kept.id for kept in memory.kept] == ["resp_1"]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [(400, ANSWER), (200, b'{"id":"resp_1","status":"failed"}'), (200, b"<html>"), (200, b"{}")],

@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
     # the parser's side
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name, value = name.lower(), value.rstrip(b" \t")  # llhttp leaves the blanks after a value
+        name, value = name.lower(), value.rstrip()  # llhttp leaves the blanks after a value
         headers = self._headers
         headers[name] = headers[name] + b", " + value if name in headers else value
 
@@ -278,9 +278,7 @@ class Connection(asyncio.Protocol):
             answer.finish()
 
     def on_message_complete(self) -> None:
-        if (
-            self._headers
-        ):  # trailers, which belong to no head: not to this one, nor to the next (RFC 9110, 6.5)
+        if self._headers:  # trailers belong to no head: not to this one, nor to the next (RFC 9110, 6.5)
             self._headers = {}
         if self._interim:
             self._interim = False

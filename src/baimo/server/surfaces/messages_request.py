@@ -33,6 +33,8 @@ _STEERING = frozenset(
         "inference_geo", "metadata", "service_tier", "speed", "user_profile_id", "workspace_id",
     }
 )  # fmt: skip
+_CLAUDES = ("xhigh", "max")
+"""Efforts that only Claude knows; other servers refuse them."""
 _THOUGHT = ("thinking", "redacted_thinking")
 
 
@@ -71,9 +73,10 @@ def request(given: Given, *, model: str, native: bool = False) -> Request:
 
 def _extra(given: Given, *, native: bool) -> dict[str, Any] | None:
     config = given.object("output_config")
-    extra = {
+    effort = None if config is None else config.text("effort")
+    extra: dict[str, Any] = {
         "top_k": given.whole("top_k"),
-        "reasoning_effort": None if config is None else config.text("effort"),
+        "reasoning_effort": "high" if effort in _CLAUDES and not native else effort,
     }
     if native:
         extra |= {name: given.row.get(name) for name in ("cache_control", "metadata")}
@@ -93,9 +96,8 @@ def _thinking(given: Given) -> Any:
 
 def _most(given: Given, model: str, *, native: bool) -> int | None:
     most = given.whole("max_tokens")
-    if (
-        most == 0 and not native
-    ):  # fills the vendor's prompt cache; other servers refuse it, or take it for no limit
+    # 0 fills the vendor's prompt cache; other servers refuse it, or take it for no limit
+    if most == 0 and not native:
         raise _unsayable(given, "max_tokens", "0", model)
     return most
 

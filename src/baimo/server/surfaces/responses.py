@@ -197,14 +197,6 @@ class ResponsesWatch(LineWatch):
         super().__init__(marks=(b"usage", b"error"), opener=b'.delta",', overhead=210)
         self._last = Seen(None, complete=False)
         self._begun: dict[str, Any] = {}
-        self._block = b""
-
-    def feed(self, piece: bytes) -> bytes:
-        """The events that the piece completes, as they came."""
-        block = super().feed(piece)
-        if block:
-            self._block = block
-        return block
 
     def read(self, data: bytes) -> None:
         """The first two events, the last one, or an error."""

@@ -245,9 +245,7 @@ class Remembering:
             self._held.append(piece)
             return
         self._watch.feed(piece)
-        last, self._watch.response = self._watch.response, b""
-        kept = self._turn.answered(last) if last else None
-        if kept is None:
+        if (kept := self._kept()) is None:
             self._reply.write(piece)
             return
         self._held.append(piece)
@@ -259,6 +257,10 @@ class Remembering:
             self._held.append(self._line)
             if self._task is None:
                 self._reply.write(self._held.pop())
+        if self._task is None:
+            self._watch.rest()  # its blank line may be missing
+            if (kept := self._kept()) is not None:
+                self._task = asyncio.ensure_future(self._last(kept))
         if self._task is None:
             self._reply.end()
         else:
@@ -277,6 +279,11 @@ class Remembering:
         """The turn is kept and everything was handed on; who is cancelled while waiting does not stop it."""
         if self._task is not None:
             await asyncio.shield(self._task)
+
+    def _kept(self) -> KeptResponse | None:
+        """The turn, once its response has been seen."""
+        last, self._watch.response = self._watch.response, b""
+        return self._turn.answered(last) if last else None
 
     def _following(self, said: bytes) -> bytes:
         """An answer, or lines of it, that names the turn which it follows."""

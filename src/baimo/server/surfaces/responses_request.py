@@ -32,9 +32,9 @@ _SAID = frozenset(
 )  # fmt: skip
 _STEERING = frozenset(
     {
-        "access_programs", "background_options", "image", "max_tool_calls", "metadata", "prompt_cache_key",
-        "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "service_tier", "store",
-        "stream_options", "user",
+        "access_programs", "background_options", "client_metadata", "image", "max_tool_calls", "metadata",
+        "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "service_tier",
+        "store", "stream_options", "user",
     }
 )  # fmt: skip
 

@@ -50,6 +50,8 @@ class LineWatch:
         self._seam = b""  # last bytes of what is held: the blank line may be cut
         self._bytes = 0
         self._pieces = 0
+        self._block = b""
+        """The events that were passed on last."""
 
     def feed(self, piece: bytes) -> bytes:
         """The events that the piece completes, as they came."""
@@ -57,6 +59,7 @@ class LineWatch:
             piece = self._completed(piece)
             if not piece:
                 return b""
+        self._block = piece
         self._bytes += len(piece)
         self._pieces += piece.count(self._opener)
         for mark in self._marks:
@@ -69,9 +72,11 @@ class LineWatch:
         """An event without its end; it is looked at like the others."""
         if not self._held:
             return b""
-        held = b"".join(self._held)
+        held, passed = b"".join(self._held), self._block
         self._hold(b"")
-        return LineWatch.feed(self, held + b"\n\n")[:-2]
+        rest = self.feed(held + b"\n\n")[:-2]
+        self._block = passed  # where the stream broke, this is not handed on
+        return rest
 
     @abstractmethod
     def seen(self) -> Seen:
