@@ -18,8 +18,11 @@ from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
 from baimo.pii.mask import Masker
+from baimo.server.surfaces.images import Images
 from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.rerank import Rerank
 from baimo.server.surfaces.responses import Responses
+from baimo.server.surfaces.speech import Speech
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
 from tests.gateway.doubles import (
@@ -400,6 +403,52 @@ def test_a_price_for_each_call_is_one_for_its_search() -> None:
     house = House(Script(body=answer()), key=COST, more_models=[model("acme/search", price=price)])
     assert house.ask(asking("acme/search", web_search_options={})).status == 200
     assert house.record.cost_micros == 25_020
+
+
+COUNTED = Price(input_per_million=Decimal(0), output_per_million=Decimal(0), per_call=Decimal("0.04"))
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked", "answered", "micros"),
+    [
+        (Rerank(), {"query": "q", "documents": ["a"]}, {"results": []}, 40_000),
+        (Images(), {"prompt": "a cat", "n": 3}, {"data": [{"url": "x"}] * 3}, 120_000),
+        (Speech(), {"input": "hi", "voice": "ash"}, {"sound": 1}, 40_000),
+    ],
+)
+def test_where_only_calls_are_billed_a_cost_needs_no_tokens(
+    surface: Any, asked: dict[str, Any], answered: dict[str, Any], micros: int
+) -> None:
+    limits = (Limit(counts="cost", amount=200_000), Limit(counts="tokens", amount=100_000))
+    house = House(
+        Script(body=msgspec.json.encode(answered)),
+        key=key(*limits),
+        more_models=[model("acme/counted", price=COUNTED)],
+    )
+    reply = house.ask({"model": "acme/counted", **asked}, surface=surface)
+    record = house.record
+    assert (record.tokens_in, record.tokens_out, record.price_call) == (None, None, micros)
+    assert record.cost_micros == record.charged_micros == micros
+    assert record.charged_tokens > 0  # nobody knows how many there were
+    assert reply.headers["x-baimo-cost"] == f"{micros / 1_000_000:.2f}"
+
+
+def test_pictures_of_a_stream_are_billed_one_by_one() -> None:
+    done = b'data: {"type":"image_generation.completed","b64_json":"AA"}\n\n'
+    house = House(
+        Script(pieces=[done, done], headers=EVENTS), more_models=[model("acme/counted", price=COUNTED)]
+    )
+    house.ask({"model": "acme/counted", "prompt": "a cat", "n": 2, "stream": True}, surface=Images())
+    assert house.record.cost_micros == 80_000
+
+
+def test_a_call_that_broke_off_may_or_may_not_be_billed() -> None:
+    piece = b'data: {"type":"speech.audio.delta","audio":"AAAA"}\n\n'
+    house = House(Script(pieces=[piece], headers=EVENTS), more_models=[model("acme/counted", price=COUNTED)])
+    house.ask(
+        {"model": "acme/counted", "input": "hi", "voice": "ash", "stream_format": "sse"}, surface=Speech()
+    )
+    assert (house.record.cost_micros, house.record.unsure) == (None, 1)
 
 
 def test_within_the_walls_nobody_bills_sound() -> None:

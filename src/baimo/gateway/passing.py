@@ -116,7 +116,7 @@ class Passing:
             raise
         finally:
             grant.model_s += self._now() - sent_at
-        return Whole(exchange.status, handed_back(exchange.headers), data, seen)
+        return Whole(exchange.status, handed_back(exchange.headers), data, seen, peek.billed)
 
     async def _stream(self, call: Call, peek: Peek, exchange: Exchange) -> Passed:
         watch = call.surface.watch(peek)
@@ -153,8 +153,10 @@ class Passing:
 class Passed:
     """A passed-through stream that has begun."""
 
-    calls = 1
-    __slots__ = ("_exchange", "_first", "_id", "_peek", "_pieces", "_surface", "_watch", "headers", "status")
+    __slots__ = (
+        *("_exchange", "_first", "_id", "_peek", "_pieces", "_surface", "_watch"),
+        *("calls", "headers", "status"),
+    )
 
     def __init__(
         self,
@@ -173,6 +175,7 @@ class Passed:
         self._surface = surface
         self._peek = peek
         self._id = request_id
+        self.calls = peek.billed
         self.status = exchange.status
         self.headers = handed_back(exchange.headers)
 

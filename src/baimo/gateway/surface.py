@@ -27,6 +27,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """Most tokens of each answer, as the request says."""
     answers: int = 1
     """How many answers are wanted (`n`)."""
+    billed: int = 1
+    """How often `Price.per_call` is due: pictures are billed one by one."""
     wants_usage: bool = False
     """Whether a stream shall report usage (OpenAI's stream_options.include_usage; always, where the API does)."""
     text_bytes: int = 0

@@ -157,7 +157,7 @@ class Terms:
 
         Args:
             entry: with its tokens.
-            calls: how many calls the tokens are the sum of; 0 = none was answered.
+            calls: how many calls the tokens are the sum of, or how many pictures; 0 = none was answered.
             tier: service tier that the vendor bills by.
             unpriced: something is billed that no price here is for.
             tokens_cache_write_1h: those of the cache-write tokens that are kept for an hour.
@@ -165,10 +165,11 @@ class Terms:
         entry.currency = self.currency
         if unpriced or tier not in _STANDARD:
             return None
-        tokens_in, tokens_out = entry.tokens_in, entry.tokens_out
+        tokens_in, tokens_out, rates = entry.tokens_in, entry.tokens_out, self.flat
         if tokens_in is None or tokens_out is None:
-            return None
-        rates = self.flat
+            if rates is None or not rates.calls_only:
+                return None
+            tokens_in = tokens_out = 0  # whatever they are; the Record goes on saying that nobody knows
         if rates is None:
             rates = None if self.price is None else self.price.rates(tokens_in // max(1, calls))
             if rates is None:
