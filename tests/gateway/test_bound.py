@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from baimo.core.call import Usage
 from baimo.core.money import Price, Tier, converted
 from baimo.core.tenant import Limit, Tenant
-from baimo.gateway.bound import ATTACHMENT_TOKENS, Bounds
+from baimo.gateway.bound import ATTACHMENT_TOKENS, WITHOUT_LIMIT, Bounds
 from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
@@ -23,6 +23,7 @@ from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.rerank import Rerank
 from baimo.server.surfaces.responses import Responses
 from baimo.server.surfaces.speech import Speech
+from baimo.server.surfaces.transcriptions import Transcriptions
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
 from tests.gateway.doubles import (
@@ -423,7 +424,7 @@ def test_where_only_calls_are_billed_a_cost_needs_no_tokens(
     house = House(
         Script(body=msgspec.json.encode(answered)),
         key=key(*limits),
-        more_models=[model("acme/counted", price=COUNTED)],
+        more_models=[model("acme/counted", price=COUNTED, max_output=5000)],
     )
     reply = house.ask({"model": "acme/counted", **asked}, surface=surface)
     record = house.record
@@ -431,6 +432,44 @@ def test_where_only_calls_are_billed_a_cost_needs_no_tokens(
     assert record.cost_micros == record.charged_micros == micros
     assert record.charged_tokens > 0  # nobody knows how many there were
     assert reply.headers["x-baimo-cost"] == f"{micros / 1_000_000:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked"),
+    [(Images(), {"prompt": "a cat"}), (Speech(), {"input": "hi", "voice": "ash"}), (CHAT, asking())],
+)
+@pytest.mark.parametrize(
+    ("counts", "facts", "ledger", "status"),
+    [
+        ("cost", {}, "refuse", 403),
+        ("tokens", {}, "refuse", 403),
+        ("tokens", {"price": None}, "refuse", 403),
+        ("requests", {}, "refuse", 200),
+        ("cost", {}, "allow", 200),
+        ("cost", {"max_output": 6240}, "refuse", 200),
+        ("cost", {"price": COUNTED}, "refuse", 200),
+        ("tokens", {"price": COUNTED}, "refuse", 403),
+    ],
+)
+def test_what_has_no_bound_is_refused_where_a_limit_needs_one(
+    surface: Any, asked: dict[str, Any], counts: Any, facts: dict[str, Any], ledger: str, status: int
+) -> None:
+    facts = {"max_output": None, **facts}
+    usage = {"input_tokens": 9, "output_tokens": 50, "total_tokens": 59}
+    house = House(
+        Script(body=msgspec.json.encode({"usage": usage})),
+        key=key(Limit(counts=counts, amount=900_000)),
+        more_models=[model("acme/drawn", **facts)],
+        config={"ledger": {"unpriced": ledger}},
+    )
+    reply = house.ask({**asked, "model": "acme/drawn"}, surface=surface)
+    assert reply.status == (200 if surface is CHAT else status)
+    if reply.status == 403:
+        assert "how many tokens an answer of acme/drawn may have" in reply.json["error"]["message"]
+
+
+def test_a_transcript_has_no_bound_of_its_own() -> None:
+    assert {Images.name, Speech.name, Transcriptions.name} == WITHOUT_LIMIT
 
 
 def test_pictures_of_a_stream_are_billed_one_by_one() -> None:

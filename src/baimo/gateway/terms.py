@@ -16,7 +16,7 @@ from baimo.core.money import Price, Rates
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import Forbidden
 from baimo.gateway.answers import lines
-from baimo.gateway.bound import Bound, Bounds
+from baimo.gateway.bound import WITHOUT_LIMIT, Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
 from baimo.gateway.routing import Names
@@ -36,6 +36,7 @@ class Terms:
 
     __slots__ = (
         *(
+            "_endless",
             "_entry",
             "_per_call",
             "_passes",
@@ -87,6 +88,8 @@ class Terms:
         self._per_call = price is not None and bool(price.per_call)
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
+        needed = plan.has_tokens or (plan.has_cost and not self.bounds.free)
+        self._endless = needed and self.bounds.endless and not self.unpriced_ok
 
     def entry(self) -> Entry:
         """A Record in the making, with what these calls have in common: a copy, which is quicker than naming it all."""
@@ -123,7 +126,7 @@ class Terms:
         """The most that a call may take.
 
         Raises:
-            Forbidden: there is a money limit, but nobody knows what the model costs.
+            Forbidden: there is a limit on money or tokens, but nobody knows what the call may take of it.
         """
         bound = self.bounds.bound(peek, surface.name)
         tier = self.tier(peek, surface) if peek.tier else ""
@@ -136,6 +139,8 @@ class Terms:
             if asked:
                 raise Forbidden("gateway.unpriced_member", key=self.key.public, field=asked)
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
+        if self._endless and surface.name in WITHOUT_LIMIT:
+            raise Forbidden("gateway.endless", model=self.model.name, key=self.key.public)
         return bound
 
     def max_tokens(self, peek: Peek, surface: str) -> int | None:
