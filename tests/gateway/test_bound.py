@@ -18,6 +18,7 @@ from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
 from baimo.pii.mask import Masker
+from baimo.server.surfaces.completions import Completions
 from baimo.server.surfaces.images import Images
 from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.rerank import Rerank
@@ -397,6 +398,64 @@ def test_a_key_with_a_money_limit_asks_openai_for_nothing_without_a_price(
     if surface is CHAT:
         reply = house.ask(given | asked)
         assert reply.status == (403 if field else 200)
+
+
+SWITCHES = {
+    "enable_search": True,
+    "enable_enhancement": True,
+    "plugins": [{"id": "web"}],
+    "web_search": {"enable": True},
+    "search_parameters": {"mode": "on"},
+}
+COMPLETIONS = Completions()
+
+
+@pytest.mark.parametrize(
+    ("surface", "body"),
+    [
+        (CHAT, asking()),
+        (COMPLETIONS, {"model": "acme/one", "prompt": "hi"}),
+        (RESPONSES, {"model": "acme/one", "input": "hi", "store": False}),
+        (Messages(), of_claude()),
+    ],
+)
+def test_a_switch_for_searches_has_no_price_and_makes_the_prompt_longer(
+    surface: Any, body: dict[str, Any]
+) -> None:
+    for name, value in SWITCHES.items():
+        peek = surface.peek(msgspec.json.encode(body | {name: value}), {})
+        assert (peek.unpriced, peek.told, peek.attachments, peek.deterministic) == (name, False, 1, False)
+        both = surface.peek(msgspec.json.encode(body | SWITCHES | {"tools": [{"type": "browser"}]}), {})
+        assert both.unpriced and not both.told
+    for off in (None, False, [], {}, {"mode": "off"}, {"enable": False}):
+        peek = surface.peek(msgspec.json.encode(body | dict.fromkeys(SWITCHES, off)), {})
+        assert (peek.unpriced, peek.attachments, peek.deterministic) == ("", 0, True)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_key_with_a_money_limit_searches_only_where_calls_have_a_price(switch: str) -> None:
+    house = House(Script(body=answer()), key=COST)
+    reply = house.ask(asking(**{switch: SWITCHES[switch]}))
+    assert (reply.status, reply.json["error"]["param"]) == (403, switch)
+    house = House(Script(body=answer()))
+    house.ask(asking(**{switch: SWITCHES[switch]}))
+    assert house.record.cost_micros is None
+    price = Price(input_per_million=Decimal(1), output_per_million=Decimal(2), per_call=Decimal("0.025"))
+    house = House(Script(body=answer()), key=COST, more_models=[model("acme/search", price=price)])
+    assert house.ask(asking("acme/search", **{switch: SWITCHES[switch]})).status == 200
+    assert house.record.cost_micros == 25_020
+
+
+def test_a_switch_in_other_letters_is_not_sent() -> None:
+    house = House(Script(body=answer()), key=COST)
+    assert house.ask(asking(Enable_Search=True)).status == 200
+    assert "Enable_Search" not in house.pool.sent[0][2]
+
+
+def test_servers_that_anthropic_asks_make_the_prompt_longer() -> None:
+    servers = {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}], "speed": "fast"}
+    for surface in (Messages(), CHAT):
+        assert surface.peek(msgspec.json.encode(of_claude(**servers)), {}).attachments == 1
 
 
 def test_a_price_for_each_call_is_one_for_its_search() -> None:

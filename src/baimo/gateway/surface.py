@@ -15,6 +15,14 @@ from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.model import Vendor
 from baimo.errors import BaimoError
 
+SEARCHES = frozenset(
+    {
+        *("enable_enhancement", "enable_search", "plugins", "search_parameters", "web_search"),
+        "web_search_options",
+    }
+)
+"""Members that ask a vendor for a search, which `Price.per_call` may be the price of."""
+
 
 class Peek(msgspec.Struct, kw_only=True):
     """What admission and routing need of a request; read without decoding the rest of the body."""

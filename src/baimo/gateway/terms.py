@@ -20,7 +20,7 @@ from baimo.gateway.bound import WITHOUT_LIMIT, Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
 from baimo.gateway.routing import Names
-from baimo.gateway.surface import Peek, Surface, speaks
+from baimo.gateway.surface import SEARCHES, Peek, Surface, speaks
 from baimo.settings import Settings
 from baimo.store.entry import Entry
 
@@ -114,13 +114,13 @@ class Terms:
         """Member that asks the model's server for what no price here is for; empty = none. Within our own walls nobody
         bills it; what a neutral request does not say is not asked for."""
         path, vendor = peek.unpriced, self.vendor
-        searches = path == "web_search_options"
-        if not path or vendor.inside or (searches and self._per_call):
+        if not path or vendor.inside or (path in SEARCHES and self._per_call):
             return ""
         if vendor.protocol == surface.protocol:
             return path
         # chat's members without a neutral word go to Anthropic, but for this one
-        return path if surface.name in _TOLD and vendor.protocol == "anthropic" and not searches else ""
+        reaches = surface.name in _TOLD and path != "web_search_options"
+        return path if reaches and vendor.protocol == "anthropic" else ""
 
     def bound(self, peek: Peek, surface: Surface) -> Bound:
         """The most that a call may take.
