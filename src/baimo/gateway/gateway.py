@@ -175,6 +175,8 @@ class Gateway:
         entry.streamed, entry.queue_ms = 1 if peek.stream else 0, queue_s * 1000.0
         entry.request_hash, entry.conversation = self._hash(call.body), conversation
         entry.config_hash, entry.reserved = parts.config_hash, reserved
+        # should this process die: also where no limit counts it yet
+        entry.charged_micros, entry.charged_tokens = bound.micros or 0, bound.tokens
         grant = Grant(
             entry=entry,
             peek=peek,
