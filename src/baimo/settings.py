@@ -115,7 +115,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Price of a million of those of them that it keeps for an hour; None = twice the price of input where the vendor's
     protocol is anthropic, not known elsewhere."""
     per_call: Amount | None = None
-    """Price of each call, where the vendor bills calls."""
+    """Price of each call, where the vendor bills calls; of each picture."""
     batch_discount: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """Part of the price that lines of a batch are spared: 0.5 = half price. Vendors that bill them in full need 0."""
     context_window: Count | None = None

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from baimo.core.call import Request, Sampling, Usage
 from baimo.core.message import Message, ToolCall
 from baimo.core.registry import Spec
+from baimo.core.tenant import Limit
 from baimo.errors import BudgetExceeded, ProviderError, RequestRefused, UsageError
-from baimo.evals.answers import JUDGE, Limits, prompt_bytes
+from baimo.evals.answers import JUDGE, Answers, Limits, Payer, prompt_bytes
+from baimo.store.purses import Limited, Purse
 from baimo.store.store import Store
+from baimo.testing.clock import FakeClock
 from tests.evals.doubles import CHEAP, Scripted, buying, memory, model, route
 
 
@@ -248,3 +251,34 @@ def test_a_local_model_whose_weights_were_replaced_is_asked_again(store: Store) 
     assert [asyncio.run(asked()), asyncio.run(asked())] == [1, 1]
     provider.weights = "two"
     assert asyncio.run(asked()) == 2
+
+
+def test_a_call_is_charged_to_the_window_in_which_it_was_made_and_none_is_made_that_a_new_window_does_not_cover(
+    store: Store,
+) -> None:
+    clock = FakeClock(wall=86_400 * 20_000 - 1)
+    purse = Purse(store.database, [Limited("key", "k", Limit(counts="cost", amount=100_000, window="day"))])
+    purse.fill(90_000, int(clock.wall() * 1000))
+    provider = Scripted()
+    provider.gate = asyncio.Event()
+    payer = Payer(key="k", purse=purse)
+    answers = Answers(store, clock, run="run_a", config_hash="", currency="USD", rates={}, payer=payer)
+
+    async def over_midnight() -> None:
+        asked = asyncio.create_task(answers.get(route(provider), request()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        clock.advance(2)
+        assert provider.gate is not None
+        provider.gate.set()
+        await asked
+        Purse(store.database, [Limited("key", "k", Limit(counts="cost", amount=100_000, window="day"))]).fill(
+            50_000, int(clock.wall() * 1000)
+        )
+        with pytest.raises(BudgetExceeded):
+            await answers.get(route(provider), request("another"))
+
+    asyncio.run(over_midnight())
+    (record,) = store.records()
+    assert record.began_ms == 86_400_000 * 20_000 - 1000 and record.at_ms == record.began_ms + 2000
+    assert provider.asked.total() == 1

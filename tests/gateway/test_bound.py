@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from baimo.core.call import Usage
 from baimo.core.money import Price, Tier, converted
 from baimo.core.tenant import Limit, Tenant
-from baimo.gateway.bound import ATTACHMENT_TOKENS, Bounds
+from baimo.gateway.bound import ATTACHMENT_TOKENS, WITHOUT_LIMIT, Bounds
 from baimo.gateway.limits import plan
 from baimo.gateway.surface import Peek
 from baimo.gateway.terms import Terms
 from baimo.pii.mask import Masker
+from baimo.server.surfaces.completions import Completions
+from baimo.server.surfaces.images import Images
 from baimo.server.surfaces.messages import Messages
+from baimo.server.surfaces.rerank import Rerank
 from baimo.server.surfaces.responses import Responses
+from baimo.server.surfaces.speech import Speech
+from baimo.server.surfaces.transcriptions import Transcriptions
 from baimo.settings import MoneySettings, Settings
 from baimo.store.entry import Entry
 from tests.gateway.doubles import (
@@ -395,11 +400,153 @@ def test_a_key_with_a_money_limit_asks_openai_for_nothing_without_a_price(
         assert reply.status == (403 if field else 200)
 
 
+SWITCHES = {
+    "enable_search": True,
+    "enable_enhancement": True,
+    "plugins": [{"id": "web"}],
+    "web_search": {"enable": True},
+    "search_parameters": {"mode": "on"},
+}
+COMPLETIONS = Completions()
+
+
+@pytest.mark.parametrize(
+    ("surface", "body"),
+    [
+        (CHAT, asking()),
+        (COMPLETIONS, {"model": "acme/one", "prompt": "hi"}),
+        (RESPONSES, {"model": "acme/one", "input": "hi", "store": False}),
+        (Messages(), of_claude()),
+    ],
+)
+def test_a_switch_for_searches_has_no_price_and_makes_the_prompt_longer(
+    surface: Any, body: dict[str, Any]
+) -> None:
+    for name, value in SWITCHES.items():
+        peek = surface.peek(msgspec.json.encode(body | {name: value}), {})
+        assert (peek.unpriced, peek.told, peek.attachments, peek.deterministic) == (name, False, 1, False)
+        both = surface.peek(msgspec.json.encode(body | SWITCHES | {"tools": [{"type": "browser"}]}), {})
+        assert both.unpriced and not both.told
+    for off in (None, False, [], {}, {"mode": "off"}, {"enable": False}):
+        peek = surface.peek(msgspec.json.encode(body | dict.fromkeys(SWITCHES, off)), {})
+        assert (peek.unpriced, peek.attachments, peek.deterministic) == ("", 0, True)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_key_with_a_money_limit_searches_only_where_calls_have_a_price(switch: str) -> None:
+    house = House(Script(body=answer()), key=COST)
+    reply = house.ask(asking(**{switch: SWITCHES[switch]}))
+    assert (reply.status, reply.json["error"]["param"]) == (403, switch)
+    house = House(Script(body=answer()))
+    house.ask(asking(**{switch: SWITCHES[switch]}))
+    assert house.record.cost_micros is None
+    price = Price(input_per_million=Decimal(1), output_per_million=Decimal(2), per_call=Decimal("0.025"))
+    house = House(Script(body=answer()), key=COST, more_models=[model("acme/search", price=price)])
+    assert house.ask(asking("acme/search", **{switch: SWITCHES[switch]})).status == 200
+    assert house.record.cost_micros == 25_020
+
+
+def test_a_switch_in_other_letters_is_not_sent() -> None:
+    house = House(Script(body=answer()), key=COST)
+    assert house.ask(asking(Enable_Search=True)).status == 200
+    assert "Enable_Search" not in house.pool.sent[0][2]
+
+
+def test_servers_that_anthropic_asks_make_the_prompt_longer() -> None:
+    servers = {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}], "speed": "fast"}
+    for surface in (Messages(), CHAT):
+        assert surface.peek(msgspec.json.encode(of_claude(**servers)), {}).attachments == 1
+
+
 def test_a_price_for_each_call_is_one_for_its_search() -> None:
     price = Price(input_per_million=Decimal(1), output_per_million=Decimal(2), per_call=Decimal("0.025"))
     house = House(Script(body=answer()), key=COST, more_models=[model("acme/search", price=price)])
     assert house.ask(asking("acme/search", web_search_options={})).status == 200
     assert house.record.cost_micros == 25_020
+
+
+COUNTED = Price(input_per_million=Decimal(0), output_per_million=Decimal(0), per_call=Decimal("0.04"))
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked", "answered", "micros"),
+    [
+        (Rerank(), {"query": "q", "documents": ["a"]}, {"results": []}, 40_000),
+        (Images(), {"prompt": "a cat", "n": 3}, {"data": [{"url": "x"}] * 3}, 120_000),
+        (Speech(), {"input": "hi", "voice": "ash"}, {"sound": 1}, 40_000),
+    ],
+)
+def test_where_only_calls_are_billed_a_cost_needs_no_tokens(
+    surface: Any, asked: dict[str, Any], answered: dict[str, Any], micros: int
+) -> None:
+    limits = (Limit(counts="cost", amount=200_000), Limit(counts="tokens", amount=100_000))
+    house = House(
+        Script(body=msgspec.json.encode(answered)),
+        key=key(*limits),
+        more_models=[model("acme/counted", price=COUNTED, max_output=5000)],
+    )
+    reply = house.ask({"model": "acme/counted", **asked}, surface=surface)
+    record = house.record
+    assert (record.tokens_in, record.tokens_out, record.price_call) == (None, None, micros)
+    assert record.cost_micros == record.charged_micros == micros
+    assert record.charged_tokens > 0  # nobody knows how many there were
+    assert reply.headers["x-baimo-cost"] == f"{micros / 1_000_000:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("surface", "asked"),
+    [(Images(), {"prompt": "a cat"}), (Speech(), {"input": "hi", "voice": "ash"}), (CHAT, asking())],
+)
+@pytest.mark.parametrize(
+    ("counts", "facts", "ledger", "status"),
+    [
+        ("cost", {}, "refuse", 403),
+        ("tokens", {}, "refuse", 403),
+        ("tokens", {"price": None}, "refuse", 403),
+        ("requests", {}, "refuse", 200),
+        ("cost", {}, "allow", 200),
+        ("cost", {"max_output": 6240}, "refuse", 200),
+        ("cost", {"price": COUNTED}, "refuse", 200),
+        ("tokens", {"price": COUNTED}, "refuse", 403),
+    ],
+)
+def test_what_has_no_bound_is_refused_where_a_limit_needs_one(
+    surface: Any, asked: dict[str, Any], counts: Any, facts: dict[str, Any], ledger: str, status: int
+) -> None:
+    facts = {"max_output": None, **facts}
+    usage = {"input_tokens": 9, "output_tokens": 50, "total_tokens": 59}
+    house = House(
+        Script(body=msgspec.json.encode({"usage": usage})),
+        key=key(Limit(counts=counts, amount=900_000)),
+        more_models=[model("acme/drawn", **facts)],
+        config={"ledger": {"unpriced": ledger}},
+    )
+    reply = house.ask({**asked, "model": "acme/drawn"}, surface=surface)
+    assert reply.status == (200 if surface is CHAT else status)
+    if reply.status == 403:
+        assert "how many tokens an answer of acme/drawn may have" in reply.json["error"]["message"]
+
+
+def test_a_transcript_has_no_bound_of_its_own() -> None:
+    assert {Images.name, Speech.name, Transcriptions.name} == WITHOUT_LIMIT
+
+
+def test_pictures_of_a_stream_are_billed_one_by_one() -> None:
+    done = b'data: {"type":"image_generation.completed","b64_json":"AA"}\n\n'
+    house = House(
+        Script(pieces=[done, done], headers=EVENTS), more_models=[model("acme/counted", price=COUNTED)]
+    )
+    house.ask({"model": "acme/counted", "prompt": "a cat", "n": 2, "stream": True}, surface=Images())
+    assert house.record.cost_micros == 80_000
+
+
+def test_a_call_that_broke_off_may_or_may_not_be_billed() -> None:
+    piece = b'data: {"type":"speech.audio.delta","audio":"AAAA"}\n\n'
+    house = House(Script(pieces=[piece], headers=EVENTS), more_models=[model("acme/counted", price=COUNTED)])
+    house.ask(
+        {"model": "acme/counted", "input": "hi", "voice": "ash", "stream_format": "sse"}, surface=Speech()
+    )
+    assert (house.record.cost_micros, house.record.unsure) == (None, 1)
 
 
 def test_within_the_walls_nobody_bills_sound() -> None:

@@ -6,17 +6,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from baimo.core.call import Delta
-from baimo.core.tenant import Limit, Tenant
+from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import BadReply, RateLimited, RequestRefused, StoreError, Unreachable
 from baimo.providers.faults import Place, fault
+from baimo.store.entries import opening, read_opening
+from baimo.store.entry import Entry
+from baimo.store.lines import PLACE
 from tests.gateway.doubles import (
+    CHAT,
     DONE,
     EVENTS,
     USAGE,
     House,
+    MemoryBooks,
     RecordingReply,
     Script,
     ScriptedProvider,
@@ -47,6 +53,26 @@ WAYS: dict[str, Callable[[], House]] = {
 def question(way: str) -> dict[str, Any]:
     name = "acme/one" if way.startswith("passed") else "home/small"
     return asking(name, stream=True) if way.endswith("stream") else asking(name)
+
+
+class JournalBooks(MemoryBooks):
+    """Also what the journal has of a call that is under way."""
+
+    def open(self, entry: Entry) -> None:
+        super().open(entry)
+        self.payload = opening(entry)
+
+
+@pytest.mark.parametrize("payer", [key(), LIMITED])
+def test_a_call_whose_process_dies_is_charged_the_most_with_limits_and_without(payer: Key) -> None:
+    books = JournalBooks()
+    house = House(Script(body=answer()), books=books, key=payer)
+    house.ask(asking())
+    row = read_opening(books.payload, books.now_ms()).row
+    peek = CHAT.peek(msgspec.json.encode(asking()), {})
+    assert row[PLACE["charged_tokens"]] == peek.text_bytes + 100
+    assert row[PLACE["charged_micros"]] == peek.text_bytes + 200
+    assert (row[PLACE["cost_micros"]], house.record.charged_micros) == (None, 20)
 
 
 @pytest.mark.parametrize("way", WAYS)

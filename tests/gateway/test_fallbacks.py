@@ -192,6 +192,17 @@ def test_a_model_without_a_price_is_passed_over_where_the_one_before_it_is_full(
     house.books.settled()
 
 
+def test_a_model_without_a_price_is_passed_over_where_it_is_the_first() -> None:
+    models = ["acme/unpriced", "bolt/three", "acme/one"]
+    config = {"routes": {"best": {"models": models, "fallback_on": []}, "dear": {"models": models[:1] * 2}}}
+    house = House(Script(body=answer()), key=LIMITED, config=config)
+    assert [house.ask(asking(name)).status for name in ("best", "dear", "acme/unpriced")] == [200, 403, 403]
+    assert [(one.model, one.route) for one in house.books.records] == [("bolt/three", "fallback")]
+    free = House(Script(body=answer()), config=config)
+    free.ask(asking("best"))
+    assert free.record.model == "acme/unpriced"
+
+
 def test_a_fallback_may_speak_another_wire_format() -> None:
     house = House(
         openai_error(500, "x"),

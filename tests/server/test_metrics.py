@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from bisect import bisect_left
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from baimo.core.money import Price
 from baimo.core.tenant import Limit
 from baimo.errors import Overloaded
 from baimo.server import scrape
 from baimo.server.metrics import LONG_S, MOST_PROVEN, QUICK_S, TABLE, Histogram, Labels, Metrics, add
 from baimo.server.snapshots import Snapshot, Snapshots, Sum
 from baimo.store.entry import Entry
-from tests.gateway.doubles import House, Script, answer, asking, key, stream
+from tests.gateway.doubles import House, Script, answer, asking, key, model, stream
 from tests.server.served import Served, served
 
 
@@ -104,6 +106,20 @@ def test_an_unknown_price_and_a_missing_usage_are_counted_and_never_as_zero() ->
     found = counted(metrics)
     assert found["baimo_uncounted_requests_total", "acme/one"] == 1
     assert not found.get(("baimo_unpriced_requests_total", "acme/one"))
+
+
+def test_where_only_calls_are_billed_the_cost_counts_and_the_tokens_are_unknown() -> None:
+    price = Price(input_per_million=Decimal(0), output_per_million=Decimal(0), per_call=Decimal("0.01"))
+    metrics = Metrics(listed)
+    House(
+        Script(body=answer(usage=None)),
+        observer=metrics,
+        more_models=[model("acme/counted", price=price)],
+    ).ask(asking("acme/counted"))
+    found = counted(metrics)
+    assert found["baimo_cost_micros_total", "acme/counted", "USD"] == 10_000
+    assert found["baimo_uncounted_requests_total", "acme/counted"] == 1
+    assert not found.get(("baimo_unpriced_requests_total", "acme/counted"))
 
 
 def test_cache_hits_are_counted_by_kind() -> None:

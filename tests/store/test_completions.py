@@ -32,6 +32,7 @@ def said(
     tenant: str = "acme",
     surface: str = "chat",
     status: str = "ok",
+    answer: bytes = b"",
     **facts: Any,
 ) -> None:
     """A call with its content, as the books write both."""
@@ -41,8 +42,12 @@ def said(
         "store": True,
         **facts,
     }
-    answer = {"id": f"chatcmpl-{number}", "choices": [{"index": 0, "message": {"content": f"a{number}"}}]}
-    row = {"surface": surface, "request": json.dumps(request).encode(), "answer": json.dumps(answer).encode()}
+    whole = {"id": f"chatcmpl-{number}", "choices": [{"index": 0, "message": {"content": f"a{number}"}}]}
+    row = {
+        "surface": surface,
+        "request": json.dumps(request).encode(),
+        "answer": answer or json.dumps(whole).encode(),
+    }
     kept = sealed(msgspec.msgpack.encode({**row, "cut": bool(facts.get("cut"))}))
     record = Record(
         id=f"rec_{number}",
@@ -77,6 +82,54 @@ def test_completions_are_found_as_they_come_and_each_once(database: Database) ->
         one.request["messages"][0]["content"] == "q1"
         and one.answer["choices"][0]["message"]["content"] == "a1"
     )
+
+
+def streamed(*pieces: list[dict[str, Any]]) -> bytes:
+    """A stream of tool calls' pieces, a list for each chunk."""
+    chunks = [
+        {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"tool_calls": calls}}]} for calls in pieces
+    ]
+    return b"".join(b"data: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in chunks)
+
+
+def piece(index: int | None, id: str = "", name: str = "", arguments: str = "") -> dict[str, Any]:
+    return {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        streamed([piece(0, "a", "f", "{")], [piece(0, "", "", "}")], [piece(1, "b", "g", "{}")]),
+        streamed([piece(0, "a", "f", "{}")], [piece(0, "b", "g", "{}")]),  # Ollama numbers all calls 0
+        streamed([piece(0, "a", "f", "{")], [piece(0, "x", "", "}")], [piece(1, "b", "g", "{}")]),
+        streamed([piece(None, "a", "f", "{}"), piece(None, "b", "g", "{}")]),
+        streamed([piece(1 << 60, "a", "f", "{}")], [piece(1 << 61, "b", "g", "{}")]),
+    ],
+)
+def test_calls_of_a_stream_are_told_apart_whatever_their_numbers(database: Database, answer: bytes) -> None:
+    said(database, 1, answer=answer)
+    one = StoredCompletions(database).get("acme", "chatcmpl-1")
+    assert one is not None
+    calls = one.answer["choices"][0]["message"]["tool_calls"]
+    assert [(call["id"], call["function"]) for call in calls] == [
+        ("a", {"name": "f", "arguments": "{}"}),
+        ("b", {"name": "g", "arguments": "{}"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'data: {"id":"chatcmpl-1","choices":[{"index":[1],"delta":{}}]}\n\n',
+        b'data: {"id":"chatcmpl-1","choices":["x"]}\n\n',
+        b'data: {"id":"chatcmpl-1","choices":[{"delta":{"content":["a"]}},{"delta":{"content":"b"}}]}\n\n',
+        b"data: []\n\n",
+    ],
+)
+def test_a_stream_that_is_none_hides_no_other_completion(database: Database, answer: bytes) -> None:
+    said(database, 1, answer=answer)
+    said(database, 2)
+    assert ids(StoredCompletions(database).walk("acme")) == ["2"]
 
 
 def test_only_what_was_to_be_stored_and_answered_whole_is_one(database: Database) -> None:

@@ -111,6 +111,17 @@ def test_an_untouched_ledger_verifies_and_says_how_far(database: Database) -> No
     assert findings.chain == Ledger(database).head().chain.hex()
 
 
+@pytest.mark.parametrize(("input", "output", "ok"), [(0, 0, True), (1, 0, False), (0, 1, False)])
+def test_a_cost_without_tokens_can_be_derived_where_only_the_call_has_a_price(
+    database: Database, input: int, output: int, ok: bool
+) -> None:
+    call = ended(entry(at_ms=NOW_MS), cost_micros=40_000, cost_rest=0, price_call=40_000)
+    call.tokens_in = call.tokens_out = None
+    call.price_in, call.price_out = input, output
+    written(database, call)
+    assert Ledger(database).verify().ok is ok
+
+
 @pytest.mark.parametrize(
     ("statement", "kinds", "place"),
     [

@@ -50,6 +50,11 @@ class Rates:
     cache_write_1h: int | None = None
     """None = not known."""
 
+    @property
+    def calls_only(self) -> bool:
+        """Whether tokens cost nothing, so that a cost can be told without their number."""
+        return not (self.input or self.output or self.cached or self.cache_write or self.cache_write_1h)
+
     def keeping(self, tokens_cache_write: int, tokens_1h: int) -> Rates | None:
         """The same, with the rate that all cache-write tokens were written at on average, rounded half to even.
 
@@ -105,7 +110,7 @@ class Price:
     cache_write_1h_per_million: Decimal | None = None
     """Those of them that it keeps for an hour; None = not known."""
     per_call: Decimal | None = None
-    """Each call, where the vendor bills calls (searches, pictures)."""
+    """Each call, where the vendor bills calls (searches); each picture."""
     tiers: tuple[Tier, ...] = ()
     """Rates of longer prompts, in rising order; the rates above are those of the shortest."""
     source: str = ""

@@ -105,7 +105,7 @@ class Verdict:
     certain: bool
     """Whether the stop was for certainty."""
     stopped: str
-    """certain, exhausted, max_cost, max_calls, max_minutes, interrupted."""
+    """certain, exhausted, max_cost, over_limit, max_calls, max_minutes, interrupted."""
     assurance: str
     """calibrated or guaranteed."""
     epsilon: float

@@ -151,7 +151,8 @@ class Answers:
 
         Raises:
             ProviderError: the model could not answer; the attempt is in the ledger all the same.
-            BudgetExceeded: it may cost more than is left; nothing was sent.
+            BudgetExceeded: it may cost more than is left, or a limit's new window leaves less than the run may still
+                take; nothing was sent.
         """
         hash = self._hash(route, request)
         shared = self._under_way.get(hash)
@@ -239,14 +240,16 @@ class Answers:
         return Answer(stored.completion, stored.hash, price, price, False)
 
     async def _buy(self, route: Route, request: Request, hash: str, surface: str) -> Answer:
-        model = route.model
+        model, purse = route.model, self._payer.purse
+        began_ms = None if purse is None else purse.moved(int(self._clock.wall() * 1000))
         try:
             completion = await route.provider.complete(request)
         except BaseException as error:  # cancellation counts: the call was made
             status = error.key if isinstance(error, BaimoError) else "cancelled"
             attempts = int(vars(error).get("attempts", 1))
             if attempts:  # else it was given up before it was sent
-                self._settle(self._record(model, surface, hash, status=status, attempts=attempts))
+                failed = self._record(model, surface, hash, status=status, attempts=attempts)
+                self._store.settle(replace(failed, began_ms=began_ms), None, purse)
                 self.bill.failed += 1
             raise
         price = None if model.price is None else model.price.cost_micros(completion.usage)
@@ -261,14 +264,11 @@ class Answers:
             created_ms=record.at_ms,
         )
         own = self._own(price, currency)
-        if self._payer.purse is not None:
-            record = replace(record, charged_micros=own or 0)
-        self._settle(record, answer)
+        if purse is not None:
+            record = replace(record, began_ms=began_ms, charged_micros=own or 0)
+        self._store.settle(record, answer, purse)
         self._charge(model, own, surface)
         return Answer(completion, hash, own, own, False)
-
-    def _settle(self, record: Record, answer: StoredAnswer | None = None) -> None:
-        self._store.settle(record, answer, self._payer.purse)
 
     def _charge(self, model: Model, micros: int | None, surface: str) -> None:
         bill = self.bill

@@ -19,6 +19,8 @@ ATTACHMENT_TOKENS = 32_768
 3,000 tokens, a large image about 5,000 (platform.claude.com/docs/en/build-with-claude/pdf-support, …/vision)."""
 WITHOUT_OUTPUT = frozenset({"embeddings", "rerank", "moderations", "count_tokens"})
 """Surfaces whose answers are no generated tokens."""
+WITHOUT_LIMIT = frozenset({"images", "speech", "transcriptions"})
+"""Surfaces whose requests cannot say how long an answer may become."""
 
 
 class Bound(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +52,7 @@ class Ceiling(msgspec.Struct, frozen=True, gc=False):
 class Bounds:
     """Bounds of the calls of one model under one price."""
 
-    __slots__ = ("_assumed", "_ceilings", "_model", "_rate", "priced")
+    __slots__ = ("_assumed", "_ceilings", "_model", "_rate", "endless", "free", "priced")
 
     def __init__(self, model: Model, *, rate: float | None, assumed_output: int) -> None:
         """
@@ -66,6 +68,10 @@ class Bounds:
         self._ceilings = ceilings or ()
         self.priced = bool(ceilings)
         """Whether the most that a call may cost can be told."""
+        self.endless = not model.max_output
+        """Whether an answer has no bound unless the request says how long it may be."""
+        self.free = self.priced and not any(one.output for one in self._ceilings)
+        """Whether that does not matter to its cost."""
 
     def tokens_in(self, peek: Peek) -> int:
         """Most prompt tokens."""

@@ -156,7 +156,10 @@ class Gateway:
         if self._cache_open or tenant.cache != "off":
             found = await self._looked_up(call, peek)
         kept = found.kept
-        bound = NOTHING if kept is not None else terms.bound(peek, call.surface)
+        try:
+            bound = NOTHING if kept is not None else terms.bound(peek, call.surface)
+        except Forbidden as error:
+            choice, terms, bound = self._payable(call, peek, choice, error)
         now_ms, asked_at = books.now_ms(), parts.now()
         reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
         queue_s = 0.0
@@ -173,6 +176,8 @@ class Gateway:
         entry.streamed, entry.queue_ms = 1 if peek.stream else 0, queue_s * 1000.0
         entry.request_hash, entry.conversation = self._hash(call.body), conversation
         entry.config_hash, entry.reserved = parts.config_hash, reserved
+        # should this process die: also where no limit counts it yet
+        entry.charged_micros, entry.charged_tokens = bound.micros or 0, bound.tokens
         grant = Grant(
             entry=entry,
             peek=peek,
@@ -194,6 +199,22 @@ class Gateway:
             raise
         parts.observer.admitted(call, grant)
         return grant
+
+    def _payable(
+        self, call: Call, peek: Peek, choice: Choice, error: Forbidden
+    ) -> tuple[Choice, Terms, Bound]:
+        """The next model of the choice of which can be told what the call may take, where it cannot of the first.
+
+        Raises:
+            Forbidden: of none; the first one's `error`.
+        """
+        for place, model in enumerate(choice.fallbacks):
+            terms = self._parts.terms.of(call.key, call.tenant, model, choice.route, batch=bool(call.batch))
+            with suppress(Forbidden):
+                bound = terms.bound(peek, call.surface)
+                later = choice.fallbacks[place + 1 :]
+                return msgspec.structs.replace(choice, model=model, fallbacks=later), terms, bound
+        raise error
 
     async def _with_room(
         self, call: Call, peek: Peek, choice: Choice, now_ms: int

@@ -124,7 +124,7 @@ class Passing:
             raise
         finally:
             grant.model_s += self._now() - sent_at
-        return Whole(exchange.status, handed_back(exchange.headers), data, seen)
+        return Whole(exchange.status, handed_back(exchange.headers), data, seen, peek.billed)
 
     async def _stream(self, call: Call, peek: Peek, exchange: Exchange, place: Place) -> Passed | Whole:
         watch = call.surface.watch(peek)
@@ -177,8 +177,10 @@ class Passing:
 class Passed:
     """A passed-through stream that has begun."""
 
-    calls = 1
-    __slots__ = ("_exchange", "_first", "_id", "_peek", "_pieces", "_surface", "_watch", "headers", "status")
+    __slots__ = (
+        *("_exchange", "_first", "_id", "_peek", "_pieces", "_surface", "_watch"),
+        *("calls", "headers", "status"),
+    )
 
     def __init__(
         self,
@@ -197,6 +199,7 @@ class Passed:
         self._surface = surface
         self._peek = peek
         self._id = request_id
+        self.calls = peek.billed
         self.status = exchange.status
         self.headers = handed_back(exchange.headers)
 

@@ -114,7 +114,8 @@ class Settler:
                 grant.entry.unsure += 1
                 seen = replace(seen, usage=None)
             usage = self._used(call, grant, seen, b"")
-            micros = _reckoned(call, grant, seen, usage, calls)
+            if usage is not None:
+                micros = _reckoned(call, grant, seen, usage, calls)
             if not known:
                 micros = None  # an estimate of what arrived: more may have been generated
         self._close(call, grant, micros, status, http_status)
@@ -164,13 +165,15 @@ class Settler:
 
     def _close(self, call: Call, grant: Grant, micros: int | None, status: str, http_status: int) -> None:
         entry, lost, now = grant.entry, grant.lost, self._now()
+        tokens = grant.bound.tokens
+        if (
+            entry.tokens_in is not None
+            and entry.tokens_out is not None
+            and (micros is not None or status == "ok")
+        ):
+            tokens = entry.tokens_in + entry.tokens_out
         if micros is None:
             micros = grant.bound.micros or 0
-            tokens = grant.bound.tokens
-            if entry.tokens_in is not None and entry.tokens_out is not None and status == "ok":
-                tokens = entry.tokens_in + entry.tokens_out
-        else:
-            tokens = (entry.tokens_in or 0) + (entry.tokens_out or 0)
         entry.charged_micros = micros + (lost.micros or 0)
         entry.charged_tokens = tokens + lost.tokens
         entry.status = status

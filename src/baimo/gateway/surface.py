@@ -15,6 +15,14 @@ from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.model import Vendor
 from baimo.errors import BaimoError
 
+SEARCHES = frozenset(
+    {
+        *("enable_enhancement", "enable_search", "plugins", "search_parameters", "web_search"),
+        "web_search_options",
+    }
+)
+"""Members that ask a vendor for a search, which `Price.per_call` may be the price of."""
+
 
 class Peek(msgspec.Struct, kw_only=True):
     """What admission and routing need of a request; read without decoding the rest of the body."""
@@ -27,6 +35,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """Most tokens of each answer, as the request says."""
     answers: int = 1
     """How many answers are wanted (`n`)."""
+    billed: int = 1
+    """How often `Price.per_call` is due: pictures are billed one by one."""
     wants_usage: bool = False
     """Whether a stream shall report usage (OpenAI's stream_options.include_usage; always, where the API does)."""
     text_bytes: int = 0

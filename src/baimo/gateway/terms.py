@@ -16,11 +16,11 @@ from baimo.core.money import Price, Rates
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import Forbidden
 from baimo.gateway.answers import lines
-from baimo.gateway.bound import Bound, Bounds
+from baimo.gateway.bound import WITHOUT_LIMIT, Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
 from baimo.gateway.routing import Names
-from baimo.gateway.surface import Peek, Surface, speaks
+from baimo.gateway.surface import SEARCHES, Peek, Surface, speaks
 from baimo.settings import Settings
 from baimo.store.entry import Entry
 
@@ -36,6 +36,7 @@ class Terms:
 
     __slots__ = (
         *(
+            "_endless",
             "_entry",
             "_per_call",
             "_passes",
@@ -87,6 +88,8 @@ class Terms:
         self._per_call = price is not None and bool(price.per_call)
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
+        needed = plan.has_tokens or (plan.has_cost and not self.bounds.free)
+        self._endless = needed and self.bounds.endless and not self.unpriced_ok
 
     def entry(self) -> Entry:
         """A Record in the making, with what these calls have in common: a copy, which is quicker than naming it all."""
@@ -111,19 +114,19 @@ class Terms:
         """Member that asks the model's server for what no price here is for; empty = none. Within our own walls nobody
         bills it; what a neutral request does not say is not asked for."""
         path, vendor = peek.unpriced, self.vendor
-        searches = path == "web_search_options"
-        if not path or vendor.inside or (searches and self._per_call):
+        if not path or vendor.inside or (path in SEARCHES and self._per_call):
             return ""
         if vendor.protocol == surface.protocol:
             return path
         # chat's members without a neutral word go to Anthropic, but for this one
-        return path if surface.name in _TOLD and vendor.protocol == "anthropic" and not searches else ""
+        reaches = surface.name in _TOLD and path != "web_search_options"
+        return path if reaches and vendor.protocol == "anthropic" else ""
 
     def bound(self, peek: Peek, surface: Surface) -> Bound:
         """The most that a call may take.
 
         Raises:
-            Forbidden: there is a money limit, but nobody knows what the model costs.
+            Forbidden: there is a limit on money or tokens, but nobody knows what the call may take of it.
         """
         bound = self.bounds.bound(peek, surface.name)
         tier = self.tier(peek, surface) if peek.tier else ""
@@ -136,6 +139,8 @@ class Terms:
             if asked:
                 raise Forbidden("gateway.unpriced_member", key=self.key.public, field=asked)
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
+        if self._endless and surface.name in WITHOUT_LIMIT:
+            raise Forbidden("gateway.endless", model=self.model.name, key=self.key.public)
         return bound
 
     def max_tokens(self, peek: Peek, surface: str) -> int | None:
@@ -157,7 +162,7 @@ class Terms:
 
         Args:
             entry: with its tokens.
-            calls: how many calls the tokens are the sum of; 0 = none was answered.
+            calls: how many calls the tokens are the sum of, or how many pictures; 0 = none was answered.
             tier: service tier that the vendor bills by.
             unpriced: something is billed that no price here is for.
             tokens_cache_write_1h: those of the cache-write tokens that are kept for an hour.
@@ -165,10 +170,11 @@ class Terms:
         entry.currency = self.currency
         if unpriced or tier not in _STANDARD:
             return None
-        tokens_in, tokens_out = entry.tokens_in, entry.tokens_out
+        tokens_in, tokens_out, rates = entry.tokens_in, entry.tokens_out, self.flat
         if tokens_in is None or tokens_out is None:
-            return None
-        rates = self.flat
+            if rates is None or not rates.calls_only:
+                return None
+            tokens_in = tokens_out = 0  # whatever they are; the Record goes on saying that nobody knows
         if rates is None:
             rates = None if self.price is None else self.price.rates(tokens_in // max(1, calls))
             if rates is None:

@@ -177,7 +177,7 @@ class Lines:
                 log.warning("call failed", extra={"facts": facts_of(call, entry, overhead_s)})
         elif self.access:
             log.info("call", extra={"facts": facts_of(call, entry, overhead_s)})
-        if entry.status == "ok" and (entry.cost_micros is None or entry.estimated or entry.tokens_in is None):
+        if entry.status == "ok" and (entry.cost_micros is None or entry.estimated):
             self._warn(grant, entry)
 
     def refused(self, error: BaimoError, surface: str, key: Key, tenant: Tenant, asked: Asked) -> None:

@@ -187,9 +187,11 @@ class Metrics:
             first_s = entry.first_byte_ms * 0.001
             series.first[bisect_left(LONG_S, first_s)] += 1
             series.first_s += first_s
-        micros = entry.cost_micros
+        micros, tokens_in, tokens_out = entry.cost_micros, entry.tokens_in, entry.tokens_out
         if (
             micros is None
+            or tokens_in is None
+            or tokens_out is None
             or entry.attempts != 1
             or entry.unsure
             or entry.estimated
@@ -197,8 +199,8 @@ class Metrics:
         ):
             self._odd(grant, entry, series)
         else:
-            series.tokens_in += entry.tokens_in  # type: ignore[operator]  # what has a cost has tokens
-            series.tokens_out += entry.tokens_out  # type: ignore[operator]
+            series.tokens_in += tokens_in
+            series.tokens_out += tokens_out
             series.cost_micros += micros
             series.cost_rest += entry.cost_rest  # type: ignore[operator]
         if entry.tokens_cached or entry.tokens_reasoning or entry.tokens_cache_write:

@@ -220,7 +220,7 @@ def _decoded(content: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         request: Any = json.loads(row["request"])
         answer = bytes(row["answer"])
         data: Any = _assembled(answer) if answer.lstrip().startswith(b"data:") else json.loads(answer)
-    except (ValueError, KeyError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # it is whatever a server said
         return {}, {}
     if not isinstance(request, dict) or not isinstance(data, dict):
         return {}, {}
@@ -231,6 +231,7 @@ def _assembled(stream: bytes) -> dict[str, Any]:
     """The chat completion that a stream of chunks amounts to."""
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
+    calls: dict[int, dict[int, dict[str, Any]]] = {}
     for line in stream.splitlines():
         if not line.startswith(b"data:") or line[5:].strip() == b"[DONE]":
             continue
@@ -239,12 +240,21 @@ def _assembled(stream: bytes) -> dict[str, Any]:
             if chunk.get(name) is not None:
                 whole[name] = chunk[name]
         for piece in cast("list[dict[str, Any]]", chunk.get("choices") or []):
-            _add(choices, piece)
+            _add(choices, calls, piece)
     rows = [{"index": index, **choices[index]} for index in sorted(choices)]
     return {**whole, "object": "chat.completion", "choices": rows}
 
 
-def _add(choices: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> None:
+def _add(
+    choices: dict[int, dict[str, Any]], calls: dict[int, dict[int, dict[str, Any]]], piece: Mapping[str, Any]
+) -> None:
+    """Add a piece of a choice to what came before.
+
+    Args:
+        choices: by their numbers.
+        calls: of each, the latest tool call of each number. A stream may give any number to a call.
+        piece: of one of them.
+    """
     index = int(piece.get("index") or 0)
     delta = cast("dict[str, Any]", piece.get("delta") or {})
     empty = {"message": {"role": "assistant", "content": None}, "finish_reason": "stop", "logprobs": None}
@@ -253,14 +263,25 @@ def _add(choices: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> None:
     for name in ("content", "refusal"):
         if delta.get(name) is not None:
             message[name] = (message.get(name) or "") + delta[name]
-    for call in cast("list[dict[str, Any]]", delta.get("tool_calls") or []):
-        calls: list[dict[str, Any]] = message.setdefault("tool_calls", [])
-        place = int(call.get("index") or 0)
-        while len(calls) <= place:
-            calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
-        known, function = calls[place], cast("dict[str, Any]", call.get("function") or {})
-        known["id"] = known["id"] or call.get("id") or ""
-        known["function"]["name"] += function.get("name") or ""
-        known["function"]["arguments"] += function.get("arguments") or ""
+    for part in cast("list[dict[str, Any]]", delta.get("tool_calls") or []):
+        function = cast("dict[str, Any]", part.get("function") or {})
+        call = _call(message, calls.setdefault(index, {}), part, named=bool(function.get("name")))
+        call["id"] = call["id"] or part.get("id") or ""
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
     if piece.get("finish_reason"):
         choice["finish_reason"] = piece["finish_reason"]
+
+
+def _call(
+    message: dict[str, Any], latest: dict[int, dict[str, Any]], part: Mapping[str, Any], *, named: bool
+) -> dict[str, Any]:
+    """The call that a piece belongs to. Another id together with a name begins another one: some servers number all
+    calls 0, and some make a new id for every piece (as `providers.openai_reply` reads them)."""
+    number, id = part.get("index"), part.get("id") or ""
+    place = number if isinstance(number, int) else max(latest, default=0)
+    call = latest.get(place)
+    if call is None or (named and call["id"] and id not in ("", call["id"])):
+        call = latest[place] = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        message.setdefault("tool_calls", []).append(call)
+    return call

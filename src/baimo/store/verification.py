@@ -261,6 +261,9 @@ def _cost(seq: int, line: tuple[Any, ...], report: _Report) -> None:
     if price_in is None or price_out is None:
         report.underived += 1
         return
+    if (price_in and line[_IN] is None) or (price_out and line[_OUT] is None):
+        report.say("cost", seq, "–", f"{micros}")
+        return
     tokens_in = line[_IN] or 0
     cached = min(line[_CACHED] or 0, tokens_in)
     written = min(line[_WRITTEN] or 0, tokens_in - cached)

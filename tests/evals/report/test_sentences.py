@@ -34,6 +34,12 @@ def test_an_uncertain_verdict_says_what_certainty_would_take() -> None:
     assert "18%" in told.stopped and "5%" in told.stopped and "money" in told.stopped
 
 
+def test_a_limit_of_the_key_that_ended_it_is_named() -> None:
+    lines = [standing("a/x"), standing("b/y", 0.89)]
+    told = account(verdict(lines, certain=False, stopped="over_limit", error_bound=0.18, calls_left=50.0))
+    assert "the limit of the key or tenant" in told.stopped and "18%" in told.stopped
+
+
 def test_an_unknown_price_is_said_to_be_unknown_and_never_shown_as_zero() -> None:
     lines = [standing("a/x", cost_per_1000_micros=None), standing("b/y", 0.89)]
     told = account(

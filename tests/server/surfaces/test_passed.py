@@ -160,7 +160,7 @@ def test_streams_pass_unchanged_and_their_usage_is_seen_wherever_they_are_cut(
 
 def test_streams_are_recognised() -> None:
     assert peeked(Images(), prompt="p", stream=True, n=2).stream
-    assert peeked(Images(), prompt="p", n=2).answers == 2
+    assert (peeked(Images(), prompt="p", n=2).answers, peeked(Images(), prompt="p", n=2).billed) == (2, 2)
     assert peeked(Speech(), input="x", stream_format="sse").stream
     assert not peeked(Speech(), input="x", stream_format="audio").stream
 

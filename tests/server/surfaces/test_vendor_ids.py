@@ -37,6 +37,21 @@ NAMED = [
     ({"container": {"id": "c", "skills": []}}, "container"),
     ({"container": {"skills": [{"type": "custom", "skill_id": "s"}]}}, "container.skills[0].skill_id"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+    (
+        {"tools": [{"type": "shell", "environment": {"type": "container_reference", "container_id": "c"}}]},
+        "tools[0].environment.container_id",
+    ),
+    # what only looks like an earlier call
+    ({"type": "tool_use", "input": [{"file_id": "f"}]}, "input[0].file_id"),
+    ({"type": "file_search_call", "results": [{"file_id": "f"}]}, "results[0].file_id"),
+    (
+        {"messages": [{"type": "tool_use", "content": [{"source": {"file_id": "f"}}]}]},
+        "messages[0].content[0].source.file_id",
+    ),
+    ({"input": [{"type": "x_call", "content": [{"file_id": "f"}]}]}, "input[0].content[0].file_id"),
+    ({"input": [{"type": "file_search_call", "file_id": "f"}]}, "input[0].file_id"),
+    ({"tools": [{"type": "x_call", "vector_store_ids": ["v"]}]}, "tools[0].vector_store_ids"),
+    (user({"type": "tool_use", "input": {}, "file_id": "f"}), "messages[0].content[1].file_id"),
 ]
 OWN = [
     {"messages": [{"role": "user", "content": 'my "file_id" is file-1'}]},
@@ -49,7 +64,11 @@ OWN = [
             {"role": "assistant", "content": [{"type": "mcp_tool_use", "input": {"file_id": "mine"}}]}
         ]
     },
-    {"input": [{"type": "code_interpreter_call", "container_id": "c", "container": "c"}]},
+    {"messages": [{"content": [{"type": "server_tool_use", "input": {"a": {"file_ids": ["mine"]}}}]}]},
+    {"input": [{"type": "code_interpreter_call", "container_id": "c", "outputs": []}]},
+    {"input": [{"type": "file_search_call", "results": [{"file_id": "f"}]}]},
+    {"input": [{"type": "shell_call", "environment": {"container_id": "c"}}]},
+    {"input": [{"type": "tool_search_call", "arguments": {"file_id": "mine"}}]},
     {"input": [{"content": [{"type": "output_text", "annotations": [{"file_id": "f"}]}]}]},
     {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
     {"container": {"skills": [{"type": "anthropic", "skill_id": "xlsx"}]}},

@@ -132,7 +132,7 @@ def stopped(verdict: Verdict) -> str:
         return say("stopped_certain", bound=share(verdict.error_bound), delta=share(verdict.delta))
     if reason == "exhausted":
         return say("stopped_exhausted", examples=count(verdict.examples))
-    kinds = ("max_cost", "max_calls", "max_minutes", "interrupted")
+    kinds = ("max_cost", "over_limit", "max_calls", "max_minutes", "interrupted")
     facts = {"bound": share(verdict.error_bound), "delta": share(verdict.delta)}
     return say(f"stopped_{reason}" if reason in kinds else "stopped_other", **facts)
 

@@ -14,7 +14,7 @@ from baimo.core.call import Completion, Request
 from baimo.errors import BaimoError
 from baimo.gateway.surface import Events, Peek, Seen, Watch
 from baimo.server.surfaces import openai_errors
-from baimo.server.surfaces.asks import Asks, unpriced
+from baimo.server.surfaces.asks import Asks, connects, searched, unpriced
 from baimo.server.surfaces.chat_answer import ChatEvents, chat_answer, retold
 from baimo.server.surfaces.chat_request import chat_request
 from baimo.server.surfaces.chat_watch import ChatWatch
@@ -153,6 +153,12 @@ class Chat:
         asked, told = unpriced(read)
         if not asked and (attachments or read.modalities is not NOTHING or read.audio is not NOTHING):
             asked, told = _asked(read), False
+        elif asked and connects(read):
+            attachments += 1
+        searching = searched(read)
+        if searching:
+            asked, told = asked or searching, False
+            attachments += 1
         options = read.stream_options
         return ChatPeek(
             model=read.model,
@@ -168,7 +174,7 @@ class Chat:
             unpriced=asked,
             told=told,
             long_cache=says(read.cache_control),
-            deterministic=answers == 1 and not read.store and not says(read.web_search_options),
+            deterministic=answers == 1 and not (read.store or searching or says(read.web_search_options)),
             functions=says(read.functions),
         )
 

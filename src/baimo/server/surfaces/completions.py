@@ -17,7 +17,7 @@ from baimo.core.message import Message
 from baimo.errors import BaimoError, CallRefused
 from baimo.gateway.surface import Events, Peek
 from baimo.server.surfaces import openai_errors
-from baimo.server.surfaces.asks import ASKS, Asks, unpriced
+from baimo.server.surfaces.asks import ASKS, Asks, connects, searched, unpriced
 from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, Chat, StreamOptions, Tokens
 from baimo.server.surfaces.chat_answer import DONE, FINISH, added, several, usage_row
 from baimo.server.surfaces.chat_request import extra, sampling, unsayable
@@ -70,6 +70,7 @@ class Completions(Chat):
         prompt = bytes(given.prompt)
         options = given.stream_options
         asked, told = unpriced(given)
+        searching = searched(given)
         answers = _prompts(prompt) * max(given.n or 1, given.best_of or 1)
         return Peek(
             model=given.model,
@@ -78,12 +79,13 @@ class Completions(Chat):
             answers=answers,
             wants_usage=(options is not None and options.include_usage) or False,
             text_bytes=len(body) + TEMPLATE_BYTES,
+            attachments=bool(searching) + connects(given),
             opening=prompt[:_OPENING_BYTES],
             tier=given.service_tier or "",
-            unpriced=asked,
-            told=told,
+            unpriced=asked or searching,
+            told=told and not searching,
             long_cache=says(given.cache_control),
-            deterministic=answers == 1,
+            deterministic=answers == 1 and not searching,
         )
 
     def request(self, body: bytes, peek: Peek, *, model: str, native: bool = False) -> Request:

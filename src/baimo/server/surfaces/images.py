@@ -53,6 +53,7 @@ class Images(Passed):
             model=given.model,
             stream=given.stream or False,
             answers=answers,
+            billed=answers,
             text_bytes=len(body) + OVERHEAD_BYTES,
             deterministic=answers == 1,
         )

@@ -20,7 +20,7 @@ from baimo.providers.faults import Place, error_message
 from baimo.providers.openai_reply import fields
 from baimo.providers.paced import as_delta
 from baimo.server.surfaces import anthropic_errors, messages_request, wirejson
-from baimo.server.surfaces.asks import Asks, unpriced
+from baimo.server.surfaces.asks import Asks, connects, searched, unpriced
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
 from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import MessageEvents, first, message
@@ -87,6 +87,7 @@ class Messages:
         asked, told = unpriced(head)
         if tools and not asked:
             asked, told = _run_by_the_vendor(tools)
+        searching = searched(head)
         text_bytes = len(body) + TEMPLATE_BYTES + MESSAGE_BYTES * len(head.messages)
         peek = MessagesPeek(
             model=head.model,
@@ -94,13 +95,16 @@ class Messages:
             max_tokens=head.max_tokens,
             wants_usage=True,
             text_bytes=text_bytes + (TOOLS_BYTES if tools else 0),
-            attachments=sum(1 for tool in tools if tool.type not in (None, "custom")),
+            attachments=sum(1 for tool in tools if tool.type not in (None, "custom"))
+            + bool(searching)
+            + connects(head),
             opening=bytes(head.system) + (bytes(head.messages[0]) if head.messages else b""),
             vendor_id=vendor_id(body),
             tier=head.service_tier or "",
-            unpriced=asked,
-            told=told,
+            unpriced=asked or searching,
+            told=told and not searching,
             long_cache=_keeps_an_hour(body),
+            deterministic=not searching,
             one_call=_one_call(head.tool_choice),
         )
         if any(mark in body for mark in _ATTACHED):

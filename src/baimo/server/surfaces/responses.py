@@ -19,7 +19,7 @@ from baimo.gateway.surface import Events, Peek, Seen
 from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import count, fields, items
 from baimo.server.surfaces import openai_errors, responses_request, wirejson
-from baimo.server.surfaces.asks import compacts
+from baimo.server.surfaces.asks import Searches, compacts, searched
 from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
 from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import first
@@ -67,7 +67,7 @@ class _Tool(msgspec.Struct):
         return self.type in _CLIENTS or (self.type, where) in (("shell", "local"), ("tool_search", "client"))
 
 
-class _Head(msgspec.Struct):
+class _Head(Searches):
     model: str = ""
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
@@ -116,6 +116,7 @@ class Responses:
             raise NotSupported("responses.conversation")
         if head.background:
             raise NotSupported("responses.background")
+        searching = searched(head)
         turns = head.input if isinstance(head.input, list) else []
         tools = head.tools or []
         peek = ResponsesPeek(
@@ -127,13 +128,13 @@ class Responses:
             + TEMPLATE_BYTES
             + MESSAGE_BYTES * len(turns)
             + (TOOLS_BYTES if tools else 0),
-            attachments=sum(1 for tool in tools if tool.type not in ("function", "custom")),
+            attachments=sum(1 for tool in tools if tool.type not in ("function", "custom")) + bool(searching),
             opening=_opening(head),
             vendor_id=vendor_id(body),
             tier=head.service_tier or "",
-            unpriced=_asked(head, tools),
-            told=True,
-            deterministic=head.store is False,
+            unpriced=_asked(head, tools) or searching,
+            told=not searching,
+            deterministic=head.store is False and not searching,
             body=body,
         )
         peek.attachments += head.prompt is not None

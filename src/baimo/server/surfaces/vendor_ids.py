@@ -17,12 +17,21 @@ from baimo.server.surfaces.wirejson import read
 _anything = msgspec.json.Decoder(object).decode
 
 # a name may be written with escapes: then the body is read, too
-_MARKS = (b'file_id"', b'file_ids"', b"vector_store_id", b'container"', b'skill_id"', b'"prompt"', b"\\u00")
-_IDS = frozenset({"file_id", "file_ids", "vector_store_id", "vector_store_ids", "container"})
+_MARKS = (
+    *(b'file_id"', b'file_ids"', b"vector_store_id", b'container"', b'container_id"', b'skill_id"'),
+    *(b'"prompt"', b"\\u00"),
+)
+_IDS = frozenset({"file_id", "file_ids", "vector_store_id", "vector_store_ids", "container", "container_id"})
 _OWN = frozenset(
     {"parameters", "schema", "input_schema", "input_examples", "metadata", "annotations", "arguments"}
 )
 """Members that hold the caller's own names, or what a vendor wrote in an earlier answer."""
+_WRITTEN = {
+    "code_interpreter_call": "container_id",
+    "file_search_call": "results",
+    "shell_call": "environment",
+}
+"""Members of earlier calls in which a vendor names what it keeps."""
 
 
 def vendor_id(body: bytes) -> str:
@@ -52,16 +61,21 @@ def vendor_id(body: bytes) -> str:
             todo += [(f"{place}[{number}]", one) for number, one in enumerate(items(value))]
             continue
         row = cast("Mapping[str, Any]", value)
-        said = str(row.get("type"))
-        if said.endswith(("tool_use", "_call")):
-            continue  # the arguments of a call are the model's, and its ids the vendor's
+        not_theirs = _not_theirs(row) if place else ""
         for name, one in row.items():
+            if name == not_theirs or name in _OWN:
+                continue
             at = f"{place}.{name}".lstrip(".")
             if _names(name, one, row, top=not place):
                 return at
-            if name not in _OWN:
-                todo.append((at, one))
+            todo.append((at, one))
     return ""
+
+
+def _not_theirs(row: Mapping[str, Any]) -> str:
+    """The member of an earlier call that the model or the vendor wrote; empty = it is none, whatever else it says."""
+    said = str(row.get("type"))
+    return "input" if said.endswith("tool_use") else _WRITTEN.get(said, "")
 
 
 def _names(name: str, value: Any, row: Mapping[str, Any], *, top: bool) -> bool:
