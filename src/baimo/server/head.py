@@ -16,6 +16,7 @@ STATUS = {
     for status in range(100, 600)
 }
 BODILESS = frozenset({204, 304})
+_OF_UPGRADES = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 def refusal(status: int, key: str, standing: bytes, **facts: object) -> bytes:
@@ -95,3 +96,20 @@ def joined(headers: Pairs) -> dict[bytes, bytes]:
     for name, value in headers:
         fields[name] = fields[name] + b", " + value if name in fields else value
     return fields
+
+
+def not_upgrading(method: bytes, target: bytes, headers: Pairs, modern: bool, keep_alive: bool) -> bytes:
+    """A request's head without its offer to go on in another protocol, which a server may pass over (RFC 9110, 7.8).
+
+    Args:
+        method: upper case.
+        target: as it was sent.
+        headers: all of them, as the parser accepted them.
+        modern: HTTP/1.1.
+        keep_alive: whether the client goes on with the connection.
+    """
+    lines = [b"%s %s HTTP/%s" % (method, target, b"1.1" if modern else b"1.0")]
+    lines += [b"%s: %s" % (name, value) for name, value in headers if name not in _OF_UPGRADES]
+    if not keep_alive:
+        lines.append(b"connection: close")
+    return b"\r\n".join([*lines, b"", b""])
