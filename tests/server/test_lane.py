@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from baimo.gateway.answers import lines
 from baimo.providers.wire.parked import Parked
 from baimo.server.exchange import Exchange
+from baimo.settings import ServeSettings
 from tests.server.lane_house import H2C, Client, house, post
 from tests.waiting import PATIENCE_S, settled
 
@@ -502,6 +503,21 @@ def test_a_call_that_outlives_the_drain_is_broken_off(run: Run) -> None:
             client.send(post())
             await asyncio.sleep(0.05)
         await settled(lambda: bool(ended))
+        client.writer.transport.abort()
+
+    run(main())
+
+
+def test_a_drain_lasts_as_long_as_the_settings_say_by_then(run: Run) -> None:
+    async def handler(call: Exchange) -> None:
+        await Parked()
+
+    async def main() -> None:
+        async with house({HOT: handler}, drain_s=int(PATIENCE_S)) as at:
+            client = await at.client()
+            client.send(post())
+            await asyncio.sleep(0.05)
+            at.lanes.adopt(ServeSettings(drain_s=0))
         client.writer.transport.abort()
 
     run(main())

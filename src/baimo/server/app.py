@@ -92,6 +92,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
                 await stack.enter_async_context(service)
                 lanes = hot_routes(service)
                 service.draining = lanes.draining
+                service.on_settings = lanes.adopt
             watching.over(service, lanes)
             await stack.enter_async_context(batches.running(service))
             await stack.enter_async_context(evals.running(service))

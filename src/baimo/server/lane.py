@@ -217,8 +217,14 @@ class Lane(asyncio.Protocol):
         """uvicorn stops: close when nothing is under way, else after the answer."""
         self.draining = True
         self.lanes.draining.set()
+        if self.lanes.drain_s is not None:  # uvicorn looks when it has told every connection
+            self._config.timeout_graceful_shutdown = self.lanes.drain_s
         if self._current is None and not self._queue and self._incoming is None:
             self._close()
+
+    def renew(self) -> None:
+        """The settings have changed: is this peer's word still taken?"""
+        self._trusts = self.lanes.trusted(self._peer)
 
     def check(self, now: float) -> None:
         """Called every tick: what has taken too long?"""
