@@ -53,6 +53,8 @@ OPEN = frozenset({"/", *probes.OPEN})
 """Paths that want no key."""
 
 
+PREFLIGHT_S = 600
+"""For how long a browser need not ask again whether a page may call."""
 HANDOVER_S = 0.0005
 """Longest wait of the event loop for another thread's turn at the interpreter; Python's own is ten times that."""
 COLLECTED = (5_000, 100, 100)
@@ -173,6 +175,8 @@ async def _model(request: Request) -> Response:
 
 async def _nothing(request: Request, _: Exception) -> Response:
     path = request.url.path
+    if request.method == "OPTIONS" and path.startswith("/v1/") and request.state.hot.origins:
+        return _asked_ahead(request)
     try:
         caller(request)  # what there is and is not is told to those who have a key
     except BaimoError as error:
@@ -180,3 +184,13 @@ async def _nothing(request: Request, _: Exception) -> Response:
     if path.startswith("/v1/"):
         return await refused(request, NotSupported("serve.not_offered", method=request.method, path=path))
     return await refused(request, NotFound("serve.no_page", path=path))
+
+
+def _asked_ahead(request: Request) -> Response:
+    """What a browser asks before it lets a page from elsewhere call; whose pages may is told with every answer."""
+    asked = {
+        "methods": request.headers.get("access-control-request-method", ""),
+        "headers": request.headers.get("access-control-request-headers", ""),
+    }
+    allowed = {f"access-control-allow-{what}": value for what, value in asked.items() if value}
+    return Response(status_code=204, headers={**allowed, "access-control-max-age": str(PREFLIGHT_S)})

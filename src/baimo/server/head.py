@@ -90,6 +90,21 @@ def unacceptable(
     return None
 
 
+def crossing(origin: bytes | None, allowed: frozenset[bytes]) -> bytes:
+    """Header lines of an answer that a page from elsewhere may read (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+    Args:
+        origin: where the browser says that the page is from; None = no browser speaks for a page.
+        allowed: `serve.allow_origins`.
+    """
+    if origin is None:
+        return b""
+    if origin not in allowed and b"*" not in allowed:
+        return b"vary: origin\r\n"
+    exposed = b"access-control-expose-headers: *\r\nvary: origin\r\n"
+    return b"access-control-allow-origin: %s\r\n%s" % (origin, exposed)
+
+
 def joined(headers: Pairs) -> dict[bytes, bytes]:
     """Headers by name, the values of a repeated one joined by a comma (RFC 9110, 5.3)."""
     fields: dict[bytes, bytes] = {}

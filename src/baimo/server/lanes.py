@@ -24,6 +24,7 @@ Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 """Answers one call through the exchange's `Reply` methods; cancelled when the client leaves."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:_\[\]-]+")
 TICK_S = 1.0
 
 
@@ -84,7 +85,7 @@ class Lanes:
             parts: beginning and end of such paths that have an id between, and the bytes.
 
         Raises:
-            ConfigError: `trusted_proxies` holds something that is no network.
+            ConfigError: `trusted_proxies` holds something that is no network, `allow_origins` what is no origin.
         """
         self.hot: dict[bytes, dict[bytes, Handler]] = {}
         for (method, path), handler in routes.items():
@@ -120,7 +121,8 @@ class Lanes:
             lane.renew()
 
     def _follow(self, settings: ServeSettings) -> None:
-        self._trusted = networks(settings)
+        trusted, self.origins = networks(settings), origins(settings)
+        self._trusted = trusted
         self.limits = limits = Limits.of(settings)
         least = min(limits.header_s, limits.body_s, limits.idle_s, limits.write_s)
         self.tick_s = min(TICK_S, least / 4)
@@ -194,6 +196,18 @@ def networks(settings: ServeSettings) -> list[addresses.Network]:
         ConfigError: `trusted_proxies` holds something that is no network.
     """
     return [_network(entry) for entry in settings.trusted_proxies]
+
+
+def origins(settings: ServeSettings) -> frozenset[bytes]:
+    """Whose pages may call the model APIs.
+
+    Raises:
+        ConfigError: `allow_origins` holds something that no browser sends as an origin.
+    """
+    for entry in settings.allow_origins:
+        if entry != "*" and not _ORIGIN.fullmatch(entry):
+            raise ConfigError("lane.bad_origin", entry=entry)
+    return frozenset(entry.encode() for entry in settings.allow_origins)
 
 
 def _network(entry: str) -> addresses.Network:

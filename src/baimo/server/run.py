@@ -127,13 +127,14 @@ def _checked(workspace: Workspace) -> None:
     """Whatever is wrong with the settings is told here, once, before anybody is told an address."""
     from baimo.gateway.assembly import checked
     from baimo.server import traces
-    from baimo.server.lanes import networks
+    from baimo.server.lanes import networks, origins
     from baimo.workspace.serving import checked_masking
 
     settings = workspace.settings
     checked_masking(settings)
     checked(settings, workspace.catalogue)
     networks(settings.serve)
+    origins(settings.serve)
     checked_tls(settings.serve)
     if settings.observe.otlp_endpoint and traces.wanted(settings.observe):
         traces.Traces(settings.observe).close()
