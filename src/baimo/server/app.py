@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import baimo
@@ -49,7 +49,7 @@ from baimo.workspace.serving import Service
 from baimo.workspace.workspace import Workspace
 
 log = logging.getLogger("baimo.serve")
-OPEN = frozenset({"/", *probes.OPEN})
+OPEN = frozenset({"/", "/console", *probes.OPEN})
 """Paths that want no key."""
 
 
@@ -105,6 +105,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
             yield {"service": service, "hot": lanes, "watching": watching}
 
     made = Starlette(routes=routes(), lifespan=lifespan)
+    made.router.redirect_slashes = False  # clients do not take their key along, nor TLS that a proxy speaks
     made.add_exception_handler(BaimoError, refused)
     made.add_exception_handler(404, _nothing)
     made.add_exception_handler(405, _nothing)
@@ -146,12 +147,17 @@ def routes() -> Sequence[BaseRoute]:
         *stored_completions.routes(),
         *message_batches.routes(),
         *admin_routes(),
+        Route("/console", _console),
         console(),
     ]
 
 
 async def _about(_: Request) -> Response:
     return json_response({"name": "baimo", "version": baimo.__version__, "api": "/v1", "health": "/healthz"})
+
+
+async def _console(_: Request) -> Response:
+    return RedirectResponse("/console/")
 
 
 async def _models(request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ STATUS = {
     for status in range(100, 600)
 }
 BODILESS = frozenset({204, 304})
+_HOST = re.compile(rb"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9a-fA-F:.]+\](:[0-9]+)?")
 _OF_UPGRADES = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -103,6 +105,22 @@ def crossing(origin: bytes | None, allowed: frozenset[bytes]) -> bytes:
         return b"vary: origin\r\n"
     exposed = b"access-control-expose-headers: *\r\nvary: origin\r\n"
     return b"access-control-allow-origin: %s\r\n%s" % (origin, exposed)
+
+
+def forwarded(headers: Pairs, fields: Mapping[bytes, bytes], secure: bool) -> tuple[Pairs, bool]:
+    """The headers, and whether the client spoke TLS, as a trusted proxy has them: for addresses that it is told.
+
+    Args:
+        headers: all of them.
+        fields: the same by name.
+        secure: whether the proxy spoke TLS.
+    """
+    scheme, host = fields.get(b"x-forwarded-proto", b"").lower(), fields.get(b"x-forwarded-host", b"")
+    if scheme in (b"http", b"https"):
+        secure = scheme == b"https"
+    if _HOST.fullmatch(host):
+        headers = [*(pair for pair in headers if pair[0] != b"host"), (b"host", host)]
+    return headers, secure
 
 
 def joined(headers: Pairs) -> dict[bytes, bytes]:

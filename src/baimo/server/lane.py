@@ -21,7 +21,7 @@ from baimo.providers.wire.outbox import outbox
 from baimo.providers.wire.parked import Parked
 from baimo.server.cold import Asked, Cold
 from baimo.server.exchange import Exchange, Hot
-from baimo.server.head import Refused, joined, not_upgrading, refusal, unacceptable
+from baimo.server.head import Refused, forwarded, joined, not_upgrading, refusal, unacceptable
 from baimo.server.known import Known
 from baimo.server.lanes import Handler, Lanes
 from baimo.server.turn import Turn
@@ -337,6 +337,10 @@ class Lane(asyncio.Protocol):
             return
         path, _, query = target.partition(b"?")
         handler = lanes.hot.get(method, _NONE).get(path)
+        if handler is None and path.endswith(b"/") and path.startswith(b"/v1/"):  # as some clients have it
+            path = path.rstrip(b"/")
+            target = path + target[target.find(b"?") :] if query else path
+            handler = lanes.hot.get(method, _NONE).get(path)
         limits = lanes.limits_of(path) if handler is None else lanes.limits
         trouble = unacceptable(method, target, headers, fields, modern, upgrade, limits)
         if trouble is not None:
@@ -347,9 +351,10 @@ class Lane(asyncio.Protocol):
         peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
         if handler is None:
-            asked = Asked(
-                method, target, headers, peer, request_id, keep_alive, modern, expects, self._secure
+            pairs, secure = (
+                forwarded(headers, fields, self._secure) if self._trusts else (headers, self._secure)
             )
+            asked = Asked(method, target, pairs, peer, request_id, keep_alive, modern, expects, secure)
             self._incoming = Cold(self, asked, self._config, self._state, limits.body_bytes)
             self._queue.append(self._incoming)
             self._expects = False  # it says so itself
