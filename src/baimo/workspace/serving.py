@@ -36,6 +36,7 @@ from baimo.providers.pool import Providers
 from baimo.providers.wire.pool import Pools
 from baimo.settings import ProviderSettings, ServeSettings, Settings
 from baimo.store import rollups
+from baimo.store.accounts import EVERYBODY
 from baimo.store.adapters import Adapters
 from baimo.store.batches import Batches
 from baimo.store.books import Books
@@ -127,7 +128,7 @@ class Service:
             wall=time.time,
             sessions=self.sessions.all,
             relimited=self.books.doubt,
-            forgot=self._forgot,
+            forgot=self.forgot,
         )
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
@@ -350,11 +351,12 @@ class Service:
     def _catalogued(self, settings: Settings) -> Catalogue:
         return Catalogue.load(settings, lambda name: self.adapted.models(OWNER).get(name))
 
-    def _forgot(self, tenant: str) -> None:
-        """Answers and questions of a tenant that was forgotten leave memory, too."""
-        self.parts.cache.clear(tenant)
+    def forgot(self, tenant: str) -> None:
+        """Answers and questions of a tenant, or of `EVERYBODY`, that were deleted leave memory, too."""
+        whose = None if tenant == EVERYBODY else tenant
+        self.parts.cache.clear(whose)
         if self.parts.semantic is not None:
-            self.parts.semantic.clear(tenant)
+            self.parts.semantic.clear(whose)
 
     def _forget_gone(self) -> None:
         """Free the memory of tuned models that are not served any more."""
