@@ -225,7 +225,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     trusted_proxies: list[str] = []
     """Networks whose X-Forwarded-For is believed."""
     allow_origins: list[str] = []
-    """Origins that browsers may call from (CORS)."""
+    """Origins whose pages may call the model APIs from a browser (CORS), as https://app.example.com; * = all."""
 
 
 class TuneSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -49,6 +50,16 @@ def found_in(tmp_path: Path, text: str | bytes, longest: int = 1000) -> batch_in
     path = tmp_path / "in.jsonl"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return inspected(path, CHAT, longest)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
+    text = BOM_UTF8 + (written(1) + written(2)).encode()
+    assert found_in(tmp_path, text) == batch_input.Inspected(2, "m", ())
+    assert [line.custom_id for line in batch_input.lines(tmp_path / "in.jsonl", CHAT, 1000)] == ["c1", "c2"]
+    assert found_in(tmp_path, BOM_UTF8).errors[0].code == "empty_file"
+    exactly = len(written(1)) - 1
+    assert not found_in(tmp_path, BOM_UTF8 + written(1).encode(), exactly).errors
+    assert found_in(tmp_path, BOM_UTF8 + written(1).encode(), exactly - 1).errors[0].code == "line_too_long"
 
 
 @pytest.mark.parametrize(

@@ -129,5 +129,9 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+"""What Java's and curl's clients put into a head to say that they would rather speak HTTP/2."""
+
+
 def post(body: bytes = b"{}", *, path: bytes = b"/hot", head: bytes = b"") -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n%s\r\n%s" % (path, len(body), head, body)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from baimo.server.exchange import Exchange
 from tests.server.lane_house import house, post
 from tests.waiting import PATIENCE_S, settled
 
@@ -206,5 +207,61 @@ def test_uvicorn_counts_cold_and_hot_requests_alike(run: Run) -> None:
             await at.exchange(post(head=b"Connection: close\r\n"))
             await at.exchange(get(b"/", head=b"Connection: close\r\n"))
             assert at.server.server_state.total_requests == 2 and not at.server.server_state.tasks
+
+    run(main())
+
+
+def test_a_trusted_proxy_says_how_the_client_reached_it(run: Run) -> None:
+    async def address(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(request.base_url))
+
+    app = Starlette(routes=[Route("/", address)])
+    said = b"X-Forwarded-Proto: %s\r\nX-Forwarded-Host: %s\r\n"
+    cases = {
+        said % (b"https", b"llm.example.com"): b"https://llm.example.com/",
+        said % (b"HTTPS", b"[2001:db8::1]:8443"): b"https://[2001:db8::1]:8443/",
+        said % (b"gopher", b"evil.example.com/x?"): b"http://test/",
+        b"X-Forwarded-Proto: https\r\n": b"https://test/",
+        b"": b"http://test/",
+    }
+
+    async def main() -> None:
+        for trusted in (["127.0.0.0/8"], ["10.0.0.0/8"], []):
+            async with house({}, app, trusted_proxies=trusted) as at:
+                client = await at.client()
+                for head, expected in cases.items():
+                    client.send(get(b"/", head=head))
+                    believed = trusted == ["127.0.0.0/8"]
+                    assert (await client.answer()).body == (expected if believed else b"http://test/")
+                client.close()
+
+    run(main())
+
+
+def test_a_slash_behind_an_operation_makes_no_difference(run: Run) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        said = scope["path"].encode() + b" " + scope["raw_path"] + b" " + scope["query_string"]
+        head = [(b"content-length", b"%d" % len(said))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": said})
+
+    async def hot(call: Exchange) -> None:
+        call.whole(200, b"", b"hot " + call.path + b" " + call.query)
+
+    async def main() -> None:
+        async with house({(b"POST", b"/v1/hot"): hot}, app) as at:
+            client = await at.client()
+            cases = {
+                post(path=b"/v1/hot/"): b"hot /v1/hot ",
+                post(path=b"/v1/hot//?a=/&b?"): b"hot /v1/hot a=/&b?",
+                get(b"/v1/models/"): b"/v1/models /v1/models ",
+                get(b"/v1/models/?a=b/"): b"/v1/models /v1/models a=b/",
+                get(b"/console/"): b"/console/ /console/ ",
+            }
+            for data, expected in cases.items():
+                for _ in range(2):
+                    client.send(data)
+                    assert (await client.answer()).body == expected
+            client.close()
 
     run(main())

@@ -224,7 +224,7 @@ def test_lists_come_in_pages_both_ways(house: Served) -> None:
     assert ([row["id"] for row in rest["data"]], rest["has_more"]) == (ids[2:], False)
     down = house.call("GET", "/v1/evals?order=desc&order_by=updated_at", key).data
     assert len(down["data"]) == 3
-    for query in ("limit=0", "limit=x", "order=up", "order_by=name"):
+    for query in ("after=nope", "limit=0", "limit=x", "order=up", "order_by=name"):
         refused(house.call("GET", f"/v1/evals?{query}", key), 400, query.partition("=")[0])
 
 

@@ -116,6 +116,9 @@ def test_events_are_paged_without_a_gap_or_a_repeat(done: Done) -> None:
     first = jobs.list_events(done.job.id, limit=4)
     second = jobs.list_events(done.job.id, limit=4, after=first.data[-1].id)
     assert [event.id for event in (*first.data, *second.data)] == whole[:8] and first.has_more
+    for listing in (jobs.list_events, jobs.checkpoints.list):
+        with pytest.raises(openai.BadRequestError, match="after is nope"):
+            listing(done.job.id, after="nope")
 
 
 def test_checkpoints_are_models_with_the_figures_of_their_step(done: Done) -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from baimo.gateway.answers import lines
 from baimo.providers.wire.parked import Parked
 from baimo.server.exchange import Exchange
-from tests.server.lane_house import Client, house, post
+from baimo.settings import ServeSettings
+from tests.server.lane_house import H2C, Client, house, post
 from tests.waiting import PATIENCE_S, settled
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -89,6 +90,56 @@ def test_blanks_around_a_value_are_not_part_of_it(run: Run) -> None:
             client.send(b"POST /hot HTTP/1.1\r\nHost: t\r\n%s\r\n4\r\nbody\r\n0\r\n\r\n" % head)
             assert (await client.answer()).body == b"a b||body"
             client.close()
+
+    run(main())
+
+
+async def told(scope: Any, receive: Any, send: Any) -> None:
+    body = (await receive())["body"]
+    names = [name for name, _ in scope["headers"]]
+    assert b"upgrade" not in names and b"http2-settings" not in names and b"connection" not in names
+    said = scope["method"].encode() + b" " + scope["raw_path"] + b" " + body
+    head = [(b"content-length", b"%d" % len(said))]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": said})
+
+
+def test_who_would_rather_speak_http_2_is_answered_in_http_1_1_and_each_byte_is_read_once(run: Run) -> None:
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n2\r\n /\r\n0\r\nx-trailer: 1\r\n\r\n"
+    requests = {
+        post(b"GET / HTTP/1.1\r\n\r\n", head=H2C): b"GET / HTTP/1.1\r\n\r\n",
+        b"GET /cold?a=1 HTTP/1.1\r\nHost: t\r\n" + H2C + b"\r\n": b"GET /cold ",
+        b"POST /hot HTTP/1.1\r\nHost: t\r\n" + H2C + chunks: b"GET /",
+        post(b"cold", path=b"/cold", head=H2C.lower()): b"POST /cold cold",
+        post(b"", head=H2C): b"",
+        post(b"plain"): b"plain",
+    }
+    wire = b"".join(requests)
+
+    async def main() -> None:
+        async with house({HOT: echo}, told) as at:
+            for cut in range(len(wire)):
+                client = await at.client()
+                client.send(wire[:cut])
+                await asyncio.sleep(0)
+                client.send(wire[cut:])
+                for said in requests.values():
+                    answer = await client.answer()
+                    assert (answer.status, answer.body) == (200, said) and "connection" not in answer.headers
+                client.close()
+            client = await at.client()
+            for _ in range(3):  # known from the second on
+                for data, said in requests.items():
+                    client.send(data)
+                    assert (await client.answer()).body == said
+            client.send(post(b"last", head=H2C.replace(b"Upgrade,", b"close, Upgrade,")))
+            assert (await client.answer()).headers["connection"] == "close"
+            assert await client.reader.read() == b""
+            client.close()
+            many = await at.exchange(
+                post(b"a", head=H2C) * 20 + post(b"b", head=H2C + b"Connection: close\r\n")
+            )
+            assert many.count(b" 200 OK\r\n") == 21
 
     run(main())
 
@@ -467,6 +518,21 @@ def test_a_call_that_outlives_the_drain_is_broken_off(run: Run) -> None:
         assert b"half" in broken and not broken.endswith(b"0\r\n\r\n")
         for client in clients:
             client.writer.transport.abort()
+
+    run(main())
+
+
+def test_a_drain_lasts_as_long_as_the_settings_say_by_then(run: Run) -> None:
+    async def handler(call: Exchange) -> None:
+        await Parked()
+
+    async def main() -> None:
+        async with house({HOT: handler}, drain_s=int(PATIENCE_S)) as at:
+            client = await at.client()
+            client.send(post())
+            await asyncio.sleep(0.05)
+            at.lanes.adopt(ServeSettings(drain_s=0))
+        client.writer.transport.abort()
 
     run(main())
 

@@ -16,7 +16,7 @@ from baimo.errors import ConfigError
 from baimo.server.exchange import Exchange, Hot
 from baimo.server.lanes import Lanes
 from baimo.settings import ServeSettings
-from tests.server.lane_house import house, post
+from tests.server.lane_house import H2C, house, post
 from tests.waiting import PATIENCE_S, settled
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -89,7 +89,9 @@ def status_of(answer: bytes) -> tuple[int, str]:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", (400, "not_http")),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400, "not_http")),
         (b"GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", (501, "upgrade")),
+        (b"GET / HTTP/1.1\r\nHost: t\r\n" + H2C + b"Upgrade: websocket\r\n\r\n", (501, "upgrade")),
         (b"CONNECT evil:443 HTTP/1.1\r\nHost: evil\r\n\r\n", (501, "upgrade")),
+        (b"CONNECT evil:443 HTTP/1.1\r\nHost: evil\r\n" + H2C + b"\r\n", (501, "upgrade")),
         (START + b"Expect: 200-maybe\r\nContent-Length: 0\r\n\r\n", (417, "expectation")),
         (START + b"Content-Length: 1048577\r\n\r\n", (413, "long_body")),
         (START + b"x: y\r\n" * 201 + b"\r\n", (431, "many_headers")),

@@ -19,7 +19,7 @@ from baimo.server.admin.table import OPERATIONS
 from tests.server.served import TOML, Served, served
 from tests.waiting import PATIENCE_S
 
-OPEN = {"/", "/healthz", "/readyz"}
+OPEN = {"/", "/console", "/healthz", "/readyz"}
 """Paths that want no key."""
 CHAT = b'{"model": "acme/small", "messages": [{"role": "user", "content": "hello"}]}'
 
@@ -143,6 +143,16 @@ def test_the_open_routes_are_those_that_are_written_down(house: Served) -> None:
     answers = {door: knock(house, door, ())[0] for door in doors(house)}
     assert {door.path for door, status in answers.items() if status != 401} <= OPEN
     assert {"/", "/healthz", "/readyz"} <= {door.path for door, status in answers.items() if status == 200}
+
+
+def test_nobody_is_sent_elsewhere_with_a_key(house: Served, keys: Keys) -> None:
+    """A client leaves its key behind when it is redirected, or takes it to where nobody encrypts."""
+    chat = knock(house, Door("POST", "/v1/chat/completions/"), (f"Bearer {keys.good}",))
+    assert chat[0] == 200, chat
+    for door in doors(house):
+        if door.path not in OPEN:
+            assert knock(house, Door(door.method, door.path + "/"), ())[0] == 401, door
+    assert house.call("GET", "/console").headers["location"] == "/console/"
 
 
 def test_a_refused_key_is_never_told_what_is_behind_the_door(house: Served, keys: Keys) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.lane_house import H2C
 from tests.server.served import TOML, Served, served
 from tests.server.upstream import Trap, Upstream, upstream
 
@@ -110,10 +111,12 @@ SMUGGLED: dict[str, tuple[str, bytes]] = {
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/keys"])
 @pytest.mark.parametrize("trick", SMUGGLED)
+@pytest.mark.parametrize("offer", ["", H2C.decode()], ids=["", "h2c"])
 def test_a_request_that_two_servers_could_cut_differently_is_refused(
-    house: Served, good: str, trick: str, path: str
+    house: Served, good: str, trick: str, path: str, offer: str
 ) -> None:
     head, body = SMUGGLED[trick]
+    head = offer + head
     before, acts = house.records, house.workspace.accounts.revision()
     data = request(head, body, path=path).replace(b"KEY", good.encode())
     answer = house.raw(data)

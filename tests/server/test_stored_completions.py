@@ -59,6 +59,9 @@ def test_a_stored_completion_lives_as_the_sdk_knows_it(house: Served) -> None:
     assert [(turn["id"], turn["role"], turn["content"]) for turn in turns["data"]] == [
         (f"{id}-0", "user", "say one")
     ]
+    assert house.call("GET", f"{ROOT}/{id}/messages?after={id}-0", key).data["data"] == []
+    assert house.call("GET", f"{ROOT}/{id}/messages?after={id}-9", key).data["data"] == []
+    refused(house.call("GET", f"{ROOT}/{id}/messages?after=nope", key), 400, "after", "nope")
     gone = strictly(ChatCompletionDeleted, house.call("DELETE", f"{ROOT}/{id}", key))
     assert gone.deleted and gone.id == id
     refused(house.call("GET", f"{ROOT}/{id}", key), 404, None, id)

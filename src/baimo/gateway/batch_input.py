@@ -6,6 +6,7 @@ Limits and codes: developers.openai.com/api/docs/guides/batch.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,6 +125,8 @@ def _raw(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
     """Every line with its number; of one that is too long, as much as shows that it is."""
     try:
         with path.open("rb") as file:
+            if file.read(len(BOM_UTF8)) != BOM_UTF8:
+                file.seek(0)
             number = 0
             while line := file.readline(longest + 2):
                 number += 1

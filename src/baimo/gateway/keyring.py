@@ -75,7 +75,7 @@ class Keyring:
             wall: seconds since 1970.
             sessions: those that have not ended; they raise the accounts' revision.
             relimited: told scope and name of whose limits have changed, before they hold.
-            forgot: told by `watch` of every tenant of whom nothing that it said may be held any more.
+            forgot: told by `watch` of every tenant of whom nothing that it said may be held any more; `*` = of all.
         """
         self._sessions = sessions
         self._relimited = relimited

@@ -161,9 +161,9 @@ class Semantic:
         while len(self._frames) > FRAMES:
             self._frames.popitem(last=False)
 
-    def clear(self, tenant: str) -> None:
-        """Forget what a tenant asked."""
-        for place in [place for place in self._frames if place[0] == tenant]:
+    def clear(self, tenant: str | None = None) -> None:
+        """Forget what one tenant asked, or all."""
+        for place in [place for place in self._frames if tenant is None or place[0] == tenant]:
             del self._frames[place]
 
 

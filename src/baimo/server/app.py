@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import baimo
@@ -49,10 +49,12 @@ from baimo.workspace.serving import Service
 from baimo.workspace.workspace import Workspace
 
 log = logging.getLogger("baimo.serve")
-OPEN = frozenset({"/", *probes.OPEN})
+OPEN = frozenset({"/", "/console", *probes.OPEN})
 """Paths that want no key."""
 
 
+PREFLIGHT_S = 600
+"""For how long a browser need not ask again whether a page may call."""
 HANDOVER_S = 0.0005
 """Longest wait of the event loop for another thread's turn at the interpreter; Python's own is ten times that."""
 COLLECTED = (5_000, 100, 100)
@@ -92,6 +94,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
                 await stack.enter_async_context(service)
                 lanes = hot_routes(service)
                 service.draining = lanes.draining
+                service.on_settings = lanes.adopt
             watching.over(service, lanes)
             await stack.enter_async_context(batches.running(service))
             await stack.enter_async_context(evals.running(service))
@@ -102,6 +105,7 @@ def application(workspace: Workspace, read: Any) -> Starlette:
             yield {"service": service, "hot": lanes, "watching": watching}
 
     made = Starlette(routes=routes(), lifespan=lifespan)
+    made.router.redirect_slashes = False  # clients do not take their key along, nor TLS that a proxy speaks
     made.add_exception_handler(BaimoError, refused)
     made.add_exception_handler(404, _nothing)
     made.add_exception_handler(405, _nothing)
@@ -143,12 +147,17 @@ def routes() -> Sequence[BaseRoute]:
         *stored_completions.routes(),
         *message_batches.routes(),
         *admin_routes(),
+        Route("/console", _console),
         console(),
     ]
 
 
 async def _about(_: Request) -> Response:
     return json_response({"name": "baimo", "version": baimo.__version__, "api": "/v1", "health": "/healthz"})
+
+
+async def _console(_: Request) -> Response:
+    return RedirectResponse("/console/")
 
 
 async def _models(request: Request) -> Response:
@@ -172,6 +181,8 @@ async def _model(request: Request) -> Response:
 
 async def _nothing(request: Request, _: Exception) -> Response:
     path = request.url.path
+    if request.method == "OPTIONS" and path.startswith("/v1/") and request.state.hot.origins:
+        return _asked_ahead(request)
     try:
         caller(request)  # what there is and is not is told to those who have a key
     except BaimoError as error:
@@ -179,3 +190,13 @@ async def _nothing(request: Request, _: Exception) -> Response:
     if path.startswith("/v1/"):
         return await refused(request, NotSupported("serve.not_offered", method=request.method, path=path))
     return await refused(request, NotFound("serve.no_page", path=path))
+
+
+def _asked_ahead(request: Request) -> Response:
+    """What a browser asks before it lets a page from elsewhere call; whose pages may is told with every answer."""
+    asked = {
+        "methods": request.headers.get("access-control-request-method", ""),
+        "headers": request.headers.get("access-control-request-headers", ""),
+    }
+    allowed = {f"access-control-allow-{what}": value for what, value in asked.items() if value}
+    return Response(status_code=204, headers={**allowed, "access-control-max-age": str(PREFLIGHT_S)})

@@ -27,7 +27,7 @@ from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate, Room
 from baimo.gateway.policy import CLASS_HEADER, data_class, strictest
 from baimo.gateway.surface import Counts, Surface
-from baimo.server.files import lifetime, listing, number, permitted
+from baimo.server.files import cursor, lifetime, listing, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.responses_memory import Remembering, begun
@@ -260,7 +260,7 @@ async def _listed(request: Request) -> Response:
         tenant,
         surface="batches",
         limit=limit + 1,
-        after=request.query_params.get("after", ""),
+        after=cursor(request, "batch_"),
     )
     return json_response(listing([batch_row(batch) for batch in found], limit))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from baimo.gateway.answers import lines
-from baimo.server.head import BODILESS, STATUS, refusal
+from baimo.server.head import BODILESS, STATUS, crossing, refusal
 from baimo.server.turn import Line
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ class Cold:
         ours = {b"connection", b"transfer-encoding", b"date", b"server"}
         block = lines([(name.lower(), value) for name, value in headers if name.lower() not in ours])
         closing = b"" if self._keep_alive else b"connection: close\r\n"
+        if (origins := self._lane.lanes.origins) and self._scope["path"].startswith("/v1/"):
+            block += crossing(dict(self._scope["headers"]).get(b"origin"), origins)
         self.started = True
         self._lane.write(
             b"%s%s%s%s%s\r\n" % (STATUS[status], self._lane.lanes.standing, block, framing, closing)

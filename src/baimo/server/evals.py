@@ -21,7 +21,7 @@ from baimo.evals.graders.kinds import models_of, runs_code
 from baimo.gateway.idle import Gate
 from baimo.server.batches import metadata, room
 from baimo.server.evals_wire import config, criteria, data_source, graders, name, page_row
-from baimo.server.files import number, permitted
+from baimo.server.files import cursor, number, permitted
 from baimo.server.lines import SURFACE, Lines
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
@@ -120,7 +120,7 @@ async def _listed(request: Request) -> Response:
         service_of(request).evaluations.page,
         tenant,
         limit=limit + 1,
-        after=request.query_params.get("after", ""),
+        after=cursor(request, "eval_"),
         ascending=_ascending(request),
         by=cast('Literal["created_at", "updated_at"]', by),
     )
@@ -201,7 +201,7 @@ async def _runs_listed(request: Request) -> Response:
         evaluation.tenant,
         evaluation.id,
         limit=limit + 1,
-        after=request.query_params.get("after", ""),
+        after=cursor(request, "evalrun_"),
         ascending=_ascending(request),
         status=_word(request, "status", ("", *_STATUSES)),
     )
@@ -246,7 +246,7 @@ async def _items_listed(request: Request) -> Response:
         service_of(request).eval_runs.items,
         run,
         limit=limit + 1,
-        after=request.query_params.get("after", ""),
+        after=cursor(request, "outputitem_"),
         ascending=_ascending(request),
         status=_ITEMS.get(status, ""),
     )

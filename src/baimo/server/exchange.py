@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from baimo.providers.wire.parked import Driver, start
-from baimo.server.head import BODILESS, STATUS, refusal
+from baimo.server.head import BODILESS, STATUS, crossing, refusal
 from baimo.server.turn import Line
 
 FLUSH_ABOVE = 64 * 1024
@@ -189,6 +189,8 @@ class Exchange:
         if lane.draining:
             self.keep_alive = False
         closing = b"" if self.keep_alive else b"connection: close\r\n"
+        if origins := lane.lanes.origins:
+            head += crossing(self.headers.get(b"origin"), origins)
         return b"%s%s%s%sx-request-id: %s\r\n%s" % (
             STATUS[status],
             lane.lanes.standing,

@@ -87,6 +87,23 @@ def number(request: Request, field: str, *, usual: int, most: int) -> int:
     return int(given)
 
 
+def cursor(request: Request, start: str, field: str = "after") -> str:
+    """The id behind which a page begins, of something that may be gone by now; empty = the page is the first.
+
+    Args:
+        request: has it in its query.
+        start: how ids of what is listed begin.
+        field: its name.
+
+    Raises:
+        CallRefused: it is the id of something else, or none.
+    """
+    given = request.query_params.get(field, "")
+    if given and not given.startswith(start):
+        raise CallRefused("files.wrong_value", field=field, got=given[:40], expected=f"{start}…")
+    return given
+
+
 def lifetime(anchor: object, seconds: object, field: str) -> int:
     """The seconds of an expires_after.
 
@@ -280,7 +297,7 @@ async def _listed(request: Request) -> Response:
         service_of(request).files.page,
         tenant,
         limit=limit + 1,
-        after=given.get("after", ""),
+        after=cursor(request, "file-"),
         purpose=given.get("purpose", ""),
         ascending=order == "asc",
     )

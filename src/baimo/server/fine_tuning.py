@@ -19,7 +19,7 @@ from baimo.errors import CallRefused, Conflict, Forbidden, NotFound, NotSupporte
 from baimo.evals.graders.kinds import grader_of, runs_code
 from baimo.server import fine_tuning_wire as wire
 from baimo.server.evals import allowed_code
-from baimo.server.files import number, permitted
+from baimo.server.files import cursor, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.workspace.fine_tuning import FineTuning, Page, validating
 from baimo.workspace.queue import tended
@@ -83,7 +83,7 @@ async def _ordered(request: Request) -> Response:
 async def _listed(request: Request) -> Response:
     _, tenant = permitted(request, SURFACE)
     limit = number(request, "limit", usual=20, most=MOST)
-    after = request.query_params.get("after", "")
+    after = cursor(request, "ftjob-")
     labels = _labels(request)
     page = await asyncio.to_thread(_tuning(request).page, tenant, limit=limit, after=after, labels=labels)
     return json_response(_listing([_row(request, job) for job in page.rows], page))
@@ -122,7 +122,7 @@ async def _wished(request: Request, wish: str) -> Response:
 async def _events(request: Request) -> Response:
     job = await _job(request)
     limit = number(request, "limit", usual=20, most=MOST)
-    after = request.query_params.get("after", "")
+    after = cursor(request, "ftevent-")
     page = await asyncio.to_thread(_tuning(request).events, job, limit=limit, after=after)
     return json_response(_listing([wire.event_row(event, job) for event in page.rows], page))
 
@@ -130,7 +130,7 @@ async def _events(request: Request) -> Response:
 async def _checkpoints(request: Request) -> Response:
     job = await _job(request)
     limit = number(request, "limit", usual=10, most=MOST)
-    after = request.query_params.get("after", "")
+    after = cursor(request, "ftckpt_")
     made = await asyncio.to_thread(_tuning(request).checkpoints, job)
     rows = [wire.checkpoint_row(adapter, figures) for adapter, figures in made]
     ids = [row["id"] for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ STATUS = {
     for status in range(100, 600)
 }
 BODILESS = frozenset({204, 304})
+_HOST = re.compile(rb"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9a-fA-F:.]+\](:[0-9]+)?")
+_OF_UPGRADES = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 def refusal(status: int, key: str, standing: bytes, **facts: object) -> bytes:
@@ -89,9 +92,57 @@ def unacceptable(
     return None
 
 
+def crossing(origin: bytes | None, allowed: frozenset[bytes]) -> bytes:
+    """Header lines of an answer that a page from elsewhere may read (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+    Args:
+        origin: where the browser says that the page is from; None = no browser speaks for a page.
+        allowed: `serve.allow_origins`.
+    """
+    if origin is None:
+        return b""
+    if origin not in allowed and b"*" not in allowed:
+        return b"vary: origin\r\n"
+    exposed = b"access-control-expose-headers: *\r\nvary: origin\r\n"
+    return b"access-control-allow-origin: %s\r\n%s" % (origin, exposed)
+
+
+def forwarded(headers: Pairs, fields: Mapping[bytes, bytes], secure: bool) -> tuple[Pairs, bool]:
+    """The headers, and whether the client spoke TLS, as a trusted proxy has them: for addresses that it is told.
+
+    Args:
+        headers: all of them.
+        fields: the same by name.
+        secure: whether the proxy spoke TLS.
+    """
+    scheme, host = fields.get(b"x-forwarded-proto", b"").lower(), fields.get(b"x-forwarded-host", b"")
+    if scheme in (b"http", b"https"):
+        secure = scheme == b"https"
+    if _HOST.fullmatch(host):
+        headers = [*(pair for pair in headers if pair[0] != b"host"), (b"host", host)]
+    return headers, secure
+
+
 def joined(headers: Pairs) -> dict[bytes, bytes]:
     """Headers by name, the values of a repeated one joined by a comma (RFC 9110, 5.3)."""
     fields: dict[bytes, bytes] = {}
     for name, value in headers:
         fields[name] = fields[name] + b", " + value if name in fields else value
     return fields
+
+
+def not_upgrading(method: bytes, target: bytes, headers: Pairs, modern: bool, keep_alive: bool) -> bytes:
+    """A request's head without its offer to go on in another protocol, which a server may pass over (RFC 9110, 7.8).
+
+    Args:
+        method: upper case.
+        target: as it was sent.
+        headers: all of them, as the parser accepted them.
+        modern: HTTP/1.1.
+        keep_alive: whether the client goes on with the connection.
+    """
+    lines = [b"%s %s HTTP/%s" % (method, target, b"1.1" if modern else b"1.0")]
+    lines += [b"%s: %s" % (name, value) for name, value in headers if name not in _OF_UPGRADES]
+    if not keep_alive:
+        lines.append(b"connection: close")
+    return b"\r\n".join([*lines, b"", b""])

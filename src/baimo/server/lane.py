@@ -21,7 +21,7 @@ from baimo.providers.wire.outbox import outbox
 from baimo.providers.wire.parked import Parked
 from baimo.server.cold import Asked, Cold
 from baimo.server.exchange import Exchange, Hot
-from baimo.server.head import Refused, joined, refusal, unacceptable
+from baimo.server.head import Refused, forwarded, joined, not_upgrading, refusal, unacceptable
 from baimo.server.known import Known
 from baimo.server.lanes import Handler, Lanes
 from baimo.server.turn import Turn
@@ -48,6 +48,7 @@ class Lane(asyncio.Protocol):
         "_head_bytes",
         "_headers",
         "_incoming",
+        "_instead",
         "_known",
         "_outbox",
         "_parser",
@@ -92,6 +93,7 @@ class Lane(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._instead = b""
         self._reading = RESTING
         self._due = NEVER
         self._incoming: Turn | None = None
@@ -215,8 +217,14 @@ class Lane(asyncio.Protocol):
         """uvicorn stops: close when nothing is under way, else after the answer."""
         self.draining = True
         self.lanes.draining.set()
+        if self.lanes.drain_s is not None:  # uvicorn looks when it has told every connection
+            self._config.timeout_graceful_shutdown = self.lanes.drain_s
         if self._current is None and not self._queue and self._incoming is None:
             self._close()
+
+    def renew(self) -> None:
+        """The settings have changed: is this peer's word still taken?"""
+        self._trusts = self.lanes.trusted(self._peer)
 
     def check(self, now: float) -> None:
         """Called every tick: what has taken too long?"""
@@ -261,9 +269,8 @@ class Lane(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._reading != DEAF:
-                self._broken(error)
-            return
+            if not self._read_on(data, error):
+                return
         reading, limits = self._reading, self.lanes.limits
         if reading == RESTING:
             self._due = NEVER
@@ -324,10 +331,18 @@ class Lane(asyncio.Protocol):
         # only who wants to keep a connection that would not be kept by default is asked for its version
         modern = True if keep_alive and b"connection" not in fields else parser.get_http_version() == "1.1"
         keep_alive = keep_alive and modern  # HTTP/1.0 would have to be told
+        upgrade: bool = parser.should_upgrade()
+        if upgrade and method != b"CONNECT" and fields[b"upgrade"].lower() == b"h2c":
+            self._instead = not_upgrading(method, target, headers, modern, keep_alive)
+            return
         path, _, query = target.partition(b"?")
         handler = lanes.hot.get(method, _NONE).get(path)
+        if handler is None and path.endswith(b"/") and path.startswith(b"/v1/"):  # as some clients have it
+            path = path.rstrip(b"/")
+            target = path + target[target.find(b"?") :] if query else path
+            handler = lanes.hot.get(method, _NONE).get(path)
         limits = lanes.limits_of(path) if handler is None else lanes.limits
-        trouble = unacceptable(method, target, headers, fields, modern, parser.should_upgrade(), limits)
+        trouble = unacceptable(method, target, headers, fields, modern, upgrade, limits)
         if trouble is not None:
             self.refuse(*trouble)
             return
@@ -336,9 +351,10 @@ class Lane(asyncio.Protocol):
         peer = self._peer if chain is None else lanes.forwarded(self._peer, chain)
         request_id = lanes.request_id(fields.get(b"x-request-id"))
         if handler is None:
-            asked = Asked(
-                method, target, headers, peer, request_id, keep_alive, modern, expects, self._secure
+            pairs, secure = (
+                forwarded(headers, fields, self._secure) if self._trusts else (headers, self._secure)
             )
+            asked = Asked(method, target, pairs, peer, request_id, keep_alive, modern, expects, secure)
             self._incoming = Cold(self, asked, self._config, self._state, limits.body_bytes)
             self._queue.append(self._incoming)
             self._expects = False  # it says so itself
@@ -354,7 +370,7 @@ class Lane(asyncio.Protocol):
             self.refuse(413, "lane.long_body", limit=self.lanes.limits.body_bytes)
 
     def on_message_complete(self) -> None:
-        if self._reading == DEAF:
+        if self._reading == DEAF or self._instead:
             return
         self._reading = RESTING
         incoming, self._incoming = self._incoming, None
@@ -395,6 +411,28 @@ class Lane(asyncio.Protocol):
         self.write(refusal(refused.status, refused.key, self.lanes.standing, limit=refused.limit))
         self._server_state.total_requests += 1
         self._linger()
+
+    def _read_on(self, data: bytes, stopped: Exception) -> bool:
+        """The parser has stopped; whether `data` was read to its end all the same.
+
+        Behind a head that wants to upgrade httptools reads nothing more, not even the body. Where that is answered as
+        HTTP/1.1, a new parser begins with a head that does not want to, and reads on from there.
+        """
+        rest = memoryview(data)
+        while self._instead:
+            head, self._instead = self._instead, b""
+            rest = rest[stopped.args[0] :]
+            self._parser = parser = httptools.HttpRequestParser(self)
+            try:
+                parser.feed_data(head)
+                parser.feed_data(rest)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                stopped = error
+            else:
+                return True
+        if self._reading != DEAF:
+            self._broken(stopped)
+        return False
 
     def _broken(self, error: Exception) -> None:
         if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:

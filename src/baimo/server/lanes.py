@@ -24,6 +24,7 @@ Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 """Answers one call through the exchange's `Reply` methods; cancelled when the client leaves."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:_\[\]-]+")
 TICK_S = 1.0
 
 
@@ -60,6 +61,10 @@ class Checked(Protocol):
 
     def check(self, now: float) -> None: ...
 
+    def renew(self) -> None:
+        """The settings have changed."""
+        ...
+
 
 class Lanes:
     """Belongs to one event loop. The application's lifespan puts it into its state as `hot`, where `Lane` finds it."""
@@ -80,22 +85,16 @@ class Lanes:
             parts: beginning and end of such paths that have an id between, and the bytes.
 
         Raises:
-            ConfigError: `trusted_proxies` holds something that is no network.
+            ConfigError: `trusted_proxies` holds something that is no network, `allow_origins` what is no origin.
         """
         self.hot: dict[bytes, dict[bytes, Handler]] = {}
         for (method, path), handler in routes.items():
             self.hot.setdefault(method, {})[path] = handler
-        self.limits = Limits.of(settings)
-        most = self.limits.body_bytes
-        self.uploads = {
-            path: msgspec.structs.replace(self.limits, body_bytes=max(long, most))
-            for path, long in uploads.items()
-        }
-        start, end, long = parts or (b"", b"", 0)
-        self._parts = start, end, msgspec.structs.replace(self.limits, body_bytes=max(long, most))
+        self._uploads = uploads
+        self._parts = parts or (b"", b"", 0)
         self.heads = Heads()
-        self.tick_s = min(TICK_S, self.limits.header_s / 4, self.limits.body_s / 4, self.limits.idle_s / 4)
-        self.tick_s = min(self.tick_s, self.limits.write_s / 4)
+        self.drain_s: int | None = None
+        """Longest wait for calls in flight when stopping, where that has changed since the start."""
         self.now = 0.0
         """The event loop's clock at the last tick; as exact as time-outs need to be."""
         self.standing = b""
@@ -104,18 +103,37 @@ class Lanes:
         """Requests that were turned away while they were read, by message key."""
         self.draining = asyncio.Event()
         """Set when the process stops: what never ends by itself should end now."""
-        self._connections: set[Any] = set()
-        self._trusted = networks(settings)
+        self._connections: set[Checked] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._numbers = itertools.count(1 << 28)  # eight digits, for four billion of them
         self._prefix = secrets.token_hex(6)
+        self._follow(settings)
+
+    def adopt(self, settings: ServeSettings) -> None:
+        """Go on under other settings, on open connections too.
+
+        Raises:
+            ConfigError: as at first; nothing has changed.
+        """
+        self._follow(settings)
+        self.drain_s = graceful_s(settings)
+        for lane in self._connections:
+            lane.renew()
+
+    def _follow(self, settings: ServeSettings) -> None:
+        trusted, self.origins = networks(settings), origins(settings)
+        self._trusted = trusted
+        self.limits = limits = Limits.of(settings)
+        least = min(limits.header_s, limits.body_s, limits.idle_s, limits.write_s)
+        self.tick_s = min(TICK_S, least / 4)
 
     def limits_of(self, path: bytes) -> Limits:
         """What a request for this path may take."""
-        start, end, limits = self._parts
-        if start and path.startswith(start) and path.endswith(end):
-            return limits
-        return self.uploads.get(path, self.limits)
+        start, end, long = self._parts
+        if not (start and path.startswith(start) and path.endswith(end)):
+            long = self._uploads.get(path, 0)
+        limits = self.limits
+        return limits if long <= limits.body_bytes else msgspec.structs.replace(limits, body_bytes=long)
 
     def request_id(self, given: bytes | None) -> str:
         """The client's own, if it is safe to print, else a new one."""
@@ -161,10 +179,14 @@ class Lanes:
         loop = asyncio.get_running_loop()
         self.now = loop.time()
         self.standing = f"date: {formatdate(usegmt=True)}\r\nserver: baimo\r\n".encode()
-        lanes: tuple[Checked, ...] = tuple(self._connections)
-        for lane in lanes:
+        for lane in tuple(self._connections):
             lane.check(self.now)
         self._timer = loop.call_later(self.tick_s, self._tick) if self._connections else None
+
+
+def graceful_s(settings: ServeSettings) -> int:
+    """`drain_s` in whole seconds, as uvicorn has it."""
+    return max(1, round(settings.drain_s))
 
 
 def networks(settings: ServeSettings) -> list[addresses.Network]:
@@ -174,6 +196,18 @@ def networks(settings: ServeSettings) -> list[addresses.Network]:
         ConfigError: `trusted_proxies` holds something that is no network.
     """
     return [_network(entry) for entry in settings.trusted_proxies]
+
+
+def origins(settings: ServeSettings) -> frozenset[bytes]:
+    """Whose pages may call the model APIs.
+
+    Raises:
+        ConfigError: `allow_origins` holds something that no browser sends as an origin.
+    """
+    for entry in settings.allow_origins:
+        if entry != "*" and not _ORIGIN.fullmatch(entry):
+            raise ConfigError("lane.bad_origin", entry=entry)
+    return frozenset(entry.encode() for entry in settings.allow_origins)
 
 
 def _network(entry: str) -> addresses.Network:

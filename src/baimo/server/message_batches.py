@@ -22,7 +22,7 @@ from baimo.core.tenant import Key
 from baimo.errors import CallRefused, Conflict, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, MOST_LINES
 from baimo.server.batches import cancelled, classed, found, ordered
-from baimo.server.files import DAYS_30_S, number, permitted
+from baimo.server.files import DAYS_30_S, cursor, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces import wirejson
 from baimo.store.batches import Batch
@@ -182,14 +182,13 @@ def _written(service: Service, key: Key, tenant: str, asked: Sequence[_Asked]) -
 async def _listed(request: Request) -> Response:
     _, tenant = permitted(request, "batches")
     limit = number(request, "limit", usual=20, most=1000)
-    given = request.query_params
-    before = given.get("before_id", "")
+    before = cursor(request, "msgbatch_", "before_id")
     rows = await asyncio.to_thread(
         service_of(request).batches.page,
         tenant,
         surface=SURFACE,
         limit=limit + 1,
-        after=given.get("after_id", ""),
+        after=cursor(request, "msgbatch_", "after_id"),
         before=before,
     )
     more = len(rows) > limit

@@ -74,6 +74,7 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
     import uvicorn
 
     from baimo.server.lane import Lane
+    from baimo.server.lanes import graceful_s
     from baimo.server.logs import configure
 
     settings = workspace.settings.serve
@@ -103,7 +104,7 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
         server_header=False,
         date_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        timeout_graceful_shutdown=graceful_s(settings),
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
     )
@@ -126,13 +127,14 @@ def _checked(workspace: Workspace) -> None:
     """Whatever is wrong with the settings is told here, once, before anybody is told an address."""
     from baimo.gateway.assembly import checked
     from baimo.server import traces
-    from baimo.server.lanes import networks
+    from baimo.server.lanes import networks, origins
     from baimo.workspace.serving import checked_masking
 
     settings = workspace.settings
     checked_masking(settings)
     checked(settings, workspace.catalogue)
     networks(settings.serve)
+    origins(settings.serve)
     checked_tls(settings.serve)
     if settings.observe.otlp_endpoint and traces.wanted(settings.observe):
         traces.Traces(settings.observe).close()

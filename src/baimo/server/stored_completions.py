@@ -19,7 +19,7 @@ from baimo.errors import CallRefused, NotFound
 from baimo.providers.openai_reply import fields, items
 from baimo.server.batches import metadata
 from baimo.server.evals_wire import page_row
-from baimo.server.files import number, permitted
+from baimo.server.files import cursor, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.store.audit import Actor
@@ -109,9 +109,9 @@ async def _messages(request: Request) -> Response:
     ]
     if request.query_params.get("order", "asc") == "desc":
         turns.reverse()
-    after = request.query_params.get("after", "")
+    after = cursor(request, f"{one.id}-")
     ids = [turn["id"] for turn in turns]
-    begin = ids.index(after) + 1 if after in ids else 0
+    begin = 0 if not after else ids.index(after) + 1 if after in ids else len(ids)
     return json_response(page_row(turns[begin : begin + limit + 1], limit))
 
 

@@ -12,6 +12,8 @@ class Shared(Protocol):
 
     standing: bytes
     """Header lines of every answer."""
+    origins: frozenset[bytes]
+    """Whose pages may call the model APIs."""
 
 
 class Line(Protocol):

@@ -37,6 +37,8 @@ REVISION = "accounts"
 """Row of the table revisions that every act raises."""
 FORGOTTEN = "forgotten:"
 """Before a tenant's id: row of the table revisions that is raised when what it said is deleted."""
+EVERYBODY = "*"
+"""In place of a tenant's id: what all of them said."""
 
 _FIXED = {"id", "public", "digest", "tenant", "created_ms", "revoked_ms", "rotated_to", "counted_as"}
 """Fields that no change may name: they follow from other acts, or hold for good."""
@@ -330,6 +332,12 @@ def raise_revision(connection: Connection, name: str = REVISION) -> None:
     new: Any = inserting(connection.dialect.name, tables.revisions).values(name=name, revision=1)
     raised = {"revision": tables.revisions.c.revision + 1}
     connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
+
+
+def raise_forgotten(connection: Connection, tenant: str) -> None:
+    """Whoever holds in memory what a tenant, or `EVERYBODY`, said drops it a moment after the transaction ends."""
+    raise_revision(connection, f"{FORGOTTEN}{tenant}")
+    raise_revision(connection)
 
 
 def _tenant(connection: Connection, id: str) -> Tenant:

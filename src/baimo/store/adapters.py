@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from baimo.core.ids import plain
 from baimo.core.tuning import Adapter
 from baimo.errors import Conflict
 from baimo.store import tables
-from baimo.store.dialects import inserting
-from baimo.store.engine import Database
+from baimo.store.accounts import raise_revision
 from baimo.store.shelf import Shelf
 from baimo.typed import from_json
 
@@ -49,7 +48,7 @@ class Adapters(Shelf):
             if connection.execute(select(table.c.id).where(table.c.name == adapter.name)).first():
                 raise Conflict("adapters.name_taken", name=adapter.name)
             connection.execute(insert(table).values(_row(adapter)))
-            raise_revision(self._database, connection)
+            raise_revision(connection, REVISION)
 
     def get(self, tenant: str, id: str) -> Adapter | None:
         """A tenant's adapter; None when there is none, or it is another's."""
@@ -113,7 +112,7 @@ class Adapters(Shelf):
                 return None
             after = changed(_adapter(row))
             connection.execute(update(table).where(*which).values(_row(after)))
-            raise_revision(self._database, connection)
+            raise_revision(connection, REVISION)
         return after
 
     def delete(self, tenant: str, id: str) -> bool:
@@ -124,7 +123,7 @@ class Adapters(Shelf):
                 delete(table).where(table.c.tenant == tenant, table.c.id == id)
             ).rowcount
             if gone:
-                raise_revision(self._database, connection)
+                raise_revision(connection, REVISION)
         return bool(gone)
 
     def _one(self, *conditions: Any) -> Adapter | None:
@@ -133,13 +132,6 @@ class Adapters(Shelf):
     def _all(self, query: Any) -> list[Adapter]:
         with self._database.reading() as connection:
             return [_adapter(row) for row in connection.execute(query)]
-
-
-def raise_revision(database: Database, connection: Connection) -> None:
-    """Let all processes see, when the caller's transaction ends, that something has changed."""
-    new = inserting(database.dialect, tables.revisions).values(name=REVISION, revision=1)
-    raised = {"revision": tables.revisions.c.revision + 1}
-    connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=raised))
 
 
 def _adapter(row: Any) -> Adapter:

@@ -75,7 +75,7 @@ class Books:
         Raises:
             StoreError: database or folder cannot be written.
         """
-        self._clock, self._currency = clock, currency
+        self._clock, self.currency = clock, currency
         self._patience_s = patience_s
         self._latest_ms = 0
         self.holder = sortable_id("holder", int(clock.wall() * 1000), os.urandom(7))
@@ -280,4 +280,4 @@ class Books:
     def _money(self, micros: int) -> str:
         whole, rest = divmod(micros, MICROS)
         digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
-        return f"{whole}.{digits} {self._currency}".rstrip()
+        return f"{whole}.{digits} {self.currency}".rstrip()

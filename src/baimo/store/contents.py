@@ -18,7 +18,7 @@ from sqlalchemy.sql import ColumnElement
 
 from baimo.core.moments import DAY_MS
 from baimo.store import audit, tables
-from baimo.store.accounts import FORGOTTEN, raise_revision
+from baimo.store.accounts import raise_forgotten
 from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
 
@@ -155,8 +155,7 @@ class Contents(Shelf):
             }
             facts = {"deleted": gone}
             audit.enter(connection, by, "tenant.forget", tenant, facts, self.now_ms())
-            raise_revision(connection, f"{FORGOTTEN}{tenant}")
-            raise_revision(connection)
+            raise_forgotten(connection, tenant)
         self._emptied_log()
         return gone
 

@@ -17,7 +17,8 @@ from baimo.core.ids import plain, sortable_id
 from baimo.core.release import Release
 from baimo.errors import Conflict, NotFound
 from baimo.store import audit, tables
-from baimo.store.adapters import raise_revision
+from baimo.store.accounts import raise_revision
+from baimo.store.adapters import REVISION
 from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
 from baimo.typed import from_json
@@ -43,7 +44,7 @@ class Releases(Shelf):
             Conflict: it answers already.
         """
         with self._database.writing() as connection:
-            raise_revision(self._database, connection)  # first: on PostgreSQL others wait for this row
+            raise_revision(connection, REVISION)  # first: on PostgreSQL others wait for this row
             now = _newest(connection, by.tenant, alias)
             before = "" if now is None else now.model
             if model == before:
@@ -78,7 +79,7 @@ class Releases(Shelf):
             Conflict: another one holds by now, or there is nothing before it.
         """
         with self._database.writing() as connection:
-            raise_revision(self._database, connection)
+            raise_revision(connection, REVISION)
             now = _found(connection, id)
             if now is None or now.tenant != by.tenant:
                 raise NotFound("releases.none", field="/release")

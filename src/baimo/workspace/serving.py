@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,8 +34,9 @@ from baimo.models.catalogue import Catalogue
 from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.providers.wire.pool import Pools
-from baimo.settings import ProviderSettings, Settings
+from baimo.settings import ProviderSettings, ServeSettings, Settings
 from baimo.store import rollups
+from baimo.store.accounts import EVERYBODY
 from baimo.store.adapters import Adapters
 from baimo.store.batches import Batches
 from baimo.store.books import Books
@@ -65,6 +66,13 @@ HOUSE_S = 60.0
 """How often it is looked whether something is to be deleted."""
 LOOK_S = 1.0
 """How often the configuration file is looked at."""
+FIXED: Mapping[str, Sequence[str]] = {
+    "workspace": ("path", "database", "models"),
+    "serve": ("host", "port", "workers", "tls_certificate", "tls_key"),
+    "ledger": ("flush_ms",),
+    "observe": ("otlp_endpoint", "otlp_protocol", "trace_share"),
+}
+"""Settings that hold from the start to the end of a process, by section."""
 log = logging.getLogger("baimo.serve")
 
 
@@ -95,6 +103,9 @@ class Service:
         self._read = read
         self._file: Path | None = None
         self._filled = False
+        self._waiting: list[str] = []
+        self.on_settings: Callable[[ServeSettings], None] = lambda serve: None
+        """Called with what clients are held against, before it holds; what it raises refuses the settings."""
         self._following: list[asyncio.Task[None]] = []
         self._stale: list[Providers] = []
 
@@ -117,7 +128,7 @@ class Service:
             wall=time.time,
             sessions=self.sessions.all,
             relimited=self.books.doubt,
-            forgot=self._forgot,
+            forgot=self.forgot,
         )
         self.pools = Pools(self.settings.serve)
         self.responses = Responses(database)
@@ -176,11 +187,12 @@ class Service:
         self.workspace.close()
 
     def adopt(self, settings: Settings) -> None:
-        """Go on under other settings; calls in flight end under the old ones.
+        """Go on under other settings; calls in flight end under the old ones. What is `FIXED` stays as it was.
 
         Raises:
             BaimoError: they cannot be used; nothing has changed.
         """
+        settings, waiting = held(self.workspace.settings, settings)
         placed = self._placed(settings)
         before = self.settings, self.catalogue, self._providers
         self.settings, self.catalogue = placed, self._catalogued(placed)
@@ -188,6 +200,7 @@ class Service:
             self._providers = self._fresh_providers(placed)
         try:
             parts = assembled(placed, self._outside())
+            self.on_settings(placed.serve)
         except BaseException:
             self.settings, self.catalogue, self._providers = before
             raise
@@ -199,6 +212,11 @@ class Service:
         self.workspace.tuning.settings, self.tuning.queue.at_once = settings, settings.tune.jobs
         self.comparisons.at_once = settings.compare.jobs
         self.gateway.adopt(parts)
+        self.pools.adopt(placed.serve)
+        self.books.currency = placed.money.currency
+        if waiting and waiting != self._waiting:
+            log.warning(text("serve.settings_waiting", names=", ".join(waiting)))
+        self._waiting = waiting
 
     def reread(self) -> None:
         """Go on under the settings as they are written now, in the file that was found first.
@@ -333,11 +351,12 @@ class Service:
     def _catalogued(self, settings: Settings) -> Catalogue:
         return Catalogue.load(settings, lambda name: self.adapted.models(OWNER).get(name))
 
-    def _forgot(self, tenant: str) -> None:
-        """Answers and questions of a tenant that was forgotten leave memory, too."""
-        self.parts.cache.clear(tenant)
+    def forgot(self, tenant: str) -> None:
+        """Answers and questions of a tenant, or of `EVERYBODY`, that were deleted leave memory, too."""
+        whose = None if tenant == EVERYBODY else tenant
+        self.parts.cache.clear(whose)
         if self.parts.semantic is not None:
-            self.parts.semantic.clear(tenant)
+            self.parts.semantic.clear(whose)
 
     def _forget_gone(self) -> None:
         """Free the memory of tuned models that are not served any more."""
@@ -396,6 +415,18 @@ class Service:
                 log.error(text("serve.settings_refused", problem=error, hint=error.hint))
             else:
                 log.info(text("serve.settings_adopted", path=self._file))
+
+
+def held(before: Settings, after: Settings) -> tuple[Settings, list[str]]:
+    """`after` with everything that is `FIXED` as it was before, and the names of what that concerns."""
+    waiting: list[str] = []
+    for section, names in FIXED.items():
+        was, now = getattr(before, section), getattr(after, section)
+        changed = {name: getattr(was, name) for name in names if getattr(was, name) != getattr(now, name)}
+        if changed:
+            waiting += [f"{section}.{name}" for name in changed]
+            after = msgspec.structs.replace(after, **{section: msgspec.structs.replace(now, **changed)})
+    return after, waiting
 
 
 def _room(settings: Settings) -> int:

@@ -154,6 +154,24 @@ def test_endless_trailers_are_too_much_of_an_answer(run: Run, line: bytes) -> No
     run(main())
 
 
+def test_a_limit_of_answers_that_changes_holds_on_open_connections_too(run: Run) -> None:
+    async def script(talk: Talk) -> None:
+        for _ in range(2):
+            await talk.request()
+            await talk.say(chunked(b"x" * 60_000))
+
+    async def main() -> None:
+        async with upstream(script) as server, client() as pools:
+            at = origin(server.url)
+            assert await asked(pools, at) == b"x" * 60_000
+            pools.adopt(ServeSettings(max_answer_mib=0.05))
+            with pytest.raises(BadReply, match="52428"):
+                await asked(pools, at)
+            assert server.connections == 1
+
+    run(main())
+
+
 def test_a_body_without_length_ends_with_the_connection(run: Run) -> None:
     async def script(talk: Talk) -> None:
         await talk.request()

@@ -20,7 +20,7 @@ from baimo.workspace.ledger_options import LedgerOptions
 from tests.server.admin import talks
 from tests.server.admin.jobs import idle, job_for, trained_on
 from tests.server.served import TOML, Served, served
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -272,12 +272,12 @@ def test_a_changed_configuration_is_read_when_asked_and_a_broken_one_refused(tmp
 
 def kept(house: Served, count: int) -> None:
     """Wait until so many answers are on disk: they go there after the client has them."""
-    until = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         with house.workspace.store.database.reading() as connection:
             if connection.execute(sql("SELECT count(*) FROM cache")).scalar() == count:
                 return
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
 
 
 def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
@@ -298,6 +298,27 @@ def test_a_cleared_cache_answers_no_more(tmp_path: Path) -> None:
         kept(house, 2)
         assert house.call("DELETE", "/api/cache", admin).status == 200
         assert [hit(admin), hit(other)] == [False, False]
+
+
+def test_a_cache_that_is_cleared_in_one_process_answers_no_more_in_another(tmp_path: Path) -> None:
+    toml = TOML + '[policy]\ncache = "on"\n'
+    with served(tmp_path, toml) as house, served(tmp_path, toml) as beside:
+        house.tenant("other", cache="on")
+        admin, other = house.key(role="admin"), house.key(tenant="other", role="admin")
+        beside.settled()
+        body = {"model": "acme/small", "temperature": 0, "messages": [{"role": "user", "content": "hi"}]}
+
+        def hit(key: str) -> bool:
+            return "x-baimo-cache" in beside.call("POST", "/v1/chat/completions", key, body).headers
+
+        for who, everybody in ((other, False), (admin, True)):
+            for key in (admin, other):
+                hit(key)
+            kept(house, 2)
+            assert hit(admin) and hit(other)
+            assert house.call("DELETE", "/api/cache", who).data["deleted"] == (2 if everybody else 1)
+            until(lambda: not hit(other))
+            assert hit(admin) is not everybody
 
 
 NO_NEWS = {

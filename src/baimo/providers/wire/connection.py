@@ -59,7 +59,6 @@ class Connection(asyncio.Protocol):
         "_interim",
         "_keep_alive",
         "_keep_s",
-        "_limit",
         "_loop",
         "_outbox",
         "_parser",
@@ -70,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_unwritten",
         "_writing",
         "idle_since",
+        "limit_bytes",
         "on_body",
         "origin",
     )
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         self.origin = origin
         self.idle_since = 0.0
         self._home = home
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
         self._loop = asyncio.get_running_loop()
         self._outbox = outbox(self._loop)
         self._answer: Answer | None = None
@@ -230,8 +230,8 @@ class Connection(asyncio.Protocol):
             pieces.clear()
             size = len(piece)
             self._total += size
-            if self._total > self._limit:
-                fault = BadReply("wire.too_large", host=self.host, limit=self._limit)
+            if self._total > self.limit_bytes:
+                fault = BadReply("wire.too_large", host=self.host, limit=self.limit_bytes)
             elif self._head_only:
                 self._surplus = True
             elif answer.take(piece) and not answer.complete:
@@ -239,8 +239,8 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
         elif not head_bytes:  # nothing but chunk extensions or trailers: held against the same limit
             self._total += len(data)
-            if self._total > self._limit:
-                fault = BadReply("wire.too_large", host=self.host, limit=self._limit)
+            if self._total > self.limit_bytes:
+                fault = BadReply("wire.too_large", host=self.host, limit=self.limit_bytes)
         if fault is not None:
             self._fail(fault)
         elif answer.complete:

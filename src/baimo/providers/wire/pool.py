@@ -176,13 +176,18 @@ class Pools:
             settings: for `max_answer_mib`.
             context: certificates to trust; None = those of the system.
         """
-        settings = settings or ServeSettings()
-        self.limit_bytes = int(settings.max_answer_mib * 1024 * 1024)
+        self.limit_bytes = _longest(settings or ServeSettings())
         self._context = context
         self._pools: dict[Origin, _Pool] = {}
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+
+    def adopt(self, settings: ServeSettings) -> None:
+        """Go on under other settings; they hold for answers that are under way, too."""
+        self.limit_bytes = _longest(settings)
+        for connection in self._connections:
+            connection.limit_bytes = self.limit_bytes
 
     async def send(
         self,
@@ -268,3 +273,7 @@ class Pools:
             if not pool.check(now):
                 del self._pools[origin]
         self._timer = loop.call_later(TICK_S, self._tick) if self._pools else None
+
+
+def _longest(settings: ServeSettings) -> int:
+    return int(settings.max_answer_mib * 1024 * 1024)

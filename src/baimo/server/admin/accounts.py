@@ -200,7 +200,7 @@ def _enable(asking: Asking, asked: TenantNamed) -> TenantShown:
 async def _forget(asking: Asking, asked: TenantNamed) -> Forgotten:
     tenant = await asyncio.to_thread(asking.one_tenant, asked.id)
     deleted = await asyncio.to_thread(asking.accounting.forget_tenant, asked.id, asking.actor)
-    asking.service.parts.cache.clear(tenant.id)
+    asking.service.forgot(tenant.id)
     return Forgotten(deleted=deleted)
 
 

@@ -16,6 +16,7 @@ from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged
 from baimo.server.probes import reasons
 from baimo.store import audit
+from baimo.store.accounts import EVERYBODY, raise_forgotten
 from baimo.store.cached import Cached
 from baimo.store.ledger import Ledger
 from baimo.workspace.accounting import tenant_id
@@ -85,7 +86,7 @@ class CacheCleared:
     """What was deleted."""
 
     deleted: int
-    """Answers in the store; those in the memory of this process are gone, too."""
+    """Answers in the store; those in memory are gone, too, in other processes a moment later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,19 +181,24 @@ async def _reload(asking: Asking, _: Nothing) -> Reloaded:
 
 async def _clear_cache(asking: Asking, asked: CacheAsked) -> CacheCleared:
     tenant = await asyncio.to_thread(asking.within, asked.tenant)
-    asking.service.parts.cache.clear(tenant)
     shelf = Cached(asking.service.workspace.store.database)
     if tenant is None:
         deleted = await asyncio.to_thread(shelf.expire, 1 << 62)
     else:
         deleted = await asyncio.to_thread(shelf.forget, tenant)
     subject = OWNER_NAME if tenant == "" else tenant or ""
-    await asyncio.to_thread(_entered, asking, "cache.clear", subject, {"deleted": deleted})
+    whose = EVERYBODY if tenant is None else tenant
+    await asyncio.to_thread(_entered, asking, "cache.clear", subject, {"deleted": deleted}, forgotten=whose)
+    asking.service.forgot(whose)
     return CacheCleared(deleted=deleted)
 
 
-def _entered(asking: Asking, act: str, subject: str, facts: dict[str, Any]) -> None:
+def _entered(
+    asking: Asking, act: str, subject: str, facts: dict[str, Any], *, forgotten: str | None = None
+) -> None:
     with asking.service.workspace.store.database.writing() as connection:
+        if forgotten is not None:
+            raise_forgotten(connection, forgotten)
         audit.enter(connection, asking.actor, act, subject, facts, time.time_ns() // 1_000_000)
 
 
