@@ -223,7 +223,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files_gib: Positive = 16.0
     """Room for the files of one tenant; more is refused with 413."""
     trusted_proxies: list[str] = []
-    """Networks whose X-Forwarded-For is believed."""
+    """Networks whose X-Forwarded-For, -Proto and -Host are believed."""
     allow_origins: list[str] = []
     """Origins whose pages may call the model APIs from a browser (CORS), as https://app.example.com; * = all."""
 
