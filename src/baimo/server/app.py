@@ -49,10 +49,6 @@ from baimo.workspace.serving import Service
 from baimo.workspace.workspace import Workspace
 
 log = logging.getLogger("baimo.serve")
-OPEN = frozenset({"/", "/console", *probes.OPEN})
-"""Paths that want no key."""
-
-
 PREFLIGHT_S = 600
 """For how long a browser need not ask again whether a page may call."""
 HANDOVER_S = 0.0005

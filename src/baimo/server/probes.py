@@ -25,8 +25,6 @@ from baimo.text import text
 if TYPE_CHECKING:
     from baimo.workspace.serving import Service
 
-OPEN = ("/healthz", "/readyz", "/metrics")
-"""Paths that want no key; /metrics where `observe.metrics_key` is false."""
 PATIENCE_S = 2.0
 """Longest wait for the database."""
 _STARTED = time.monotonic()
