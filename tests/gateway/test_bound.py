@@ -364,6 +364,22 @@ def test_a_key_with_a_money_limit_asks_anthropic_for_nothing_without_a_price(
         assert house.record.cost_micros
 
 
+def test_what_no_server_is_told_has_the_ordinary_price() -> None:
+    masked = {"tenant": Tenant(id="t", pii="mask"), "masker": Masker}
+    house = claudes(
+        Script(body=claude()), key=COST, providers={"clay": ScriptedProvider(completion())}, **masked
+    )
+    assert house.ask(of_claude(speed="fast"), surface=Messages()).status == 200
+    assert house.record.cost_micros
+    house = claudes(Script(), key=COST, providers={"clay": ScriptedProvider(completion())}, **masked)
+    assert house.ask(of_claude(speed="fast")).status == 403  # chat's members are sent on
+    house = House(key=COST, providers={"acme": ScriptedProvider(completion())})
+    reply = house.ask(
+        {"model": "acme/one", "input": "hi", "tools": [{"type": "web_search"}]}, surface=RESPONSES
+    )
+    assert (reply.status, reply.json["error"]["param"]) == (400, "tools[0].type")
+
+
 @pytest.mark.parametrize(
     ("surface", "asked", "field"),
     [

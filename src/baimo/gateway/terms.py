@@ -116,11 +116,13 @@ class Terms:
         path, vendor = peek.unpriced, self.vendor
         if not path or vendor.inside or (path in SEARCHES and self._per_call):
             return ""
-        if vendor.protocol == surface.protocol:
+        if not self.masked and self.passes(surface):
             return path
         # chat's members without a neutral word go to Anthropic, but for this one
-        reaches = surface.name in _TOLD and path != "web_search_options"
-        return path if reaches and vendor.protocol == "anthropic" else ""
+        told = vendor.protocol == surface.protocol or (
+            vendor.protocol == "anthropic" and path != "web_search_options"
+        )
+        return path if told and surface.name in _TOLD else ""
 
     def bound(self, peek: Peek, surface: Surface) -> Bound:
         """The most that a call may take.
