@@ -161,6 +161,78 @@ def test_the_bound_on_tokens(facts: dict[str, Any], peek: dict[str, Any], surfac
     assert bounds.bound(Peek(model="", **peek), surface).tokens == tokens
 
 
+@pytest.mark.parametrize(
+    ("facts", "own", "put", "bound"),
+    [
+        ({"max_output": 100}, None, None, 100),  # the vendor's own longest answer
+        ({"max_output": 100}, 100, 100, 100),
+        ({"max_output": 100, "context_window": 101}, 100, 100, 100),
+        ({"max_output": 100, "context_window": 100}, 100, 50, 50),
+        ({"max_output": 30, "context_window": 30}, 30, 30, 30),
+        ({"max_output": None}, None, 50, 50),
+    ],
+)
+def test_what_is_put_into_a_request_is_its_bound(
+    facts: dict[str, Any], own: int | None, put: int | None, bound: int
+) -> None:
+    bounds = Bounds(model("a/b", **facts), rate=1.0, assumed_output=50, own_output=own)
+    peek = Peek(model="")
+    assert (bounds.assumes(peek, "chat"), bounds.tokens_out(peek, "chat")) == (put, bound)
+    assert bounds.assumes(Peek(model="", max_tokens=7), "chat") is None
+    assert bounds.assumes(peek, "embeddings") is None
+
+
+OWN = {"models": {"acme/one": {"max_output": 100}, "bolt/one": {"max_output": 70}}}
+
+
+@pytest.mark.parametrize(("limits", "put"), [(("cost",), 100), (("tokens",), 100), (("requests",), None)])
+def test_the_own_longest_answer_of_a_model_is_put_in_where_a_limit_needs_it(
+    limits: tuple[Any, ...], put: int | None
+) -> None:
+    holder = key(*(Limit(counts=counts, amount=1_000_000) for counts in limits))
+    house = House(Script(body=answer()), key=holder, config=OWN)
+    house.ask(asking("acme/one"))
+    assert house.pool.sent[0][2].get("max_tokens") == put
+    house = House(Script(body=answer()), key=holder, config={})
+    house.ask(asking("acme/one"))
+    assert "max_tokens" not in house.pool.sent[0][2]
+
+
+def test_a_fallback_is_told_its_own_longest_answer() -> None:
+    route = {"models": ["acme/one", "bolt/one"]}
+    house = House(
+        Script(status=500, body=b"{}"),
+        Script(body=answer()),
+        key=COST,
+        config={**OWN, "routes": {"best": route}},
+    )
+    assert house.ask(asking("best")).status == 200
+    assert [sent[2]["max_tokens"] for sent in house.pool.sent] == [100, 70]
+
+
+@pytest.mark.parametrize(
+    ("longest", "options", "put"),
+    [(2000, {}, 2000), (64_000, {}, 8192), (64_000, {"max_tokens": 9000}, 9000)],
+)
+@pytest.mark.parametrize("limited", [False, True])
+def test_claude_is_never_asked_for_more_than_its_longest_answer(
+    longest: int, options: dict[str, Any], put: int, limited: bool
+) -> None:
+    provider = ScriptedProvider(completion())
+    house = House(
+        key=key(Limit(counts="cost", amount=1_000_000)) if limited else key(),
+        providers={"clay": provider},
+        more_models=[model("clay/opus", max_output=longest)],
+        config={
+            "providers": {"clay": {"options": options}},
+            "models": {"clay/opus": {"max_output": longest}},
+        },
+    )
+    assert house.ask(asking("clay/opus")).status == 200
+    assert provider.asked[0].sampling.max_tokens == put
+    assert house.record.charged_micros <= 20
+
+
 CLAUDE = Price(
     input_per_million=Decimal(5),
     output_per_million=Decimal(25),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
+from baimo.core.call import USUAL_OUTPUT
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price, Rates
 from baimo.core.tenant import Key, Limit, Tenant
@@ -36,10 +37,12 @@ class Terms:
 
     __slots__ = (
         *(
+            "_bounded",
             "_endless",
             "_entry",
             "_per_call",
             "_passes",
+            "_wants_most",
             "billed",
             "bounds",
             "currency",
@@ -70,7 +73,16 @@ class Terms:
         self.rate: float | None = 1.0 if self.currency == money.currency else money.rates.get(self.currency)
         self.flat: Rates | None = None if price is None or price.tiers else price.rates(0)
         """The rates, where they do not depend on the prompt's length."""
-        self.bounds = Bounds(model, rate=self.rate, assumed_output=settings.ledger.assumed_output)
+        own, provider = settings.models.get(model.name), settings.providers.get(vendor.name)
+        options = {} if provider is None else provider.options
+        self._wants_most = vendor.protocol == "anthropic" and bool(model.max_output)
+        self.bounds = Bounds(
+            model,
+            rate=self.rate,
+            assumed_output=settings.ledger.assumed_output,
+            own_output=None if own is None else own.max_output,
+            usual_output=int(options.get("max_tokens", USUAL_OUTPUT)) if self._wants_most else None,
+        )
         self.masked = not vendor.inside and masks(settings.policy, tenant)
         """Personal data is replaced before it goes to this model."""
         self.named = lines([(b"x-baimo-model", model.name.encode("utf-8"))])
@@ -88,8 +100,8 @@ class Terms:
         self._per_call = price is not None and bool(price.per_call)
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
-        needed = plan.has_tokens or (plan.has_cost and not self.bounds.free)
-        self._endless = needed and self.bounds.endless and not self.unpriced_ok
+        self._bounded = plan.has_tokens or (plan.has_cost and not self.bounds.free)
+        self._endless = self._bounded and self.bounds.endless and not self.unpriced_ok
 
     def entry(self) -> Entry:
         """A Record in the making, with what these calls have in common: a copy, which is quicker than naming it all."""
@@ -146,8 +158,9 @@ class Terms:
         return bound
 
     def max_tokens(self, peek: Peek, surface: str) -> int | None:
-        """What must be put into the request so that the bound holds; None = nothing."""
-        if self.plan.has_cost or self.plan.has_tokens:
+        """What must be put into the request so that the bound holds, or because its format wants a number that the
+        model takes; None = nothing."""
+        if self._bounded or self._wants_most:
             return self.bounds.assumes(peek, surface)
         return None
 
