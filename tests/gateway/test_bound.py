@@ -83,7 +83,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
         Tenant(id="t"),
         one,
         VENDORS["acme"],
-        plan(key(), Tenant(id="t"), model=("m", ()), route=None),
+        plan(key(), Tenant(id="t"), model=("m", ())),
     )
     long_cache = data.draw(st.booleans())
     peek = Peek(
@@ -117,7 +117,7 @@ def test_the_cost_in_a_record_follows_from_its_tokens_and_prices(
 ) -> None:
     one = model("acme/one", price=price)
     settings = Settings(money=MoneySettings(currency="USD", rates={"CNY": 0.137}))
-    nothing = plan(key(), Tenant(id="t"), model=("m", ()), route=None)
+    nothing = plan(key(), Tenant(id="t"), model=("m", ()))
     terms = Terms(settings, key(), Tenant(id="t"), one, VENDORS["acme"], nothing)
     entry = Entry(id="r", surface="chat", tokens_in=tokens_in, tokens_out=tokens_out, tokens_cached=cached)
     terms.reckon(entry)

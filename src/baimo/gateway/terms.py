@@ -7,7 +7,7 @@ calls only: terms belong to one Key and one Tenant as they were read, and end wi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -20,7 +20,7 @@ from baimo.gateway.answers import lines
 from baimo.gateway.bound import WITHOUT_LIMIT, Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
-from baimo.gateway.routing import Names
+from baimo.gateway.routing import Names, Route, way_to
 from baimo.gateway.surface import SEARCHES, Peek, Surface, speaks
 from baimo.settings import Settings
 from baimo.store.entry import Entry
@@ -216,9 +216,10 @@ class Terms:
 class TermsBook:
     """All terms that are in use."""
 
-    def __init__(self, settings: Settings, names: Names) -> None:
+    def __init__(self, settings: Settings, names: Names, routes: Mapping[str, Route]) -> None:
         self._settings = settings
         self._names = names
+        self._ways = routes
         self._held: dict[tuple[str, str, str, bool], Terms] = {}
         self._models = {
             name: tuple(limit_of(limit) for limit in model.limits) for name, model in settings.models.items()
@@ -239,10 +240,16 @@ class TermsBook:
                 key,
                 tenant,
                 model=(model.name, self._models.get(model.name, none)),
-                route=(route, self._routes.get(route, none)) if route else None,
+                routes=[(name, self._routes.get(name, none)) for name in self._on_the_way(route, model)],
             )
             vendor = self._names.vendor(model.vendor)
             if batch and model.batch_price is not None:
                 model = replace(model, price=model.batch_price)
             terms = self._held[place] = Terms(self._settings, key, tenant, model, vendor, limits)
         return terms
+
+    def _on_the_way(self, route: str, model: Model) -> tuple[str, ...]:
+        """The route that was asked for and those in it through which the model is reached."""
+        node = self._ways.get(route)
+        # an alias that was released leads past what baimo.toml says of it
+        return (node and way_to(model.name, node)) or ((route,) if route else ())
