@@ -168,7 +168,7 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     sticky: bool = True
     """weighted and canary: a conversation stays with its model."""
     limits: list[LimitSettings] = []
-    """On all callers of this route together."""
+    """On all callers of this route together, also of routes that contain it."""
 
 
 class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -83,7 +83,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(
         Tenant(id="t"),
         one,
         VENDORS["acme"],
-        plan(key(), Tenant(id="t"), model=("m", ()), route=None),
+        plan(key(), Tenant(id="t"), model=("m", ())),
     )
     long_cache = data.draw(st.booleans())
     peek = Peek(
@@ -117,7 +117,7 @@ def test_the_cost_in_a_record_follows_from_its_tokens_and_prices(
 ) -> None:
     one = model("acme/one", price=price)
     settings = Settings(money=MoneySettings(currency="USD", rates={"CNY": 0.137}))
-    nothing = plan(key(), Tenant(id="t"), model=("m", ()), route=None)
+    nothing = plan(key(), Tenant(id="t"), model=("m", ()))
     terms = Terms(settings, key(), Tenant(id="t"), one, VENDORS["acme"], nothing)
     entry = Entry(id="r", surface="chat", tokens_in=tokens_in, tokens_out=tokens_out, tokens_cached=cached)
     terms.reckon(entry)
@@ -159,6 +159,78 @@ def test_a_cheaper_price_of_long_prompts_does_not_hide_the_dearer_short_ones() -
 def test_the_bound_on_tokens(facts: dict[str, Any], peek: dict[str, Any], surface: str, tokens: int) -> None:
     bounds = Bounds(model("a/b", **facts), rate=1.0, assumed_output=50)
     assert bounds.bound(Peek(model="", **peek), surface).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("facts", "own", "put", "bound"),
+    [
+        ({"max_output": 100}, None, None, 100),  # the vendor's own longest answer
+        ({"max_output": 100}, 100, 100, 100),
+        ({"max_output": 100, "context_window": 101}, 100, 100, 100),
+        ({"max_output": 100, "context_window": 100}, 100, 50, 50),
+        ({"max_output": 30, "context_window": 30}, 30, 30, 30),
+        ({"max_output": None}, None, 50, 50),
+    ],
+)
+def test_what_is_put_into_a_request_is_its_bound(
+    facts: dict[str, Any], own: int | None, put: int | None, bound: int
+) -> None:
+    bounds = Bounds(model("a/b", **facts), rate=1.0, assumed_output=50, own_output=own)
+    peek = Peek(model="")
+    assert (bounds.assumes(peek, "chat"), bounds.tokens_out(peek, "chat")) == (put, bound)
+    assert bounds.assumes(Peek(model="", max_tokens=7), "chat") is None
+    assert bounds.assumes(peek, "embeddings") is None
+
+
+OWN = {"models": {"acme/one": {"max_output": 100}, "bolt/one": {"max_output": 70}}}
+
+
+@pytest.mark.parametrize(("limits", "put"), [(("cost",), 100), (("tokens",), 100), (("requests",), None)])
+def test_the_own_longest_answer_of_a_model_is_put_in_where_a_limit_needs_it(
+    limits: tuple[Any, ...], put: int | None
+) -> None:
+    holder = key(*(Limit(counts=counts, amount=1_000_000) for counts in limits))
+    house = House(Script(body=answer()), key=holder, config=OWN)
+    house.ask(asking("acme/one"))
+    assert house.pool.sent[0][2].get("max_tokens") == put
+    house = House(Script(body=answer()), key=holder, config={})
+    house.ask(asking("acme/one"))
+    assert "max_tokens" not in house.pool.sent[0][2]
+
+
+def test_a_fallback_is_told_its_own_longest_answer() -> None:
+    route = {"models": ["acme/one", "bolt/one"]}
+    house = House(
+        Script(status=500, body=b"{}"),
+        Script(body=answer()),
+        key=COST,
+        config={**OWN, "routes": {"best": route}},
+    )
+    assert house.ask(asking("best")).status == 200
+    assert [sent[2]["max_tokens"] for sent in house.pool.sent] == [100, 70]
+
+
+@pytest.mark.parametrize(
+    ("longest", "options", "put"),
+    [(2000, {}, 2000), (64_000, {}, 8192), (64_000, {"max_tokens": 9000}, 9000)],
+)
+@pytest.mark.parametrize("limited", [False, True])
+def test_claude_is_never_asked_for_more_than_its_longest_answer(
+    longest: int, options: dict[str, Any], put: int, limited: bool
+) -> None:
+    provider = ScriptedProvider(completion())
+    house = House(
+        key=key(Limit(counts="cost", amount=1_000_000)) if limited else key(),
+        providers={"clay": provider},
+        more_models=[model("clay/opus", max_output=longest)],
+        config={
+            "providers": {"clay": {"options": options}},
+            "models": {"clay/opus": {"max_output": longest}},
+        },
+    )
+    assert house.ask(asking("clay/opus")).status == 200
+    assert provider.asked[0].sampling.max_tokens == put
+    assert house.record.charged_micros <= 20
 
 
 CLAUDE = Price(
@@ -362,6 +434,22 @@ def test_a_key_with_a_money_limit_asks_anthropic_for_nothing_without_a_price(
         assert f"nobody knows what {field} may cost" in reply.json["error"]["message"]
     else:
         assert house.record.cost_micros
+
+
+def test_what_no_server_is_told_has_the_ordinary_price() -> None:
+    masked = {"tenant": Tenant(id="t", pii="mask"), "masker": Masker}
+    house = claudes(
+        Script(body=claude()), key=COST, providers={"clay": ScriptedProvider(completion())}, **masked
+    )
+    assert house.ask(of_claude(speed="fast"), surface=Messages()).status == 200
+    assert house.record.cost_micros
+    house = claudes(Script(), key=COST, providers={"clay": ScriptedProvider(completion())}, **masked)
+    assert house.ask(of_claude(speed="fast")).status == 403  # chat's members are sent on
+    house = House(key=COST, providers={"acme": ScriptedProvider(completion())})
+    reply = house.ask(
+        {"model": "acme/one", "input": "hi", "tools": [{"type": "web_search"}]}, surface=RESPONSES
+    )
+    assert (reply.status, reply.json["error"]["param"]) == (400, "tools[0].type")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_a_plan_holds_the_limits_of_key_tenant_model_and_route() -> None:
         key(requests),
         Tenant(id="acme", limits=(money,)),
         model=("v/m", (Limit(counts="concurrency", amount=2),)),
-        route=("best", (Limit(counts="tokens", amount=90, window="day"),)),
+        routes=[("best", (Limit(counts="tokens", amount=90, window="day"),))],
     )
     charges = made.charges(at("2026-11-21T10:15:30"), tokens=8, micros=9)
     assert charges == (
@@ -40,7 +40,7 @@ def test_a_plan_holds_the_limits_of_key_tenant_model_and_route() -> None:
 def test_a_rotated_key_goes_on_with_the_buckets_of_the_old_one() -> None:
     limit = Limit(counts="cost", amount=70, window="total")
     new = Key(public="newnewnewnew", digest="", limits=(limit,), counted_as="oldoldoldold")
-    made = plan(new, Tenant(id=""), model=("m", ()), route=None)
+    made = plan(new, Tenant(id=""), model=("m", ()))
     assert made.charges(0, 0, 1)[0].bucket == "key:oldoldoldold:cost:total:"
 
 
@@ -162,6 +162,33 @@ def test_limits_of_models_and_routes_hold_for_all_keys_together() -> None:
     ]
     assert [house.ask(asking("best")).status, house.ask(asking("best"), key=other).status] == [200, 429]
     assert house.ask(asking("acme/two"), key=other).status == 200
+
+
+ONCE = [{"counts": "requests", "amount": 1, "window": "total"}]
+
+
+def test_limits_of_a_route_hold_when_it_is_reached_through_another_one() -> None:
+    routes = {
+        "inner": {"models": ["acme/one", "acme/two"], "limits": ONCE},
+        "middle": {"models": ["inner"]},
+        "outer": {"models": ["middle"], "limits": [{**ONCE[0], "amount": 9}]},
+        "listed": {"models": ["acme/one", "inner"]},
+    }
+    house = House(Script(body=answer()), config={"routes": routes})
+    first = house.ask(asking("outer"))
+    assert (first.status, first.headers["x-ratelimit-limit-requests"]) == (200, "1")
+    assert [house.ask(asking(name)).status for name in ("outer", "inner", "listed")] == [429, 429, 200]
+    assert house.books.used == {"route:inner:requests:total:": 1, "route:outer:requests:total:": 1}
+
+
+def test_where_an_inner_route_is_full_the_next_model_of_the_outer_one_answers() -> None:
+    routes = {
+        "inner": {"models": ["acme/one"], "limits": ONCE},
+        "outer": {"models": ["inner", "acme/two"], "fallback_on": ["rate_limit"]},
+    }
+    house = House(Script(body=answer()), config={"routes": routes})
+    assert [house.ask(asking("outer")).status for _ in range(2)] == [200, 200]
+    assert [record.model for record in house.books.records] == ["acme/one", "acme/two"]
 
 
 def test_a_changed_limit_holds_from_the_next_call_on() -> None:

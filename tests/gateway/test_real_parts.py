@@ -21,6 +21,7 @@ from baimo.settings import LedgerSettings, ServeSettings
 from baimo.store.books import Books
 from baimo.store.engine import Database
 from baimo.store.entry import Entry
+from baimo.store.ledger import Ledger
 from tests.gateway.doubles import DONE, USAGE, House, RecordingReply, answer, asking, chunk, key, model
 
 BODY = answer()
@@ -211,3 +212,26 @@ def test_a_record_of_the_books_is_the_entry_of_the_gateway(tmp_path: Path) -> No
         assert row[name] == getattr(entry, name)
     assert row["limits"] and not row["charges"]
     assert reply.headers["x-ratelimit-remaining-requests"] == "4"
+
+
+def test_the_ledger_proves_the_limits_of_routes_within_routes(tmp_path: Path) -> None:
+    limits = [{"counts": counts, "amount": 100_000, "window": "total"} for counts in ("requests", "tokens")]
+    routes = {
+        "inner": {"models": ["acme/one"], "limits": limits},
+        "outer": {"models": ["inner"], "limits": limits},
+    }
+
+    async def asked() -> list[int | None]:
+        async with place(tmp_path, routes=routes) as here:
+            return [(await here.ask(asking(name))).status for name in ("outer", "inner", "outer")]
+
+    assert asyncio.run(asked()) == [200, 200, 200]
+    database = Database(str(tmp_path / "x.db"))
+    try:
+        assert not Ledger(database).verify().findings
+        with database.reading() as connection:
+            used = dict(connection.exec_driver_sql("SELECT bucket, used FROM meters").fetchall())
+        assert (used["route:inner:requests:total:"], used["route:outer:requests:total:"]) == (3, 2)
+        assert used["route:inner:tokens:total:"] * 2 == used["route:outer:tokens:total:"] * 3
+    finally:
+        database.close()

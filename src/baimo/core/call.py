@@ -13,6 +13,9 @@ from baimo.core.message import Message, Tool, ToolCall
 from baimo.core.registry import Spec
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "unknown"]
+USUAL_OUTPUT = 8192
+"""Most tokens of an answer where a wire format wants a number and neither the request nor `options.max_tokens` of its
+provider says (Anthropic's)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,16 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         return breaker(model).ready()
 
     signals = Signals(latencies, settings.money.rates, settings.money.currency, ready)
-    terms, allowed = TermsBook(settings, names), allowances(settings, now)
+    router = Router(
+        settings,
+        names,
+        signals,
+        usable=usable,
+        tuned=outside.tuned,
+        released=outside.released,
+        chance=outside.chance,
+    )
+    terms, allowed = TermsBook(settings, names, router.routes), allowances(settings, now)
     ways = Ways(
         settings,
         terms,
@@ -145,15 +154,7 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
     return Parts(
         settings,
         settings.snapshot().hash,
-        Router(
-            settings,
-            names,
-            signals,
-            usable=usable,
-            tuned=outside.tuned,
-            released=outside.released,
-            chance=outside.chance,
-        ),
+        router,
         terms,
         PacedAttempts(ways, allowed) if allowed else Attempts(ways),
         Settler(outside.books, outside.observer, now=now, count_tokens=outside.count_tokens),

@@ -52,19 +52,30 @@ class Ceiling(msgspec.Struct, frozen=True, gc=False):
 class Bounds:
     """Bounds of the calls of one model under one price."""
 
-    __slots__ = ("_assumed", "_ceilings", "_model", "_rate", "endless", "free", "priced")
+    __slots__ = ("_assumed", "_ceilings", "_model", "_put", "_rate", "endless", "free", "priced")
 
-    def __init__(self, model: Model, *, rate: float | None, assumed_output: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        rate: float | None,
+        assumed_output: int,
+        own_output: int | None = None,
+        usual_output: int | None = None,
+    ) -> None:
         """
         Args:
             model: whose price, context window and longest answer are known or not.
             rate: units of money.currency for one unit of the price's currency; None = not known.
             assumed_output: tokens of an answer when neither request nor model says.
+            own_output: the administrator's own max_output, which no server need know of.
+            usual_output: what a wire format that wants a number is given when the request does not say.
         """
         ceilings = None if model.price is None or rate is None else _ceilings(model.price)
         self._model = model
         self._rate = rate or 1.0
         self._assumed = assumed_output
+        self._put = _put(model, assumed_output, own_output, usual_output)
         self._ceilings = ceilings or ()
         self.priced = bool(ceilings)
         """Whether the most that a call may cost can be told."""
@@ -88,14 +99,14 @@ class Bounds:
         most = peek.max_tokens
         # to Anthropic's API 0 means no answer; servers of other formats may take it for no limit
         if not most and (most is None or surface != "messages"):
-            most = self._model.max_output or self._assumed
+            put = None if surface in WITHOUT_LIMIT else self._put
+            most = put or self._model.max_output or self._assumed
         return most * peek.answers
 
     def assumes(self, peek: Peek, surface: str) -> int | None:
-        """The `max_tokens` that must be put into the request for the bound to hold; None = it holds anyway."""
-        if peek.max_tokens is not None or self._model.max_output or surface in WITHOUT_OUTPUT:
-            return None
-        return self._assumed
+        """The `max_tokens` that must be put into the request for the bound to hold; None = it holds anyway: the request
+        says it, or its vendor's own longest answer, which the catalogue knows, is the bound."""
+        return None if peek.max_tokens is not None or surface in WITHOUT_OUTPUT else self._put
 
     def bound(self, peek: Peek, surface: str) -> Bound:
         """The most that this call may take."""
@@ -125,6 +136,16 @@ class Bounds:
                 exact += one.call * peek.answers * MICROS
                 most = max(most, exact)
         return most
+
+
+def _put(model: Model, assumed: int, own: int | None, usual: int | None) -> int | None:
+    """What is put into requests that do not say how long an answer may be; None = nothing need be."""
+    if usual is not None and model.max_output:
+        return min(usual, model.max_output)  # a longer answer than the model's longest is refused
+    if own is None:
+        return None if model.max_output else assumed
+    # as long as the window, it would leave no room for a prompt
+    return own if model.context_window is None or own < model.context_window else min(own, assumed)
 
 
 def _ceilings(price: Price) -> tuple[Ceiling, ...] | None:

@@ -239,7 +239,7 @@ class Gateway:
             except (LimitReached, BudgetExceeded) as error:
                 if last:
                     raise
-                if str(error.facts.get("bucket")).startswith("model:"):
+                if not _callers(str(error.facts.get("bucket")), choice.route):
                     continue
                 await parts.books.obtain(reserved, wait_s)
             why = f"fallback:{RATE_LIMIT}" if place else choice.why
@@ -441,6 +441,12 @@ class Gateway:
         hashed = self._keyed.copy()
         hashed.update(data)
         return hashed.hexdigest()
+
+
+def _callers(bucket: str, route: str) -> bool:
+    """Whether a limit holds for every model of the choice: those of a model, and of a route within it, do not."""
+    scope, _, rest = bucket.partition(":")
+    return scope != "model" and (scope != "route" or rest.startswith(f"{route}:"))
 
 
 def _shown(call: Call, error: BaseException) -> BaimoError | None:

@@ -156,19 +156,22 @@ class Plan:
 
 
 def plan(
-    key: Key, tenant: Tenant, *, model: tuple[str, Sequence[Limit]], route: tuple[str, Sequence[Limit]] | None
+    key: Key,
+    tenant: Tenant,
+    *,
+    model: tuple[str, Sequence[Limit]],
+    routes: Sequence[tuple[str, Sequence[Limit]]] = (),
 ) -> Plan:
-    """Every limit that applies: of the key, its tenant, the model, and the route that was asked for.
+    """Every limit that applies: of the key, its tenant, the model, and the routes that lead to it.
 
     Args:
         model: its name and limits.
-        route: likewise; None = the model was asked for by its own name.
+        routes: likewise, the one that was asked for first; () = the model was asked for by its own name.
     """
     rules = [Rule("key", key.meter, limit) for limit in key.limits]
     rules += [Rule("tenant", tenant.id, limit) for limit in tenant.limits]
     rules += [Rule("model", model[0], limit) for limit in model[1]]
-    if route is not None:
-        rules += [Rule("route", route[0], limit) for limit in route[1]]
+    rules += [Rule("route", name, limit) for name, limits in routes for limit in limits]
     return Plan(rules)
 
 

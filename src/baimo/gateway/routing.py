@@ -321,6 +321,17 @@ def models_of(node: Route | Model) -> Iterable[Model]:
         yield from models_of(child)
 
 
+def way_to(model: str, node: Route | Model) -> tuple[str, ...] | None:
+    """Names of the routes from a node to a model, by the first way in the order of baimo.toml; None = there is none."""
+    if isinstance(node, Model):
+        return () if node.name == model else None
+    for child in node.children:
+        way = way_to(model, child)
+        if way is not None:
+            return (node.name, *way)
+    return None
+
+
 def _fixed(asked: str, node: Route | Model) -> Choice | None:
     """The Choice, where it is the same for every call."""
     if isinstance(node, Model):

@@ -7,10 +7,11 @@ calls only: terms belong to one Key and one Tenant as they were read, and end wi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
+from baimo.core.call import USUAL_OUTPUT
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price, Rates
 from baimo.core.tenant import Key, Limit, Tenant
@@ -19,7 +20,7 @@ from baimo.gateway.answers import lines
 from baimo.gateway.bound import WITHOUT_LIMIT, Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
 from baimo.gateway.policy import masks
-from baimo.gateway.routing import Names
+from baimo.gateway.routing import Names, Route, way_to
 from baimo.gateway.surface import SEARCHES, Peek, Surface, speaks
 from baimo.settings import Settings
 from baimo.store.entry import Entry
@@ -36,10 +37,12 @@ class Terms:
 
     __slots__ = (
         *(
+            "_bounded",
             "_endless",
             "_entry",
             "_per_call",
             "_passes",
+            "_wants_most",
             "billed",
             "bounds",
             "currency",
@@ -70,7 +73,16 @@ class Terms:
         self.rate: float | None = 1.0 if self.currency == money.currency else money.rates.get(self.currency)
         self.flat: Rates | None = None if price is None or price.tiers else price.rates(0)
         """The rates, where they do not depend on the prompt's length."""
-        self.bounds = Bounds(model, rate=self.rate, assumed_output=settings.ledger.assumed_output)
+        own, provider = settings.models.get(model.name), settings.providers.get(vendor.name)
+        options = {} if provider is None else provider.options
+        self._wants_most = vendor.protocol == "anthropic" and bool(model.max_output)
+        self.bounds = Bounds(
+            model,
+            rate=self.rate,
+            assumed_output=settings.ledger.assumed_output,
+            own_output=None if own is None else own.max_output,
+            usual_output=int(options.get("max_tokens", USUAL_OUTPUT)) if self._wants_most else None,
+        )
         self.masked = not vendor.inside and masks(settings.policy, tenant)
         """Personal data is replaced before it goes to this model."""
         self.named = lines([(b"x-baimo-model", model.name.encode("utf-8"))])
@@ -88,8 +100,8 @@ class Terms:
         self._per_call = price is not None and bool(price.per_call)
         self._passes: dict[str, bool] = {}
         self.unpriced_ok = settings.ledger.unpriced == "allow"
-        needed = plan.has_tokens or (plan.has_cost and not self.bounds.free)
-        self._endless = needed and self.bounds.endless and not self.unpriced_ok
+        self._bounded = plan.has_tokens or (plan.has_cost and not self.bounds.free)
+        self._endless = self._bounded and self.bounds.endless and not self.unpriced_ok
 
     def entry(self) -> Entry:
         """A Record in the making, with what these calls have in common: a copy, which is quicker than naming it all."""
@@ -116,11 +128,13 @@ class Terms:
         path, vendor = peek.unpriced, self.vendor
         if not path or vendor.inside or (path in SEARCHES and self._per_call):
             return ""
-        if vendor.protocol == surface.protocol:
+        if not self.masked and self.passes(surface):
             return path
         # chat's members without a neutral word go to Anthropic, but for this one
-        reaches = surface.name in _TOLD and path != "web_search_options"
-        return path if reaches and vendor.protocol == "anthropic" else ""
+        told = vendor.protocol == surface.protocol or (
+            vendor.protocol == "anthropic" and path != "web_search_options"
+        )
+        return path if told and surface.name in _TOLD else ""
 
     def bound(self, peek: Peek, surface: Surface) -> Bound:
         """The most that a call may take.
@@ -144,8 +158,9 @@ class Terms:
         return bound
 
     def max_tokens(self, peek: Peek, surface: str) -> int | None:
-        """What must be put into the request so that the bound holds; None = nothing."""
-        if self.plan.has_cost or self.plan.has_tokens:
+        """What must be put into the request so that the bound holds, or because its format wants a number that the
+        model takes; None = nothing."""
+        if self._bounded or self._wants_most:
             return self.bounds.assumes(peek, surface)
         return None
 
@@ -201,9 +216,10 @@ class Terms:
 class TermsBook:
     """All terms that are in use."""
 
-    def __init__(self, settings: Settings, names: Names) -> None:
+    def __init__(self, settings: Settings, names: Names, routes: Mapping[str, Route]) -> None:
         self._settings = settings
         self._names = names
+        self._ways = routes
         self._held: dict[tuple[str, str, str, bool], Terms] = {}
         self._models = {
             name: tuple(limit_of(limit) for limit in model.limits) for name, model in settings.models.items()
@@ -224,10 +240,16 @@ class TermsBook:
                 key,
                 tenant,
                 model=(model.name, self._models.get(model.name, none)),
-                route=(route, self._routes.get(route, none)) if route else None,
+                routes=[(name, self._routes.get(name, none)) for name in self._on_the_way(route, model)],
             )
             vendor = self._names.vendor(model.vendor)
             if batch and model.batch_price is not None:
                 model = replace(model, price=model.batch_price)
             terms = self._held[place] = Terms(self._settings, key, tenant, model, vendor, limits)
         return terms
+
+    def _on_the_way(self, route: str, model: Model) -> tuple[str, ...]:
+        """The route that was asked for and those in it through which the model is reached."""
+        node = self._ways.get(route)
+        # an alias that was released leads past what baimo.toml says of it
+        return (node and way_to(model.name, node)) or ((route,) if route else ())

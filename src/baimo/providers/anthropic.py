@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
-from baimo.core.call import Completion, JsonFormat, Request
+from baimo.core.call import USUAL_OUTPUT, Completion, JsonFormat, Request
 from baimo.core.ids import plain
 from baimo.core.message import Message, Part, Tool, ToolCall
 from baimo.errors import RequestRefused
@@ -25,10 +25,6 @@ from baimo.providers.openai import schema_wish
 from baimo.providers.server import Outgoing, Reader, ServerProvider, sent_extra, tool_choice
 
 API_VERSION = "2023-06-01"
-MAX_TOKENS = 8192
-"""Most tokens of an answer where neither the request nor `options.max_tokens` says; the API wants a number."""
-
-
 _TOOL_ID = re.compile("[a-zA-Z0-9_-]+")
 
 
@@ -43,7 +39,7 @@ class AnthropicProvider(ServerProvider):
         adapted: list[str] = []
         body: dict[str, Any] = {
             "model": request.model,
-            "max_tokens": int(self.settings.options.get("max_tokens", MAX_TOKENS))
+            "max_tokens": int(self.settings.options.get("max_tokens", USUAL_OUTPUT))
             if request.sampling.max_tokens is None
             else request.sampling.max_tokens,
             "messages": _turns(request.messages, self.vendor.name),

@@ -106,6 +106,13 @@ def test_the_larger_limit_of_the_answer_counts(fields: dict[str, Any], most: int
     assert peeked(**fields).max_tokens == most
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_of_no_tokens_is_refused_as_openai_does(field: str) -> None:
+    with pytest.raises(CallRefused) as caught:
+        peeked(**{field: 0})
+    assert caught.value.facts["field"] == field
+
+
 def test_drafts_that_are_thrown_away_are_answers_too() -> None:
     assert peeked(n=2, best_of=5).answers == 5
 

@@ -550,6 +550,12 @@ def test_what_a_model_answered_can_be_sent_back_to_it_as_it_came() -> None:
 # the quick look
 
 
+def test_an_answer_of_no_tokens_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(CallRefused) as caught:
+        Responses().peek(json.dumps(ASKED | {"max_output_tokens": 0}).encode(), {})
+    assert caught.value.facts["field"] == "max_output_tokens"
+
+
 def test_a_peek_knows_what_admission_asks() -> None:
     body = json.dumps(ASKED | {"stream": True, "instructions": "s", "max_output_tokens": 9}).encode()
     peek = Responses().peek(body, {})

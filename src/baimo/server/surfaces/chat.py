@@ -23,7 +23,8 @@ from baimo.server.surfaces.vendor_ids import vendor_id
 from baimo.server.surfaces.wirejson import NOTHING, Members, opened, refused, says, written
 from baimo.typed import json_decoder
 
-Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+"""Not 0, as OpenAI has it: some servers take that for no limit."""
 Answers = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 TEMPLATE_BYTES = 512

@@ -8,7 +8,7 @@ Source: developers.openai.com/api/reference/resources/completions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,7 +18,7 @@ from baimo.errors import BaimoError, CallRefused
 from baimo.gateway.surface import Events, Peek
 from baimo.server.surfaces import openai_errors
 from baimo.server.surfaces.asks import ASKS, Asks, connects, searched, unpriced
-from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, Chat, StreamOptions, Tokens
+from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, Chat, StreamOptions
 from baimo.server.surfaces.chat_answer import DONE, FINISH, added, several, usage_row
 from baimo.server.surfaces.chat_request import extra, sampling, unsayable
 from baimo.server.surfaces.given import Given
@@ -34,7 +34,7 @@ class Body(Asks):
     prompt: msgspec.Raw
     model: str = ""
     stream: bool | None = None
-    max_tokens: Tokens | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)] | None = None
     n: Answers | None = None
     best_of: Answers | None = None
     stream_options: StreamOptions | None = None

@@ -20,12 +20,12 @@ from baimo.providers.faults import error_message
 from baimo.providers.openai_reply import count, fields, items
 from baimo.server.surfaces import openai_errors, responses_request, wirejson
 from baimo.server.surfaces.asks import Searches, compacts, searched
-from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES
+from baimo.server.surfaces.chat import MESSAGE_BYTES, TEMPLATE_BYTES, TOOLS_BYTES, Tokens
 from baimo.server.surfaces.given import Given, objects
 from baimo.server.surfaces.messages_answer import first
 from baimo.server.surfaces.responses_answer import PREVIOUS, Frame, ResponsesEvents, response
 from baimo.server.surfaces.sse import LineWatch, encoded
-from baimo.server.surfaces.usage import Count, counted, object_in
+from baimo.server.surfaces.usage import counted, object_in
 from baimo.server.surfaces.vendor_ids import vendor_id
 from baimo.typed import json_decoder
 
@@ -71,7 +71,7 @@ class _Head(Searches):
     model: str = ""
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
-    max_output_tokens: Count | None = None
+    max_output_tokens: Tokens | None = None
     stream: bool | None = None
     store: bool | None = None
     service_tier: str | None = None
