@@ -210,6 +210,8 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Failures in a row after which a model's server is left alone."""
     breaker_rest_s: Positive = 30.0
     """For how long; then one call tries it."""
+    ready_grace_s: Amount = 60.0
+    """How long the database may be away before /readyz says so with 503; calls go on against what is in memory."""
     drain_s: Amount = 30.0
     """Longest wait for calls in flight when stopping."""
     proxy: str = ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from baimo.core.tenant import Key, Limit, Tenant
 from baimo.errors import CallRefused, Forbidden, StoreError, Unauthenticated
-from baimo.gateway.keyring import Keyring, permits_name, permits_surface
+from baimo.gateway.keyring import PAUSE_S, Keyring, permits_name, permits_surface
 from baimo.store.accounts import Accounts
 from baimo.store.engine import Database
 from tests.waiting import settled
@@ -158,6 +159,74 @@ def test_accounts_that_cannot_be_read_leave_the_keys_as_they_were() -> None:
         watching.cancel()
 
     asyncio.run(watched())
+
+
+class Counted(Listed):
+    """Counts the questions; each takes a moment."""
+
+    asked = 0
+
+    def revision(self) -> int:
+        self.asked += 1
+        found = super().revision()
+        time.sleep(0.02)
+        return found
+
+
+def test_a_key_made_elsewhere_is_looked_up_once_for_all_who_present_it() -> None:
+    accounts = Counted()
+    keys = Keyring(accounts, wall=lambda: NOW)
+
+    async def asked() -> None:
+        accounts.kept, accounts.number, before = [KEY], 2, accounts.asked
+        found = await asyncio.gather(*(keys.looked_up(GOOD, "10.0.0.1") for _ in range(50)))
+        assert found == [(KEY, Tenant(id="acme"))] * 50
+        assert accounts.asked == before + 1
+        with pytest.raises(Unauthenticated):  # a known key's secret is not looked up
+            await keys.looked_up(GOOD[:-1] + b"t", "10.0.0.1")
+        with pytest.raises(Unauthenticated):  # nor what is no key
+            await keys.looked_up(b"sk-proj-123", "10.0.0.1")
+        assert accounts.asked == before + 1
+
+    asyncio.run(asked())
+
+
+def test_a_key_made_while_somebody_looks_is_found_by_a_look_of_its_own() -> None:
+    accounts = Counted()
+    keys = Keyring(accounts, wall=lambda: NOW)
+
+    async def asked() -> None:
+        before = accounts.asked
+        guess = asyncio.ensure_future(keys.catch_up())
+        await settled(lambda: accounts.asked > before)  # its look has seen what there is
+        accounts.kept, accounts.number = [KEY], 2
+        assert await keys.looked_up(GOOD, "10.0.0.1") == (KEY, Tenant(id="acme"))
+        await guess
+
+    asyncio.run(asked())
+
+
+def test_guesses_cost_twenty_questions_a_second_and_none_where_accounts_cannot_be_read() -> None:
+    accounts = Counted(KEY)
+    keys = Keyring(accounts, wall=lambda: NOW)
+
+    async def guessed(number: int) -> None:
+        with pytest.raises(Unauthenticated) as caught:
+            await keys.looked_up(f"bm-{number:012}-{SECRET}".encode(), "10.0.0.1")
+        assert caught.value.key == "gateway.unknown_key"
+
+    async def asked() -> None:
+        before, began = accounts.asked, time.monotonic()
+        for number in range(10):
+            await guessed(number)
+        assert accounts.asked - before <= 1 + (time.monotonic() - began) / PAUSE_S
+        accounts.trouble = StoreError("store.locked", where="x")
+        await guessed(11)
+        keys.trouble, before = accounts.trouble, accounts.asked
+        await guessed(12)
+        assert accounts.asked == before
+
+    asyncio.run(asked())
 
 
 def test_tenants_that_are_forgotten_are_told_of_once_and_also_when_others_read_first() -> None:

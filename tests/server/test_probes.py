@@ -48,11 +48,29 @@ def test_a_ledger_that_fails_is_a_reason_and_where_it_is_stays_ours(tmp_path: Pa
         books = service.books
         service.books = Unwell(books)
         try:
+            assert ready(house) == (200, ["ledger"])  # calls go on
+            shown = house.call("GET", "/api/health", house.key(role="admin")).data
+            assert shown["status"] == "ready" and len(shown["trouble"]) == 1
+            service.away_since -= 59.0
+            assert ready(house) == (200, ["ledger"])
+            service.away_since -= 1.0
             assert ready(house) == (503, ["ledger"])
             assert b"somewhere" not in house.call("GET", "/readyz").body
         finally:
             service.books = books
         assert ready(house) == (200, [])
+        service.books = Unwell(books)
+        try:
+            assert ready(house) == (200, ["ledger"])  # the grace begins anew
+        finally:
+            service.books = books
+
+
+def test_without_a_grace_the_first_trouble_is_a_reason(tmp_path: Path) -> None:
+    with served(tmp_path, TOML + "[serve]\nready_grace_s = 0\n") as house:
+        service = house.state["service"]
+        service.keyring.trouble = StoreError("store.failed", where="/somewhere", problem="broken")
+        assert ready(house) == (503, ["keys"])
 
 
 class Unwell:

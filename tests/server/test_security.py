@@ -14,8 +14,11 @@ from typing import NamedTuple
 import pytest
 from starlette.routing import Mount, Route
 
+from baimo.core.tenant import Key
+from baimo.gateway import keyring
 from baimo.server.admin.routes import Resource
 from baimo.server.admin.table import OPERATIONS
+from baimo.store.sessions import Sessions
 from tests.server.served import TOML, Served, served
 from tests.waiting import PATIENCE_S
 
@@ -191,6 +194,31 @@ def test_basic_opens_the_description_and_nothing_else(house: Served, keys: Keys)
 
 
 # another tenant's key on the model APIs
+
+
+def test_a_key_or_session_that_another_process_has_just_made_opens_every_kind_of_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "POLL_S", 3600.0)  # nothing is heard of by itself
+    with served(tmp_path) as house:
+        accounts, database = house.workspace.accounts, house.workspace.store.database
+
+        def fresh() -> str:
+            return accounts.create_key(Key(role="admin")).credential.written()
+
+        assert house.chat(fresh()).status == 200
+        asked = {"model": "acme/small", "input": "hello"}
+        assert house.call("POST", "/v1/responses", fresh(), asked).status == 200
+        counted = house.call("POST", "/v1/messages/count_tokens", fresh(), json.loads(CHAT))
+        assert counted.status != 401
+        assert house.call("GET", "/v1/models", fresh()).status == 200
+        basic = base64.b64encode(f"me:{fresh()}".encode()).decode()
+        assert (
+            house.call("GET", "/api/openapi.json", headers={"authorization": f"Basic {basic}"}).status == 200
+        )
+        session = Sessions(database).begin(accounts.create_key(Key()).key.public, 60_000)
+        cookie = {"cookie": f"baimo_session={session.credential.written()}"}
+        assert house.call("GET", "/console/", headers=cookie).status == 200
 
 
 def test_what_one_tenant_keeps_is_not_there_for_another(house: Served) -> None:

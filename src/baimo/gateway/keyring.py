@@ -1,7 +1,8 @@
 """Keys and tenants in memory: who is calling, and may they.
 
-Prevents three failures: a database question per call, a comparison whose time tells how much of a secret was right,
-and a revoked key that goes on working in a process that has not heard of it.
+Prevents four failures: a database question per call, a comparison whose time tells how much of a secret was right,
+a revoked key that goes on working in a process that has not heard of it, and a key that was made a moment ago in
+another process and is refused in this one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hmac import compare_digest
@@ -24,6 +28,10 @@ from baimo.errors import BaimoError, Forbidden, Unauthenticated
 
 POLL_S = 0.5
 """How often the accounts are asked whether something changed."""
+PAUSE_S = 0.05
+"""Between two looks for keys that are not known, so that guesses cost no more than 20 questions a second."""
+PATIENCE_S = 2.0
+"""Longest wait for such a look."""
 _FORM = re.compile(rb"bm-[0-9A-Za-z]{12}-[0-9A-Za-z]{48}")
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
@@ -86,6 +94,10 @@ class Keyring:
         self._revision: int | None = None
         self._held: dict[bytes, _Held] = {}
         self._tenants: dict[str, Tenant] = {}
+        self._reading = threading.Lock()
+        self._look: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        self._looked = float("-inf")
         self.trouble: BaimoError | None = None
         """Why the accounts could not be read again; None = they could."""
         self.refresh()
@@ -123,6 +135,43 @@ class Keyring:
         if found.networks and not _within(ip, found.networks):
             raise Forbidden("gateway.wrong_network", key=key.public, ip=ip)
         return key, tenant
+
+    def unknown(self, presented: bytes | None) -> bool:
+        """Whether it has the form of a key or session, and is none that is held: it may have been made elsewhere."""
+        if presented is None or _FORM.fullmatch(presented) is None:
+            return False
+        return presented.split(b"-", 2)[1] not in self._held
+
+    async def looked_up(self, presented: bytes | None, ip: str) -> tuple[Key, Tenant]:
+        """`authenticate`, after a look at the accounts where that may help; for who has been refused.
+
+        Raises:
+            Unauthenticated, Forbidden: as there.
+        """
+        if self.unknown(presented):
+            await self.catch_up()
+        return self.authenticate(presented, ip)
+
+    async def catch_up(self) -> None:
+        """Return after a look at the accounts that began later than this call; callers at the same time share one.
+
+        Where the accounts cannot be read (in time), everything stays as it was.
+        """
+        if self.trouble is not None:
+            return
+        if self._look is None:
+            self._look = asyncio.create_task(self._looked_once(), name="baimo-key")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.shield(self._look)
+
+    async def _looked_once(self) -> None:
+        async with self._looking:
+            await asyncio.sleep(self._looked + PAUSE_S - time.monotonic())
+            self._look = None  # whoever comes from now on may mean a key that this look misses
+            with suppress(BaimoError):  # `watch` says so
+                await asyncio.to_thread(self.refresh)
+            self._looked = time.monotonic()
 
     def standing(self, public: str) -> tuple[Key, Tenant]:
         """A key that ordered work which goes on without its owner, or the one that has replaced it.
@@ -165,6 +214,10 @@ class Keyring:
         Raises:
             StoreError: the accounts cannot be read.
         """
+        with self._reading:  # else who began earlier and ends later puts back what was
+            return self._refreshed()
+
+    def _refreshed(self) -> bool:
         revision = self._accounts.revision()
         if revision == self._revision:
             return False

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import baimo
 from baimo.config import settings
@@ -40,8 +42,9 @@ from baimo.server import (
     uploads,
 )
 from baimo.server.admin.routes import admin_routes
+from baimo.server.credentials import credential, password
 from baimo.server.hot import hot_routes
-from baimo.server.replies import caller, json_response, refused, service_of
+from baimo.server.replies import caller, json_response, presented, refused, service_of
 from baimo.server.surfaces.embeddings import Embeddings
 from baimo.server.surfaces.models import model_row, models_body, route_row
 from baimo.server.watching import Watching
@@ -100,13 +103,28 @@ def application(workspace: Workspace, read: Any) -> Starlette:
             sys.setswitchinterval(HANDOVER_S)
             yield {"service": service, "hot": lanes, "watching": watching}
 
-    made = Starlette(routes=routes(), lifespan=lifespan)
+    made = Starlette(routes=routes(), lifespan=lifespan, middleware=[Middleware(Newcomers)])
     made.router.redirect_slashes = False  # clients do not take their key along, nor TLS that a proxy speaks
     made.add_exception_handler(BaimoError, refused)
     made.add_exception_handler(404, _nothing)
     made.add_exception_handler(405, _nothing)
     made.add_exception_handler(Exception, refused)
     return made
+
+
+class Newcomers:
+    """Has a key or session that was made a moment ago in another process looked up before anybody refuses it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            request = Request(scope)
+            keyring, headers = service_of(request).keyring, presented(request)
+            if keyring.unknown(credential(headers) or password(headers)):
+                await keyring.catch_up()
+        await self._app(scope, receive, send)
 
 
 @contextlib.contextmanager

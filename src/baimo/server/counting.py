@@ -28,7 +28,7 @@ def counting(service: Service) -> Handler:
 
     async def answer(exchange: Exchange) -> None:
         try:
-            key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
+            key, tenant = await service.keyring.looked_up(credential(exchange.headers), exchange.peer)
             tokens = await _counted(service, surface, exchange, key)
         except BaimoError as error:
             headers = [JSON, *([(b"www-authenticate", b"Bearer")] if error.http_status == 401 else [])]

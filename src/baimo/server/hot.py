@@ -7,7 +7,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from baimo.core.tenant import Key, Tenant
-from baimo.errors import BaimoError
+from baimo.errors import BaimoError, Unauthenticated
 from baimo.gateway.answers import lines, retry_headers
 from baimo.gateway.call import Call, Reply
 from baimo.gateway.policy import CLASS_HEADER, data_class
@@ -52,7 +52,11 @@ def hot_routes(service: Service) -> Lanes:
 def _handler(service: Service, surface: Surface) -> Handler:
     async def answer(exchange: Exchange) -> None:
         try:
-            key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
+            given = credential(exchange.headers)
+            try:
+                key, tenant = service.keyring.authenticate(given, exchange.peer)
+            except Unauthenticated:
+                key, tenant = await service.keyring.looked_up(given, exchange.peer)
         except BaimoError as error:
             _refuse(service, exchange, surface, error)
             return
@@ -67,7 +71,11 @@ def _remembering(service: Service, surface: Surface) -> Handler:
     async def answer(exchange: Exchange) -> None:
         memory = service.responses
         try:
-            key, tenant = service.keyring.authenticate(credential(exchange.headers), exchange.peer)
+            given = credential(exchange.headers)
+            try:
+                key, tenant = service.keyring.authenticate(given, exchange.peer)
+            except Unauthenticated:
+                key, tenant = await service.keyring.looked_up(given, exchange.peer)
             data = data_class(service.settings.policy, key, tenant, exchange.headers)
             turn = await begun(exchange.body, memory, tenant=tenant.id, key=key.public, data_class=data)
         except BaimoError as error:

@@ -31,11 +31,19 @@ _STARTED = time.monotonic()
 
 
 class Reason(NamedTuple):
-    """Why calls should go elsewhere."""
+    """What is wrong."""
 
     check: str
     """stopping, ledger, keys, database or models."""
     problem: str
+
+
+class State(NamedTuple):
+    """Whether calls are welcome."""
+
+    ready: bool
+    reasons: list[Reason]
+    """What is wrong, also where calls are admitted all the same."""
 
 
 def routes() -> list[Route]:
@@ -43,20 +51,30 @@ def routes() -> list[Route]:
     return [Route("/healthz", _alive), Route("/readyz", _ready), Route("/metrics", _metrics)]
 
 
-async def reasons(service: Service) -> list[Reason]:
-    """Why calls should go elsewhere for now; empty = they are welcome."""
-    found: list[Reason] = []
-    if service.gateway.stopping:
-        found.append(Reason("stopping", text("observe.stopping")))
+async def state(service: Service) -> State:
+    """Whether calls are welcome, and what is wrong.
+
+    Without the database calls go on, against keys and leases in memory, so it is no reason until it has been away for
+    `serve.ready_grace_s`: every process would be taken out at once.
+    """
+    away: list[Reason] = []
     if not service.books.health().ok:
-        found.append(Reason("ledger", text("observe.ledger_fails")))
+        away.append(Reason("ledger", text("observe.ledger_fails")))
     if service.keyring.trouble is not None:
-        found.append(Reason("keys", text("observe.keys_fail")))
+        away.append(Reason("keys", text("observe.keys_fail")))
     if not await _reached(service):
-        found.append(Reason("database", text("observe.database_fails")))
+        away.append(Reason("database", text("observe.database_fails")))
+    now = time.monotonic()
+    service.away_since = (service.away_since or now) if away else None
+    too_long = (
+        service.away_since is not None and now - service.away_since >= service.settings.serve.ready_grace_s
+    )
+    closed: list[Reason] = []
+    if service.gateway.stopping:
+        closed.append(Reason("stopping", text("observe.stopping")))
     if _all_broken(service):
-        found.append(Reason("models", text("observe.models_fail")))
-    return found
+        closed.append(Reason("models", text("observe.models_fail")))
+    return State(not closed and not too_long, closed + away)
 
 
 async def _reached(service: Service) -> bool:
@@ -92,9 +110,13 @@ async def _alive(_: Request) -> Response:
 
 async def _ready(request: Request) -> Response:
     service = service_of(request)
-    found = [one._asdict() for one in await reasons(service)]
-    facts = {"status": "not ready" if found else "ready", "reasons": found}
-    return json_response(facts | {"in_flight": service.gateway.in_flight}, 503 if found else 200)
+    found = await state(service)
+    facts = {
+        "status": "ready" if found.ready else "not ready",
+        "reasons": [one._asdict() for one in found.reasons],
+        "in_flight": service.gateway.in_flight,
+    }
+    return json_response(facts, 200 if found.ready else 503)
 
 
 async def _metrics(request: Request) -> Response:

@@ -106,6 +106,8 @@ class Service:
         self._waiting: list[str] = []
         self.on_settings: Callable[[ServeSettings], None] = lambda serve: None
         """Called with what clients are held against, before it holds; what it raises refuses the settings."""
+        self.away_since: float | None = None
+        """Monotonic seconds when /readyz first saw that the database is away; None = it is there."""
         self._following: list[asyncio.Task[None]] = []
         self._stale: list[Providers] = []
 

@@ -6,8 +6,6 @@ Prevents the failure where a check is forgotten for one operation: there is one 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +26,7 @@ from baimo.server.admin.operation import Asking, Operation
 from baimo.server.admin.reading import taken
 from baimo.server.admin.streams import Pieces, Streamed, Work
 from baimo.server.admin.table import OPERATIONS
+from baimo.server.credentials import password
 from baimo.server.replies import caller, presented, service_of
 from baimo.text import speak
 
@@ -113,7 +112,8 @@ class Resource:
         operation = self.operations.get(method)
         page = operation is not None and operation.browser
         try:
-            key, tenant = caller(request, given=_from_browser(request) if page else None)
+            # only pages take a browser's password, so nothing is forged
+            key, tenant = caller(request, given=password(presented(request)) if page else None)
         except Unauthenticated as error:
             if not page:
                 raise
@@ -173,17 +173,6 @@ async def _body(request: Request, longest: int) -> bytes:
     if size and kind != "application/json":
         raise UsageError("admin.no_json", field="")
     return b"".join(pieces)
-
-
-def _from_browser(request: Request) -> bytes | None:
-    """The password of HTTP Basic, which browsers ask for and send again; only pages take it, so nothing is forged."""
-    scheme, _, value = (presented(request).get(b"authorization") or b"").partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
-    try:
-        return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
-    except binascii.Error:
-        return None
 
 
 def _challenge(request: Request, error: Unauthenticated) -> Response:

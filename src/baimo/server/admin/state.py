@@ -12,9 +12,9 @@ import baimo
 from baimo.core.moments import shown
 from baimo.core.rights import OWNER_NAME
 from baimo.errors import BaimoError, Conflict
+from baimo.server import probes
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged
-from baimo.server.probes import reasons
 from baimo.store import audit
 from baimo.store.accounts import EVERYBODY, raise_forgotten
 from baimo.store.cached import Cached
@@ -132,12 +132,12 @@ class AuditPage:
 
 async def _health(asking: Asking, _: Nothing) -> HealthShown:
     service = asking.service
-    trouble, ledger = [one.problem for one in await reasons(service)], service.books.health()
+    found, ledger = await probes.state(service), service.books.health()
     database = service.workspace.store.database
     head = await asyncio.to_thread(Ledger(database).head)
     return HealthShown(
-        status="not ready" if trouble else "ready",
-        trouble=trouble,
+        status="ready" if found.ready else "not ready",
+        trouble=[one.problem for one in found.reasons],
         version=baimo.__version__,
         pid=os.getpid(),
         uptime_s=round(time.monotonic() - _STARTED, 1),
