@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from baimo.core.tenant import Limit
-from baimo.errors import BadReply, RequestRefused, Unreachable
+from baimo.errors import BadReply, MissingExtra, RequestRefused, Unreachable
 from baimo.gateway.failures import kind_of
 from baimo.server.surfaces.images import Images
 from baimo.server.surfaces.responses import Responses
@@ -115,6 +115,24 @@ def test_a_request_that_is_wrong_is_not_sent_to_the_next_model() -> None:
     )
     assert house.ask(asking("best")).status == 400
     assert len(house.pool.sent) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_model_whose_library_is_missing_is_passed_over(streamed: bool) -> None:
+    missing = MissingExtra("core.missing_extra", module="openvino", extra="local", purpose="p")
+    good = stream("a") if streamed else Script(body=answer())
+    house = House(
+        good,
+        providers={"home": ScriptedProvider(missing)},
+        config={"routes": {"best": {"models": ["home/small", "bolt/three"]}}},
+    )
+    assert house.ask(asking("best", stream=streamed)).status == 200
+    assert (house.record.model, house.record.route) == ("bolt/three", "fallback:error")
+    alone = House(providers={"home": ScriptedProvider(missing)}, key=LIMITED)
+    reply = alone.ask(asking("home/small", stream=streamed))
+    assert (reply.status, reply.json["error"]["code"]) == (503, "not_installed")
+    assert "baimo[local]" in reply.json["error"]["message"]
+    assert (alone.record.unsure, alone.record.charged_micros) == (0, 0)
 
 
 def test_nothing_falls_back_once_the_client_has_the_first_byte() -> None:
