@@ -10,9 +10,13 @@ import pytest
 from baimo.core.tenant import Limit
 from baimo.errors import BadReply, MissingExtra, RequestRefused, Unreachable
 from baimo.gateway.failures import kind_of
+from baimo.gateway.surface import Surface
+from baimo.server.surfaces.completions import Completions
 from baimo.server.surfaces.images import Images
+from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.responses import Responses
 from tests.gateway.doubles import (
+    CHAT,
     EVENTS,
     House,
     RecordingReply,
@@ -532,8 +536,55 @@ ANSWERS_WITHOUT_USAGE: list[tuple[bytes, bytes]] = [
 
 @pytest.mark.parametrize(("kind", "body"), ANSWERS_WITHOUT_USAGE)
 def test_an_answer_that_counts_nothing_is_an_answer_all_the_same(kind: bytes, body: bytes) -> None:
-    reply = (house := House(Script(body=body, headers={b"content-type": kind}))).ask()
+    house = House(Script(body=body, headers={b"content-type": kind}))
+    reply = house.ask({"model": "acme/one", "prompt": "a cat"}, surface=Images())
     assert (reply.status, reply.body, house.record.status) == (200, body, "ok")
+
+
+COUNTED = b'"usage": {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4}'
+NO_ANSWERS: list[tuple[Surface, str, bytes]] = [
+    (CHAT, "acme/one", b"{}"),
+    (CHAT, "acme/one", b'{"choices": []}'),
+    (CHAT, "acme/one", b'{"choices": [], %s}' % COUNTED),
+    (CHAT, "acme/one", b'{"choices": null, %s}' % COUNTED),
+    (Completions(), "acme/one", b"{%s}" % COUNTED),
+    (Messages(), "clay/opus", b'{"type": "message", "usage": {"input_tokens": 4, "output_tokens": 0}}'),
+    (Responses(), "dune/gpt", b'{"object": "response"}'),
+]
+
+
+@pytest.mark.parametrize(("surface", "name", "body"), NO_ANSWERS)
+def test_a_whole_answer_that_holds_none_is_passed_over(surface: Surface, name: str, body: bytes) -> None:
+    member = {"completions": "prompt", "responses": "input"}.get(surface.name, "messages")
+    given = asking()["messages"] if member == "messages" else "hi"
+    asked = {"model": "best", member: given}
+    asked |= {} if member == "input" else {"max_tokens": 9}
+    config = {"routes": {"best": {"models": [name, "home/small"]}}}
+    house = House(
+        Script(body=body), providers={"home": ScriptedProvider(completion())}, key=LIMITED, config=config
+    )
+    reply = house.ask(asked, surface=surface)
+    assert (reply.status, house.record.route, house.record.unsure) == (200, "fallback:error", 1)
+    alone = House(Script(body=body), key=LIMITED)
+    assert alone.ask({**asked, "model": name}, surface=surface).status == 502
+    assert alone.record.status == "providers.no_choices"
+
+
+@pytest.mark.parametrize(
+    ("surface", "name", "body"),
+    [
+        (CHAT, "acme/one", b'{"choices": [{"message": {"content": "hi"}}]}'),
+        (CHAT, "acme/one", b'{"choices": [{"finish_reason": null}], %s}' % COUNTED),
+        (Messages(), "clay/opus", b'{"type": "message", "content": [], "stop_reason": "end_turn"}'),
+        (Messages(), "clay/opus", b'{"content": [{"type": "text", "text": "hi"}]}'),
+        (Responses(), "dune/gpt", b'{"output": [], "status": "completed"}'),
+    ],
+)
+def test_an_answer_that_leaves_things_out_is_one(surface: Surface, name: str, body: bytes) -> None:
+    asked = {**asking(name), "input": "hi", "max_tokens": 9}
+    house = House(Script(body=body))
+    assert house.ask(asked, surface=surface).body == body
+    assert house.record.status == "ok"
 
 
 @pytest.mark.parametrize("body", [b'{"choices": [', b'{"choices": []}', b'{"detail": "hello"}'])
