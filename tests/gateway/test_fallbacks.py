@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from baimo.core.call import Delta
 from baimo.core.tenant import Limit
 from baimo.errors import BadReply, MissingExtra, RequestRefused, Unreachable
 from baimo.gateway.failures import kind_of
@@ -514,6 +515,68 @@ def test_an_error_with_status_200_is_no_answer(kind: str, body: bytes, streamed:
     assert reply.json["error"]["message"]
     # like a refusal with a status of its own: nothing was executed
     assert (record.cost_micros, record.unsure) == (0, 0)
+
+
+OVERLOADED = (
+    b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+)
+BEGUN = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1}}}\n\n'
+CREATED = b'data: {"type":"response.created","response":{"status":"in_progress","error":null}}\n\n'
+FIRST_EVENTS: list[tuple[Surface, str, bytes, str, int, int]] = [
+    (CHAT, "acme/one", b'data: {"error":{"code":429,"message":"slow"}}\n\n', "rate_limit", 429, 0),
+    (CHAT, "acme/one", b': hello\ndata: {"error":{"code":500,"message":"x"}}', "error", 502, 0),
+    (CHAT, "acme/one", b'data: {"error":{"code":504,"message":"x"}}\n\n', "error", 502, 1),
+    (CHAT, "acme/one", b'data: {"error":{"type":"authentication_error"}}\n\n', "error", 502, 0),
+    (CHAT, "acme/one", b'data: {"error":"prompt is too long"}\n\n', "context_length", 502, 0),
+    (CHAT, "acme/one", chunk("a") + b'data: {"error":{"code":429}}\n\n', "rate_limit", 429, 1),
+    (Messages(), "clay/opus", OVERLOADED, "rate_limit", 429, 0),
+    (Messages(), "clay/opus", b'data: {"type":"ping"}\n\n' + OVERLOADED, "rate_limit", 429, 0),
+    (Messages(), "clay/opus", BEGUN + OVERLOADED, "rate_limit", 429, 1),
+    (
+        Responses(),
+        "dune/gpt",
+        b'data: {"type":"error","code":"rate_limit_exceeded","message":"m"}\n\n',
+        *("rate_limit", 429, 0),
+    ),
+    (
+        Responses(),
+        "dune/gpt",
+        CREATED
+        + b'data: {"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"}}}\n\n',
+        *("error", 502, 1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("surface", "name", "piece", "kind", "status", "unsure"), FIRST_EVENTS)
+def test_an_error_that_begins_a_stream_is_what_it_is_as_json(
+    surface: Surface, name: str, piece: bytes, kind: str, status: int, unsure: int
+) -> None:
+    bad = Script(pieces=[piece], headers=EVENTS)
+    asked = {**asking(stream=True), **({"input": "hi"} if surface.name == "responses" else {"max_tokens": 9})}
+    if surface.name == "responses":
+        del asked["messages"]
+    for listed in ([kind], [one for one in EVERYTHING if one != kind]):
+        house = House(
+            bad,
+            providers={"home": ScriptedProvider([Delta(text="a"), Delta(finish_reason="stop")])},
+            key=LIMITED,
+            config={"routes": {"best": {"models": [name, "home/small"], "fallback_on": listed}}},
+        )
+        reply, record = house.ask({**asked, "model": "best"}, surface=surface), house.record
+        assert record.unsure == unsure
+        if kind in listed:
+            assert (reply.status, record.route, record.status) == (200, f"fallback:{kind}", "ok")
+        else:
+            assert (reply.status, reply.started) == (status, False)
+
+
+def test_a_stream_that_begins_with_an_error_says_when_to_come_again() -> None:
+    detail = '"details": [{"retryDelay": "3s"}]'
+    event = b'data: {"error": {"code": 429, "message": "quota", %s}}\n\n' % detail.encode()
+    house = House(Script(pieces=[event], headers=EVENTS), config={"serve": {"retries": 0}})
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.headers["retry-after"]) == (429, "3")
 
 
 ANSWERS_WITHOUT_USAGE: list[tuple[bytes, bytes]] = [

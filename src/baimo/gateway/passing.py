@@ -21,6 +21,7 @@ from baimo.gateway.surface import Peek, Seen, Surface, Watch
 from baimo.gateway.upstream import Outbound, Upstream, handed_back
 from baimo.providers.faults import Place, body_fault, http_fault, parsed
 from baimo.providers.openai_reply import fields
+from baimo.providers.sse import SseParser
 from baimo.providers.wire.decoded import Decoded
 from baimo.providers.wire.origin import Lines, Origin
 
@@ -153,8 +154,7 @@ class Passing:
                 raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
         seen = watch.seen()
         if seen.failed:
-            # nothing was generated, but who knows what the error stands for
-            raise AttemptFailed(_said(seen), body=seen.failed, unsure=1)
+            raise _begun_badly(first, seen, place)
         return Passed(exchange, pieces, watch, first, call.surface, peek, call.request_id)
 
     async def _refusal(self, exchange: Exchange, out: Outbound) -> AttemptFailed:
@@ -325,6 +325,21 @@ def _check(surface: Surface, body: bytes, seen: Seen, place: Place) -> None:
         raise AttemptFailed(error, unsure=int(may_be_executed(error)), body=words)
     if holds:
         raise BadReply("providers.no_choices", host=place.host, model=place.model)
+
+
+def _begun_badly(first: bytes, seen: Seen, place: Place) -> AttemptFailed:
+    """What the error in a stream's first events means: what it would as JSON, but that events before it may have cost
+    something."""
+    parser, before = SseParser(), 0
+    for event in (*parser.feed(first + b"\n\n"), *parser.close()):
+        row = fields(parsed(event.data.encode()))
+        if row.get("type") == "error" and not row.get("error"):
+            row = {"error": row}  # as the Responses API has it
+        error = body_fault(fields(row.get("response")) or row, place)
+        if error is not None:
+            return AttemptFailed(error, body=event.data, unsure=int(before > 0 or may_be_executed(error)))
+        before += bool(row) and row.get("type") != "ping"
+    return AttemptFailed(_said(seen), body=seen.failed, unsure=1)
 
 
 def _said(seen: Seen) -> ProviderError:
