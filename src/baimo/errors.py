@@ -87,6 +87,8 @@ class UsageError(BaimoError):
 class MissingExtra(UsageError):
     """A library of an extra is not installed; install the extra that the message names."""
 
+    http_status = 503
+
 
 class ConfigError(BaimoError):
     """A setting is wrong; the message names its source and line."""

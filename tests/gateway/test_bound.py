@@ -604,7 +604,7 @@ def test_what_has_no_bound_is_refused_where_a_limit_needs_one(
     facts = {"max_output": None, **facts}
     usage = {"input_tokens": 9, "output_tokens": 50, "total_tokens": 59}
     house = House(
-        Script(body=msgspec.json.encode({"usage": usage})),
+        Script(body=msgspec.json.encode({"choices": [{}], "usage": usage})),
         key=key(Limit(counts=counts, amount=900_000)),
         more_models=[model("acme/drawn", **facts)],
         config={"ledger": {"unpriced": ledger}},

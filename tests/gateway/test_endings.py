@@ -327,7 +327,7 @@ def test_a_stream_that_begins_with_an_error_event_becomes_an_error_answer() -> N
     house = House(Script(pieces=[event], headers=EVENTS))
     reply = house.ask(asking(stream=True))
     assert (reply.status, reply.started) == (502, False)
-    assert house.record.status == "gateway.stream_failed"
+    assert house.record.status == "providers.server_error"
 
 
 def test_a_client_that_is_gone_when_the_answer_comes_is_in_the_record() -> None:

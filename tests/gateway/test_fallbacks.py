@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
+from baimo.core.call import Delta
 from baimo.core.tenant import Limit
-from baimo.errors import BadReply, RequestRefused, Unreachable
+from baimo.errors import BadReply, MissingExtra, RequestRefused, Unreachable
 from baimo.gateway.failures import kind_of
+from baimo.gateway.surface import Surface
+from baimo.server.surfaces.completions import Completions
 from baimo.server.surfaces.images import Images
+from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.responses import Responses
 from tests.gateway.doubles import (
+    CHAT,
     EVENTS,
     House,
     RecordingReply,
@@ -115,6 +120,24 @@ def test_a_request_that_is_wrong_is_not_sent_to_the_next_model() -> None:
     )
     assert house.ask(asking("best")).status == 400
     assert len(house.pool.sent) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_model_whose_library_is_missing_is_passed_over(streamed: bool) -> None:
+    missing = MissingExtra("core.missing_extra", module="openvino", extra="local", purpose="p")
+    good = stream("a") if streamed else Script(body=answer())
+    house = House(
+        good,
+        providers={"home": ScriptedProvider(missing)},
+        config={"routes": {"best": {"models": ["home/small", "bolt/three"]}}},
+    )
+    assert house.ask(asking("best", stream=streamed)).status == 200
+    assert (house.record.model, house.record.route) == ("bolt/three", "fallback:error")
+    alone = House(providers={"home": ScriptedProvider(missing)}, key=LIMITED)
+    reply = alone.ask(asking("home/small", stream=streamed))
+    assert (reply.status, reply.json["error"]["code"]) == (503, "not_installed")
+    assert "baimo[local]" in reply.json["error"]["message"]
+    assert (alone.record.unsure, alone.record.charged_micros) == (0, 0)
 
 
 def test_nothing_falls_back_once_the_client_has_the_first_byte() -> None:
@@ -494,6 +517,68 @@ def test_an_error_with_status_200_is_no_answer(kind: str, body: bytes, streamed:
     assert (record.cost_micros, record.unsure) == (0, 0)
 
 
+OVERLOADED = (
+    b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+)
+BEGUN = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1}}}\n\n'
+CREATED = b'data: {"type":"response.created","response":{"status":"in_progress","error":null}}\n\n'
+FIRST_EVENTS: list[tuple[Surface, str, bytes, str, int, int]] = [
+    (CHAT, "acme/one", b'data: {"error":{"code":429,"message":"slow"}}\n\n', "rate_limit", 429, 0),
+    (CHAT, "acme/one", b': hello\ndata: {"error":{"code":500,"message":"x"}}', "error", 502, 0),
+    (CHAT, "acme/one", b'data: {"error":{"code":504,"message":"x"}}\n\n', "error", 502, 1),
+    (CHAT, "acme/one", b'data: {"error":{"type":"authentication_error"}}\n\n', "error", 502, 0),
+    (CHAT, "acme/one", b'data: {"error":"prompt is too long"}\n\n', "context_length", 502, 0),
+    (CHAT, "acme/one", chunk("a") + b'data: {"error":{"code":429}}\n\n', "rate_limit", 429, 1),
+    (Messages(), "clay/opus", OVERLOADED, "rate_limit", 429, 0),
+    (Messages(), "clay/opus", b'data: {"type":"ping"}\n\n' + OVERLOADED, "rate_limit", 429, 0),
+    (Messages(), "clay/opus", BEGUN + OVERLOADED, "rate_limit", 429, 1),
+    (
+        Responses(),
+        "dune/gpt",
+        b'data: {"type":"error","code":"rate_limit_exceeded","message":"m"}\n\n',
+        *("rate_limit", 429, 0),
+    ),
+    (
+        Responses(),
+        "dune/gpt",
+        CREATED
+        + b'data: {"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"}}}\n\n',
+        *("error", 502, 1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("surface", "name", "piece", "kind", "status", "unsure"), FIRST_EVENTS)
+def test_an_error_that_begins_a_stream_is_what_it_is_as_json(
+    surface: Surface, name: str, piece: bytes, kind: str, status: int, unsure: int
+) -> None:
+    bad = Script(pieces=[piece], headers=EVENTS)
+    asked = {**asking(stream=True), **({"input": "hi"} if surface.name == "responses" else {"max_tokens": 9})}
+    if surface.name == "responses":
+        del asked["messages"]
+    for listed in ([kind], [one for one in EVERYTHING if one != kind]):
+        house = House(
+            bad,
+            providers={"home": ScriptedProvider([Delta(text="a"), Delta(finish_reason="stop")])},
+            key=LIMITED,
+            config={"routes": {"best": {"models": [name, "home/small"], "fallback_on": listed}}},
+        )
+        reply, record = house.ask({**asked, "model": "best"}, surface=surface), house.record
+        assert record.unsure == unsure
+        if kind in listed:
+            assert (reply.status, record.route, record.status) == (200, f"fallback:{kind}", "ok")
+        else:
+            assert (reply.status, reply.started) == (status, False)
+
+
+def test_a_stream_that_begins_with_an_error_says_when_to_come_again() -> None:
+    detail = '"details": [{"retryDelay": "3s"}]'
+    event = b'data: {"error": {"code": 429, "message": "quota", %s}}\n\n' % detail.encode()
+    house = House(Script(pieces=[event], headers=EVENTS), config={"serve": {"retries": 0}})
+    reply = house.ask(asking(stream=True))
+    assert (reply.status, reply.headers["retry-after"]) == (429, "3")
+
+
 ANSWERS_WITHOUT_USAGE: list[tuple[bytes, bytes]] = [
     (b"application/json", b'{"object": "list", "data": [{"embedding": [0.1]}], "error": null}'),
     (
@@ -514,8 +599,55 @@ ANSWERS_WITHOUT_USAGE: list[tuple[bytes, bytes]] = [
 
 @pytest.mark.parametrize(("kind", "body"), ANSWERS_WITHOUT_USAGE)
 def test_an_answer_that_counts_nothing_is_an_answer_all_the_same(kind: bytes, body: bytes) -> None:
-    reply = (house := House(Script(body=body, headers={b"content-type": kind}))).ask()
+    house = House(Script(body=body, headers={b"content-type": kind}))
+    reply = house.ask({"model": "acme/one", "prompt": "a cat"}, surface=Images())
     assert (reply.status, reply.body, house.record.status) == (200, body, "ok")
+
+
+COUNTED = b'"usage": {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4}'
+NO_ANSWERS: list[tuple[Surface, str, bytes]] = [
+    (CHAT, "acme/one", b"{}"),
+    (CHAT, "acme/one", b'{"choices": []}'),
+    (CHAT, "acme/one", b'{"choices": [], %s}' % COUNTED),
+    (CHAT, "acme/one", b'{"choices": null, %s}' % COUNTED),
+    (Completions(), "acme/one", b"{%s}" % COUNTED),
+    (Messages(), "clay/opus", b'{"type": "message", "usage": {"input_tokens": 4, "output_tokens": 0}}'),
+    (Responses(), "dune/gpt", b'{"object": "response"}'),
+]
+
+
+@pytest.mark.parametrize(("surface", "name", "body"), NO_ANSWERS)
+def test_a_whole_answer_that_holds_none_is_passed_over(surface: Surface, name: str, body: bytes) -> None:
+    member = {"completions": "prompt", "responses": "input"}.get(surface.name, "messages")
+    given = asking()["messages"] if member == "messages" else "hi"
+    asked = {"model": "best", member: given}
+    asked |= {} if member == "input" else {"max_tokens": 9}
+    config = {"routes": {"best": {"models": [name, "home/small"]}}}
+    house = House(
+        Script(body=body), providers={"home": ScriptedProvider(completion())}, key=LIMITED, config=config
+    )
+    reply = house.ask(asked, surface=surface)
+    assert (reply.status, house.record.route, house.record.unsure) == (200, "fallback:error", 1)
+    alone = House(Script(body=body), key=LIMITED)
+    assert alone.ask({**asked, "model": name}, surface=surface).status == 502
+    assert alone.record.status == "providers.no_choices"
+
+
+@pytest.mark.parametrize(
+    ("surface", "name", "body"),
+    [
+        (CHAT, "acme/one", b'{"choices": [{"message": {"content": "hi"}}]}'),
+        (CHAT, "acme/one", b'{"choices": [{"finish_reason": null}], %s}' % COUNTED),
+        (Messages(), "clay/opus", b'{"type": "message", "content": [], "stop_reason": "end_turn"}'),
+        (Messages(), "clay/opus", b'{"content": [{"type": "text", "text": "hi"}]}'),
+        (Responses(), "dune/gpt", b'{"output": [], "status": "completed"}'),
+    ],
+)
+def test_an_answer_that_leaves_things_out_is_one(surface: Surface, name: str, body: bytes) -> None:
+    asked = {**asking(name), "input": "hi", "max_tokens": 9}
+    house = House(Script(body=body))
+    assert house.ask(asked, surface=surface).body == body
+    assert house.record.status == "ok"
 
 
 @pytest.mark.parametrize("body", [b'{"choices": [', b'{"choices": []}', b'{"detail": "hello"}'])

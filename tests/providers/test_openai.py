@@ -311,6 +311,25 @@ def test_what_a_model_does_not_take_is_learnt_once_per_model_and_reported(
     assert len(caplog.records) == 2
 
 
+def test_a_model_that_takes_schemas_but_no_plain_json_is_refused_once() -> None:
+    refusal = says(
+        {"error": "'response_format.type' of 'json_object' is not supported, use 'json_schema'"}, 400
+    )
+    server = Scripted(refusal, says(said("{}")))
+    plain = asked(response_format=JsonFormat())
+    first, second, third = run(
+        server, plain, plain, asked(response_format=JsonFormat(schema={"type": "object"}))
+    )
+    assert [row.body.get("response_format", {}).get("type") for row in server.seen] == [
+        "json_object",
+        None,
+        None,
+        "json_schema",
+    ]
+    assert first.adapted == second.adapted == ("json_object",)
+    assert (third.adapted, third.attempts) == ((), 1)
+
+
 def test_many_calls_that_learn_the_same_at_once_all_succeed() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         if "seed" in await request.json():

@@ -165,6 +165,10 @@ def test_a_schema_that_cannot_be_enforced_is_told() -> None:
     )
     body, adapted = chat_body(request, frozenset({"no_json_object"}))
     assert "response_format" not in body and adapted == ("json_schema", "json_object")
+    body, adapted = chat_body(request, frozenset({"no_plain_json", "no_json_schema"}))
+    assert "response_format" not in body and adapted == ("json_schema", "json_object")
+    body, adapted = chat_body(request, frozenset({"no_plain_json"}))
+    assert body["response_format"]["type"] == "json_schema" and adapted == ()
     body, adapted = chat_body(request, frozenset({"no_strict"}))
     assert body["response_format"]["json_schema"]["strict"] is False and adapted == ("strict",)
 
@@ -533,7 +537,7 @@ def test_think_tags_become_reasoning_where_the_vendor_is_known_for_them() -> Non
         (
             "'response_format' of type 'json_object' is not supported",
             {"response_format": {"type": "json_object"}},
-            "no_json_object",
+            "no_plain_json",
         ),
         (
             "output_config.effort: not supported",
@@ -569,36 +573,34 @@ def test_a_refusal_teaches_what_it_names_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("quirk", "refusal", "known", "lasting"),
+    ("quirk", "refusal", "lasting"),
     [
-        ("no_seed", "seed: not supported", (), True),
-        ("no_strict", "Invalid schema for response_format 'answer'", (), False),
-        ("no_json_schema", "'response_format' of type 'json_schema' is not supported", (), True),
-        ("no_json_schema", "output_config: Extra inputs are not permitted", (), True),
+        ("no_seed", "seed: not supported", True),
+        ("no_strict", "Invalid schema for response_format 'answer'", False),
+        ("no_json_schema", "'response_format' of type 'json_schema' is not supported", True),
+        ("no_json_schema", "output_config: Extra inputs are not permitted", True),
         (
             "no_json_schema",
             "output_config.format.schema: property 'minimum' is not supported",
-            (),
             False,
         ),
-        ("no_json_schema", "output_config.format: 'minimum' is not supported", (), False),
+        ("no_json_schema", "output_config.format: 'minimum' is not supported", False),
         (
             "no_effort",
             "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
-            (),
             True,
         ),
-        ("no_effort", "Unsupported value: 'reasoning_effort' does not support 'max'", (), False),
-        ("no_effort", "reasoning_effort: Input should be 'low', 'medium' or 'high'", (), False),
-        ("no_effort", "`reasoning_effort` must be one of [low, high]", (), False),
-        ("no_effort", "Function tools with reasoning_effort are not supported", (), False),
-        ("no_strict_tools", "tools.0.custom.strict: Extra inputs are not permitted", (), True),
-        ("no_strict_tools", "tools.0.custom: property 'minimum' is not supported", (), False),
-        ("no_json_object", "'response_format' of type 'json_object' is not supported", (), False),
-        ("no_json_object", "response_format: not supported", ("no_json_schema",), True),
+        ("no_effort", "Unsupported value: 'reasoning_effort' does not support 'max'", False),
+        ("no_effort", "reasoning_effort: Input should be 'low', 'medium' or 'high'", False),
+        ("no_effort", "`reasoning_effort` must be one of [low, high]", False),
+        ("no_effort", "Function tools with reasoning_effort are not supported", False),
+        ("no_strict_tools", "tools.0.custom.strict: Extra inputs are not permitted", True),
+        ("no_strict_tools", "tools.0.custom: property 'minimum' is not supported", False),
+        ("no_plain_json", "'response_format' of type 'json_object' is not supported", True),
+        ("no_plain_json", "response_format is not supported together with tools", False),
     ],
 )
 def test_what_a_refusal_says_of_one_schema_holds_for_one_request(
-    quirk: str, refusal: str, known: tuple[str, ...], lasting: bool
+    quirk: str, refusal: str, lasting: bool
 ) -> None:
-    assert lasts(quirk, refusal, frozenset(known)) == lasting
+    assert lasts(quirk, refusal) == lasting

@@ -14,6 +14,7 @@ from baimo.errors import (
     BaimoError,
     ConfigError,
     LimitReached,
+    MissingExtra,
     Overloaded,
     ProviderError,
     RateLimited,
@@ -103,7 +104,7 @@ def kind_of(error: BaseException, body: str = "") -> Kind:
     if isinstance(error, RequestRefused):
         # the name or path is wrong at this vendor; another model may well be there
         return "error" if error.facts.get("status") == 404 else ""
-    if isinstance(error, (ProviderError, ConfigError, Overloaded)):
+    if isinstance(error, (ProviderError, ConfigError, MissingExtra, Overloaded)):
         return "error"
     return ""
 

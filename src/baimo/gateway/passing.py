@@ -21,6 +21,7 @@ from baimo.gateway.surface import Peek, Seen, Surface, Watch
 from baimo.gateway.upstream import Outbound, Upstream, handed_back
 from baimo.providers.faults import Place, body_fault, http_fault, parsed
 from baimo.providers.openai_reply import fields
+from baimo.providers.sse import SseParser
 from baimo.providers.wire.decoded import Decoded
 from baimo.providers.wire.origin import Lines, Origin
 
@@ -114,8 +115,9 @@ class Passing:
             if not data and surface.neutral:  # a transcript of silence may well be nothing
                 raise BadReply("gateway.empty", model=terms.model.name)
             seen = surface.seen(data)
-            if seen.usage is None and b"json" in exchange.headers.get(b"content-type", b""):
-                _check(data, seen, out.place)
+            odd = not seen.finish_reason if surface.neutral else seen.usage is None
+            if odd and (surface.neutral or b"json" in exchange.headers.get(b"content-type", b"")):
+                _check(surface, data, seen, out.place)
         except ProviderError as error:
             raise AttemptFailed(error, unsure=int(may_be_executed(error))) from None
         except BaseException:
@@ -152,8 +154,7 @@ class Passing:
                 raise AttemptFailed(BadReply("gateway.broke_off", model=peek.model), unsure=1)
         seen = watch.seen()
         if seen.failed:
-            # nothing was generated, but who knows what the error stands for
-            raise AttemptFailed(_said(seen), body=seen.failed, unsure=1)
+            raise _begun_badly(first, seen, place)
         return Passed(exchange, pieces, watch, first, call.surface, peek, call.request_id)
 
     async def _refusal(self, exchange: Exchange, out: Outbound) -> AttemptFailed:
@@ -289,8 +290,8 @@ def _unstreamed(call: Call, exchange: Exchange, body: bytes, place: Place) -> by
     """
     surface = call.surface
     seen = surface.seen(body)
-    if seen.usage is None:
-        _check(body, seen, place)
+    if seen.usage is None or surface.neutral:
+        _check(surface, body, seen, place)
     if not surface.neutral:  # whisper-1 ignores the wish, as its documentation says
         return Whole(exchange.status, handed_back(exchange.headers), body, seen)
     retold = getattr(surface, "retold", None)
@@ -300,26 +301,45 @@ def _unstreamed(call: Call, exchange: Exchange, body: bytes, place: Place) -> by
     return told
 
 
-def _check(body: bytes, seen: Seen, place: Place) -> None:
-    """Look whether JSON that counts nothing is an answer. Many are: vectors, pictures, transcripts.
+def _check(surface: Surface, body: bytes, seen: Seen, place: Place) -> None:
+    """Look whether JSON is an answer that names no reason for its end, or counts nothing. Many are: vectors, pictures,
+    transcripts.
 
     Raises:
-        BadReply: it is no JSON.
+        BadReply: it is no JSON, or nothing is in it.
         AttemptFailed: it is an error, which came with status 200.
     """
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except msgspec.DecodeError:
         raise BadReply("gateway.not_json", model=place.model) from None
-    if seen.finish_reason or (body.find(b'"error"') < 0 and body.find(b'"base_resp"') < 0):
+    holds: str = getattr(surface, "holds", "")
+    if seen.finish_reason or not (holds or body.find(b'"error"') >= 0 or body.find(b'"base_resp"') >= 0):
         return  # a response that failed says so itself
     row = fields(parsed(body))
-    if any(row.get(name) for name in _RESULTS):
+    if any(row.get(name) for name in (*_RESULTS, holds)):
         return
     error = body_fault(row, place)
     if error is not None:
         words = body[:LONGEST_WORDS].decode("utf-8", errors="replace")
         raise AttemptFailed(error, unsure=int(may_be_executed(error)), body=words)
+    if holds:
+        raise BadReply("providers.no_choices", host=place.host, model=place.model)
+
+
+def _begun_badly(first: bytes, seen: Seen, place: Place) -> AttemptFailed:
+    """What the error in a stream's first events means: what it would as JSON, but that events before it may have cost
+    something."""
+    parser, before = SseParser(), 0
+    for event in (*parser.feed(first + b"\n\n"), *parser.close()):
+        row = fields(parsed(event.data.encode()))
+        if row.get("type") == "error" and not row.get("error"):
+            row = {"error": row}  # as the Responses API has it
+        error = body_fault(fields(row.get("response")) or row, place)
+        if error is not None:
+            return AttemptFailed(error, body=event.data, unsure=int(before > 0 or may_be_executed(error)))
+        before += bool(row) and row.get("type") != "ping"
+    return AttemptFailed(_said(seen), body=seen.failed, unsure=1)
 
 
 def _said(seen: Seen) -> ProviderError:

@@ -165,7 +165,8 @@ class Surface(Protocol):
         """Ability that the model must have where the catalogue knows: chat, embeddings, rerank, speech …"""
         ...
 
-    # `needs: str`, where a surface has it, names the quirk of vendors whose servers have this operation;
+    # `holds: str`, where a surface has it, names the member without which a whole answer is none;
+    # `needs: str` names the quirk of vendors whose servers have this operation;
     # `form = True` says that bodies are multipart/form-data: the client's content-type names their boundary;
     # `ends_failed = True`, that its error event is an ordinary end of a stream: no connection is broken to tell it;
     # `retold(body: bytes) -> bytes` makes the stream that was asked for of a whole answer; empty = it is none

@@ -39,6 +39,7 @@ _NAMED_STATUS: Mapping[str, int] = {  # error types that come inside streams and
     "invalid_request_error": 400,
     "not_found_error": 404,
     "request_too_large": 413,
+    "timeout_error": 504,
 }
 _MINIMAX_STATUS: Mapping[int, int] = {  # platform.minimax.io/docs/api-reference/errorcode
     1001: 504,

@@ -173,11 +173,12 @@ def _response_format(
         return
     if wanted.schema is not None:
         adapted.append("json_schema")
-    if "no_json_object" in quirks:
-        adapted.append("json_object")
-    else:
+    plain_json = not quirks & {"no_json_object", "no_plain_json"}
+    if plain_json:
         body["response_format"] = {"type": "json_object"}
-    if wanted.schema is not None or "no_json_object" in quirks:
+    else:
+        adapted.append("json_object")
+    if wanted.schema is not None or not plain_json:
         _tell(body["messages"], schema_wish(wanted))
 
 

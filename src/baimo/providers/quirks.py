@@ -31,6 +31,7 @@ QUIRKS: Mapping[str, str] = {
     "no_strict_tools": "anthropic: does not enforce the schemas of tools",
     "no_json_schema": "openai: json_object and the schema in the prompt; anthropic: a forced tool",
     "no_json_object": "no JSON mode at all: the wish for JSON is put into the prompt",
+    "no_plain_json": "no json_object, but schemas: a wish for JSON without a schema is put into the prompt",
     "no_stream_options": "refuses stream_options; usage of streams is then unknown unless sent anyway",
     "tool_choice_any": "calls tool_choice 'required' 'any'",
     "stream_only": "answers in streams only, as some reasoning models do",
@@ -96,23 +97,22 @@ def learnt(refusal: str, body: Mapping[str, Any], quirks: frozenset[str]) -> str
     for pattern, quirk in _LESSONS:
         if not re.search(pattern, refusal, re.IGNORECASE) or not _sent(quirk, body):
             continue
-        if quirk == "no_json_schema" and (quirk in quirks or body.get("response_format") == _ANY_JSON):
-            quirk = "no_json_object"  # the milder form was refused as well
+        if quirk == "no_json_schema" and body.get("response_format") == _ANY_JSON:
+            quirk = "no_plain_json"
         if quirk not in quirks and (quirk in _PLAIN or _UNSUPPORTED.search(refusal)):
             return quirk
     return None
 
 
-def lasts(quirk: str, refusal: str, quirks: frozenset[str]) -> bool:
+def lasts(quirk: str, refusal: str) -> bool:
     """Whether a lesson holds for the model, and not for the refused request alone.
 
     Args:
         quirk: what was learnt.
         refusal: the body of the 400 or 422, as text.
-        quirks: what is known of the model.
     """
-    if quirk == "no_json_object":  # it takes schemas away as well
-        return "no_json_schema" in quirks
+    if quirk == "no_plain_json":  # or it goes not with something else in this request
+        return re.search(r"tool|function|stream|thinking", refusal, re.IGNORECASE) is None
     if quirk == "no_effort":  # or it goes not with these tools, or not with this value
         return re.search(r"tool|value|one of|should be", refusal, re.IGNORECASE) is None
     if quirk == "no_strict_tools":

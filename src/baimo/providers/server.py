@@ -243,7 +243,7 @@ class ServerProvider(PacedProvider):
             return None
         said, quirks = refusal.decode("utf-8", errors="replace"), self._quirks(model)
         quirk = learnt(said, outgoing.body, outgoing.quirks)
-        if quirk is not None and quirk not in quirks and lasts(quirk, said, quirks):
+        if quirk is not None and quirk not in quirks and lasts(quirk, said):
             self._learnt[model] = quirks | {quirk}
             log.warning(text("providers.adapts", provider=self.vendor.name, model=model, quirk=quirk))
         return quirk

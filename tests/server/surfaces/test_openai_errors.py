@@ -19,6 +19,7 @@ from baimo.errors import (
     Conflict,
     Forbidden,
     LimitReached,
+    MissingExtra,
     NotFound,
     NotSupported,
     Overloaded,
@@ -142,6 +143,13 @@ CASES: list[tuple[BaimoError, type[openai.APIStatusError], str, str | None, str 
         openai.InternalServerError,
         "server_error",
         "upstream_key_refused",
+        None,
+    ),
+    (
+        MissingExtra("vllm.no_program", program="vllm"),
+        openai.InternalServerError,
+        "server_error",
+        "not_installed",
         None,
     ),
     (

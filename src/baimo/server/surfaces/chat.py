@@ -117,6 +117,7 @@ class Chat:
     protocol = "openai"
     target = "chat/completions"
     neutral = True
+    holds = "choices"
     ability = "chat"
     known = KNOWN
     """Members that `peek` reads."""

@@ -74,6 +74,7 @@ class Messages:
     protocol = "anthropic"
     target = "v1/messages"
     neutral = True
+    holds = "content"
     ability = "chat"
     counted = True
     """Whether max_tokens must be there."""

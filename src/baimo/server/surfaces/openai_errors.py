@@ -28,6 +28,7 @@ _INVALID = "invalid_request_error"
 KINDS: Mapping[type[BaimoError], Kind] = {
     BaimoError: Kind("server_error", "internal_error"),
     errors.UsageError: Kind(_INVALID, None),
+    errors.MissingExtra: Kind("server_error", "not_installed"),
     errors.UnknownModel: Kind(_INVALID, "model_not_found"),
     errors.TaskError: Kind(_INVALID, None),
     errors.DataError: Kind(_INVALID, None),

@@ -100,6 +100,7 @@ class Responses:
     protocol = "openai"
     target = "responses"
     neutral = True
+    holds = "output"
     ability = "chat"
     needs = QUIRK
     """Quirk that a vendor of this protocol must have to be sent the request as it is."""
