@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, cast
 
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price
@@ -187,6 +187,10 @@ class Catalogue:
     def _of(self, vendor: str) -> Mapping[str, Model]:
         """Models of one vendor by full name, sorted."""
         listed = dict(_listed(vendor)) if vendor in _files() else {}
+        for rest in _served(self._settings.providers.get(vendor)):
+            listed.setdefault(
+                f"{vendor}/{rest}", Model(name=f"{vendor}/{rest}", vendor=vendor, upstream=rest)
+            )
         for name, custom in self._settings.models.items():
             if name.partition("/")[0] == vendor:
                 listed[name] = _changed(listed.get(name), name, custom)
@@ -209,7 +213,28 @@ def _customised(name: str, known: Vendor | None, custom: ProviderSettings) -> Ve
         base_url=custom.base_url.rstrip("/") or base.base_url,
         key_variable=variable if kind == "env" else base.key_variable,
         inside=base.inside if custom.inside is None else custom.inside,
-        quirks=tuple(dict.fromkeys((*base.quirks, *custom.quirks))),
+        quirks=tuple(_quirks(base, custom)),
+    )
+
+
+def _quirks(base: Vendor, custom: ProviderSettings) -> dict[str, None]:
+    found = dict.fromkeys((*base.quirks, *custom.quirks))
+    if custom.models == "any":
+        found[ANY_MODEL] = None
+    elif custom.models == "listed":
+        found.pop(ANY_MODEL, None)
+    return found
+
+
+def _served(custom: ProviderSettings | None) -> list[str]:
+    """Names that a server is started with."""
+    names: object = (
+        custom.options.get("served_names") if custom is not None and custom.protocol == "vllm" else None
+    )
+    return (
+        [one for one in cast("list[object]", names) if isinstance(one, str)]
+        if isinstance(names, list)
+        else []
     )
 
 
