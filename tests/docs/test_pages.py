@@ -61,6 +61,13 @@ def test_every_model_of_the_catalogue_in_an_example_is_priced_and_stays(page: Pa
         assert not model.shutdown, f"{model.name} ends on {model.shutdown}"
 
 
+@pytest.mark.parametrize("ending", [".zh.md", ".md"])
+def test_keys_of_different_pages_have_different_labels(ending: str) -> None:
+    pages = [page for page in GUIDES if page.name.endswith(ending) and (ending != ".md" or ".zh." not in page.name)]
+    made = [one for page in pages for one in re.findall(r"keys create .*?--label (\S+)", page.read_text(encoding="utf-8"))]
+    assert len(made) == len(set(made)), "a command that names a key by its label would not know which one is meant"
+
+
 def test_the_readme_begins_with_the_two_commands() -> None:
     first = FENCE.search((ROOT / "README.md").read_text(encoding="utf-8"))
     assert first is not None
