@@ -115,14 +115,14 @@ class Catalogue:
             # clients choose these names, and they go into headers, logs and the ledger
             if ANY_MODEL in self.vendor(vendor).quirks and rest.isprintable() and len(rest) <= LONGEST_NAME:
                 return Model(name=name, vendor=vendor, upstream=rest)
-            raise _unknown(name, listed)
+            raise self._missing(name, listed)
         everywhere = self.models()
         same = [model for model in everywhere if model.name.partition("/")[2] == name]
         if len(same) == 1:
             return same[0]
         if same:
             raise UnknownModel("models.ambiguous", name=name, near=", ".join(model.name for model in same))
-        raise _unknown(name, [model.name for model in everywhere])
+        raise self._missing(name, [model.name for model in everywhere])
 
     def search(
         self,
@@ -197,6 +197,13 @@ class Catalogue:
         if self.vendor(vendor).protocol == "anthropic":
             listed = {name: _with_cache_writes(model) for name, model in listed.items()}
         return dict(sorted(listed.items()))
+
+    def _missing(self, name: str, known: Iterable[str]) -> UnknownModel:
+        route = self._settings.routes.get(name)
+        if route is not None:
+            return UnknownModel("models.route", name=name, near=", ".join(route.models))
+        near = _near(name, known)
+        return UnknownModel("models.unknown_near" if near else "models.unknown", name=name, near=near)
 
     def _existing(self, vendor: str, *, asked: str) -> None:
         if vendor not in self._names:
@@ -285,11 +292,6 @@ def _with_cache_writes(model: Model) -> Model:
         )
 
     return replace(model, price=full(model.price), batch_price=full(model.batch_price))
-
-
-def _unknown(name: str, known: Iterable[str]) -> UnknownModel:
-    near = _near(name, known)
-    return UnknownModel("models.unknown_near" if near else "models.unknown", name=name, near=near)
 
 
 def _near(name: str, known: Iterable[str]) -> str:
