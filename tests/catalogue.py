@@ -101,6 +101,7 @@ FAMILIES = {
     "options.compare_*": ("evals/options.py",),
     "bookkeeping.*": ("cli/ledger.py",),
     "bookkeeping.figure_*": ("store/statements", "cli/reconciled.py"),
+    "bookkeeping.of_*": ("cli/ledger.py",),
     "bookkeeping.why_*": ("cli/ledger.py",),
     "options.tune_*": ("tuning/options.py",),
     "tune.based_on_*": ("cli/tune.py", "tuning/forecast.py", "core/tuning.py", "workspace"),

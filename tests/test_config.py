@@ -96,7 +96,7 @@ WRONG = {
         '[compare]\nassurance = "sure"\n',
         2,
         'compare.assurance = "sure"',
-        "possible",
+        "one of calibrated, guaranteed",
     ),
     "a price below nothing": (
         '[models."x/y"]\ninput_per_million = -1\n',
@@ -120,7 +120,7 @@ WRONG = {
     "a section that is no table": ("compare = 3\n", 1, "compare = 3", "[compare]"),
     "a provider that is no table": ("[providers]\nx = 3\n", 2, "providers.x = 3", "[providers.x]"),
     "an inline table": ("[providers]\nx = { retrys = 3 }\n", 2, "providers.x.retrys", "retries"),
-    "a language that there is not": ('language = "fr"\n', 1, 'language = "fr"', "possible"),
+    "a language that there is not": ('language = "fr"\n', 1, 'language = "fr"', 'one of "", en, zh'),
 }
 
 
@@ -213,7 +213,16 @@ strategy = "fallback"
             "amuont = 5\n\n[routes",
             "line 10: there is no setting routes.fast.limits.1.amuont",
         ),
-        ('strategy = "fallback"', 'strategy = "falback"', 'line 14: routes.slow.strategy = "falback"'),
+        (
+            'strategy = "fallback"',
+            'strategy = "falback"',
+            'line 14: routes.slow.strategy = "falback": one of fallback, weighted, cheapest, latency, canary',
+        ),
+        (
+            "amount = 50\n\n[routes",
+            'amount = 5\nwindow = "week"\n\n[routes',
+            'line 11: routes.fast.limits.1.window = "week": one of minute, hour, day, month, total is needed',
+        ),
     ],
 )
 def test_a_limit_is_named_by_its_own_line_and_so_is_what_follows(

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
 import baimo
-from baimo.typed import converted, from_json, from_msgpack, json_decoder, msgpack_decoder
+from baimo.typed import choices, converted, from_json, from_msgpack, json_decoder, msgpack_decoder
 
 SOURCES = Path(baimo.__file__).parent
 WITHOUT_CLASSES = re.compile(r"object|(list\[|dict\[str, |tuple\[)*(Any|str|msgspec\.Raw)(, \.\.\.)?\]*")
@@ -106,3 +106,32 @@ def test_the_search_for_it_finds_what_it_is_for(source: str, kind: str) -> None:
     call = ast.parse(source, mode="eval").body
     assert isinstance(call, ast.Call)
     assert learning(call) == kind
+
+
+@dataclass
+class Inner:
+    colour: Literal["red", "blue"] | None = None
+    open: Literal["auto"] | int = 1
+
+
+class Outer(msgspec.Struct):
+    one: Annotated[Inner, msgspec.Meta(description="x")]
+    many: list[Inner] | None = None
+    named: dict[str, Literal["a", "b"]] = {}
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (["one", "colour"], ["red", "blue"]),
+        (["many", 3, "colour"], ["red", "blue"]),
+        (["many", "3", "colour"], ["red", "blue"]),
+        (["named", "x"], ["a", "b"]),
+        (["one", "open"], []),
+        (["one", "size"], []),
+        (["one"], []),
+        (["nothing", "there"], []),
+    ],
+)
+def test_the_words_that_a_place_takes_are_known(steps: list[str | int], words: list[str]) -> None:
+    assert choices(Outer, steps) == words

@@ -39,7 +39,7 @@ from baimo.settings import (
     without_password,
 )
 from baimo.text import text
-from baimo.typed import converted
+from baimo.typed import choices, converted
 
 FILE_NAME = "baimo.toml"
 
@@ -120,8 +120,14 @@ def variable_of(section: str, key: str) -> str:
     return f"BAIMO_{section}_{key}".upper()
 
 
-def misfit(problem: str) -> str:
-    """What msgspec says of a value that does not fit, in the reader's language."""
+def misfit(problem: str, kind: Any = None, steps: Sequence[str | int] = ()) -> str:
+    """What msgspec says of a value that does not fit, in the reader's language.
+
+    Args:
+        problem: msgspec's words, without the place.
+        kind: what was expected; with `steps` to the value it tells which words are possible.
+        steps: names of fields and numbers, from the outside.
+    """
     if problem.endswith(f"matching regex {CAPITALS!r}"):
         return text("config.expected", expected=text("config.currency"))
     if found := re.fullmatch(r"Expected (.+?), got (.+)", problem):
@@ -129,7 +135,12 @@ def misfit(problem: str) -> str:
     if found := re.fullmatch(r"Expected (.+)", problem):
         return text("config.expected", expected=found[1])
     if re.fullmatch(r"Invalid enum value .*", problem):
-        return text("config.no_choice")
+        known = choices(kind, steps)
+        return (
+            text("config.one_of", known=", ".join(one or '""' for one in known))
+            if known
+            else text("config.no_choice")
+        )
     return problem
 
 
@@ -308,7 +319,7 @@ class _Reading:
         steps = [int(step) if step.isdigit() else step for step in found]
         unknown = re.search(r"unknown field `([^`]+)`", problem)
         if not unknown:
-            return self._bad_value((*place, *steps), misfit(problem))
+            return self._bad_value((*place, *steps), misfit(problem, kind, steps))
         if "limits" in steps:
             kind = LimitSettings
         full = (*place, *steps, unknown[1])

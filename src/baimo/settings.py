@@ -76,6 +76,9 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Attempts after the first when the failure is passing (429, 5xx, connection)."""
     quirks: list[str] = []
     """Deviations from the wire format, in addition to the catalogue's."""
+    models: Literal["any", "listed"] | None = None
+    """Names that it answers to: any, or those that are listed (the catalogue, `[models."NAME/…"]`, `served_names`);
+    None = as in the catalogue, else any."""
     options: dict[str, Any] = {}
     """Options of the protocol: file of `replay`, script of `fake`, engine of `local` …"""
 

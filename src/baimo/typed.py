@@ -8,8 +8,9 @@ used only then. Types without classes of ours (`dict[str, Any]`, `msgspec.Raw`) 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -61,3 +62,37 @@ def converted(value: Any, kind: type[Kind], *, strict: bool = True) -> Kind:
     """
     json_decoder(kind)
     return msgspec.convert(value, kind, strict=strict)
+
+
+def choices(kind: Any, steps: Sequence[str | int]) -> list[str]:
+    """The words that may stand at a place of a `kind`; none where other things may stand there.
+
+    Args:
+        kind: of structs and dataclasses, lists, tuples, tables.
+        steps: to the place, as msgspec tells it: names of fields and numbers.
+    """
+    kinds = [kind]
+    for step in steps:
+        kinds = [inner for one in kinds for option in _options(one) for inner in _inner(option, str(step))]
+    options = [option for one in kinds for option in _options(one) if option is not type(None)]
+    closed = all(get_origin(option) is Literal for option in options)
+    return [str(word) for option in options for word in get_args(option)] if closed else []
+
+
+def _options(kind: Any) -> Iterator[Any]:
+    """The parts of a union, without remarks."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from _options(one)
+    else:
+        yield kind
+
+
+def _inner(kind: Any, step: str) -> list[Any]:
+    """What stands at one step below; nothing where that is not known."""
+    if get_origin(kind) in (list, tuple, dict):
+        return [get_args(kind)[-1 if get_origin(kind) is dict else 0]]
+    hints = get_type_hints(kind, include_extras=True) if isinstance(kind, type) else {}
+    return [hints[step]] if step in hints else []

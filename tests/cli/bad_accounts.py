@@ -40,7 +40,10 @@ ACCOUNTS = {
         names=("cost=2/day",),
     ),
     "a surface that there is not": Bad(
-        arrange=of("keys", "create", "--surface", "chta"), code=2, names=("surfaces", "chta"), hints=("chat",)
+        arrange=of("keys", "create", "--surface", "chta"),
+        code=2,
+        names=("surfaces", "chta"),
+        hints=("chat", "embeddings", "messages"),
     ),
     "a role that there is not": Bad(
         arrange=of("keys", "create", "--role", "boss"), code=2, names=("--role", "boss", "admin")
@@ -188,7 +191,10 @@ LEDGER = {
         arrange=of("ledger", "forget", "--yes"), code=2, hints=("--tenant", "--before", "--record")
     ),
     "forgetting that nobody confirms": Bad(
-        arrange=of("ledger", "forget", "--before", "30d"), code=2, names=("30d",), hints=("--yes",)
+        arrange=of("ledger", "forget", "--before", "2020-01-01"),
+        code=2,
+        names=("2020-01-01T00:00:00Z",),
+        hints=("--yes",),
     ),
     "a statement that is not there": Bad(
         arrange=of("ledger", "reconcile", "gone.csv"), code=2, names=("gone.csv",)

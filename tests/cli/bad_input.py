@@ -357,6 +357,12 @@ CALLS = {
         names=("--epsilon", "tiny"),
         hints=("--help",),
     ),
+    "a route where a model is asked for": Bad(
+        arrange=of_config('[routes.fast]\nmodels = ["fake/m"]\n', "models", "test", "fast"),
+        code=2,
+        names=("fast",),
+        hints=("fake/m",),
+    ),
     "a word that is no choice": Bad(
         arrange=of("compare", "x", "--decision", "bets"),
         code=2,

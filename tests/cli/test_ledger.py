@@ -169,6 +169,17 @@ def test_a_library_for_parquet_that_is_missing_is_named(kept: Path, lang: str) -
     check(process(*command, folder=kept, before=[absent]), lang, 2, ("pyarrow",), ("baimo[parquet]",))
 
 
+def test_a_sum_of_nothing_but_unknown_costs_is_unknown(kept: Path) -> None:
+    with closing(Store(Database(str(kept / ".baimo" / "baimo.db")))) as store:
+        store.settle(record(7, model="house/x", model_used="", cost_micros=None, cost_rest=None))
+    rows = [line.split("\t") for line in baimo("ledger", "sum", "--by", "model").out.splitlines()]
+    costs = {row[0]: row[-1] for row in rows}
+    assert costs["house/x"] == "?"
+    assert costs["openai/gpt-4.1"].endswith(
+        " USD"
+    )  # one of them is unknown, and counted in a column of its own
+
+
 def test_what_a_client_named_cannot_move_the_cursor(kept: Path) -> None:
     assert "\x1b" not in baimo("ledger", "sum", "--by", "asked").out
     assert "=evil\ufffd[31m" in baimo("ledger", "sum", "--by", "asked").out

@@ -37,6 +37,22 @@ def test_all_settings_of_the_guide_together_are_a_configuration(page: str, tmp_p
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_the_cost_of_every_model_under_a_limit_on_money_is_known(page: str, tmp_path: Path) -> None:
+    from baimo.models.catalogue import Catalogue
+
+    (tmp_path / "baimo.toml").write_text("\n".join(snippets(page, "toml")), encoding="utf-8")
+    settings = config.settings(tmp_path, environment={})
+    catalogue = Catalogue.load(settings)
+    limited = [
+        route for route in settings.routes.values() if any(limit.counts == "cost" for limit in route.limits)
+    ]
+    assert limited
+    for model in [catalogue.model(name) for route in limited for name in route.models]:
+        assert model.price is not None, model.name
+        assert model.price.currency in {settings.money.currency, *settings.money.rates}, model.name
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_both_languages_say_the_same_in_code(page: str) -> None:
     def bare(text: str) -> str:
         return re.sub(r"#.*|\"[^\"]*[!！][^\"]*\"", "", text)

@@ -17,8 +17,9 @@ from baimo.gateway.call import Choice
 from baimo.gateway.routing import Router
 from baimo.gateway.strategies import Latencies, Signals
 from baimo.gateway.surface import Peek
+from baimo.models.catalogue import Catalogue
 from baimo.server.surfaces.table import surfaces
-from baimo.settings import Settings
+from baimo.settings import ProviderSettings, Settings
 from tests.gateway.doubles import CHAT, SmallCatalogue, key, model
 
 OWNER = Tenant(id="")
@@ -92,6 +93,16 @@ def test_of_several_vendors_the_only_usable_one_is_meant() -> None:
     error = refusal(Setting({}), "one")
     assert isinstance(error, UnknownModel)
     assert "acme/one, bolt/one" in error.hint
+
+
+def test_a_server_of_our_own_comes_before_a_vendor_without_a_key() -> None:
+    custom = ProviderSettings(protocol="vllm", inside=True, options={"served_names": ["qwen3-32b"]})
+    given = Settings(providers={"gpu": custom})
+    signals = Signals(Latencies(lambda: 0.0), {}, "USD")
+    router = Router(given, Catalogue.load(given), signals, usable=lambda vendor: vendor == "gpu")
+    choice, _ = router.choice(Peek(model="qwen3-32b"), CHAT, key(), OWNER, {}, "")
+    assert choice.model.name == "gpu/qwen3-32b"
+    assert "gpu/qwen3-32b" in [name for name, _ in router.offered(key())]
 
 
 def test_of_several_vendors_the_one_that_the_key_may_use_is_meant() -> None:

@@ -113,6 +113,25 @@ def test_a_provider_of_the_settings_is_a_vendor_of_any_model() -> None:
     assert vendor in catalogue.vendors()
 
 
+def test_a_provider_can_be_kept_to_the_models_that_are_listed() -> None:
+    custom = ProviderSettings(base_url="http://10.0.0.7:8000/v1", models="listed", quirks=["any_model"])
+    catalogue = Catalogue.load(Settings(providers={"ours": custom}, models={"ours/one": ModelSettings()}))
+    assert catalogue.model("ours/one").upstream == "one"
+    with pytest.raises(UnknownModel):
+        catalogue.model("ours/foo")
+    known = Catalogue.load(Settings(providers={"openai": ProviderSettings(models="any")}))
+    assert known.model("openai/gpt-next").upstream == "gpt-next"
+
+
+@pytest.mark.parametrize("names", [["qwen3-32b", "own"], "qwen3-32b", [3], None])
+def test_the_names_that_a_server_is_started_with_are_its_models(names: object) -> None:
+    custom = ProviderSettings(protocol="vllm", inside=True, options={"served_names": names})
+    settings = Settings(providers={"gpu": custom}, models={"gpu/own": ModelSettings(context_window=9)})
+    listed = [model.name for model in Catalogue.load(settings).models("gpu")]
+    assert listed == (["gpu/own", "gpu/qwen3-32b"] if names == ["qwen3-32b", "own"] else ["gpu/own"])
+    assert Catalogue.load(settings).model("gpu/own").context_window == 9
+
+
 def test_settings_change_only_what_they_name_of_a_known_vendor() -> None:
     custom = ProviderSettings(base_url="http://127.0.0.1:9000/v1", quirks=["no_seed"])
     vendor = Catalogue.load(Settings(providers={"ollama": custom})).vendor("ollama")

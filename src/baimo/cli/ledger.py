@@ -189,13 +189,19 @@ def prune(flags: dict[str, Any], before: str | None, yes: bool) -> None:
 def forget(
     flags: dict[str, Any], tenant: str | None, before: str | None, record: str | None, yes: bool
 ) -> None:
+    from baimo.core.moments import shown
     from baimo.workspace.workspace import Workspace
 
     with Workspace(flags=flags) as workspace:
         books = workspace.bookkeeping
         what = books.forgettable(tenant, before, record)
-        which = ", ".join(one for one in (tenant, before, record) if one)
-        confirmed(text("bookkeeping.confirm_forget", which=which), yes=yes)
+        named = {
+            "tenant": tenant,
+            "before": what["before_ms"] and shown(what["before_ms"]),
+            "record": record,
+        }
+        which = [text(f"bookkeeping.of_{name}", it=it) for name, it in named.items() if it]
+        confirmed(text("bookkeeping.confirm_forget", which=" ".join(which)), yes=yes)
         gone = books.forget(what)
     click.echo(text("cli.forgotten", count=gone), err=True)
 
@@ -250,6 +256,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _figure(row: dict[str, Any], name: str) -> str:
     """Unknown costs are counted beside the sum, never in it."""
+    if name == "cost" and row["unpriced"] == row["calls"]:
+        return "?"
     return f"{row['cost']} {row['currency']}" if name == "cost" else str(row[name])
 
 

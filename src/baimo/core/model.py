@@ -38,7 +38,7 @@ class Model:
     """One model at one vendor."""
 
     name: str
-    """vendor/model, unique: `deepseek/deepseek-chat`."""
+    """vendor/model, unique: `deepseek/deepseek-flash`."""
     vendor: str
     """Vendor.name."""
     upstream: str

@@ -6,7 +6,6 @@ addresses than meant, two limits of which only one is looked at.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -180,8 +179,7 @@ def tag(source: str) -> tuple[str, str]:
 
 def _choice(field: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=3, cutoff=0.5) or known
-        raise UsageError("accounts.bad_choice", field=field, value=value, near=", ".join(near))
+        raise UsageError("accounts.bad_choice", field=field, value=value, known=", ".join(known))
 
 
 def _line(field: str, value: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, cast
 
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price
@@ -115,14 +115,14 @@ class Catalogue:
             # clients choose these names, and they go into headers, logs and the ledger
             if ANY_MODEL in self.vendor(vendor).quirks and rest.isprintable() and len(rest) <= LONGEST_NAME:
                 return Model(name=name, vendor=vendor, upstream=rest)
-            raise _unknown(name, listed)
+            raise self._missing(name, listed)
         everywhere = self.models()
         same = [model for model in everywhere if model.name.partition("/")[2] == name]
         if len(same) == 1:
             return same[0]
         if same:
             raise UnknownModel("models.ambiguous", name=name, near=", ".join(model.name for model in same))
-        raise _unknown(name, [model.name for model in everywhere])
+        raise self._missing(name, [model.name for model in everywhere])
 
     def search(
         self,
@@ -187,12 +187,23 @@ class Catalogue:
     def _of(self, vendor: str) -> Mapping[str, Model]:
         """Models of one vendor by full name, sorted."""
         listed = dict(_listed(vendor)) if vendor in _files() else {}
+        for rest in _served(self._settings.providers.get(vendor)):
+            listed.setdefault(
+                f"{vendor}/{rest}", Model(name=f"{vendor}/{rest}", vendor=vendor, upstream=rest)
+            )
         for name, custom in self._settings.models.items():
             if name.partition("/")[0] == vendor:
                 listed[name] = _changed(listed.get(name), name, custom)
         if self.vendor(vendor).protocol == "anthropic":
             listed = {name: _with_cache_writes(model) for name, model in listed.items()}
         return dict(sorted(listed.items()))
+
+    def _missing(self, name: str, known: Iterable[str]) -> UnknownModel:
+        route = self._settings.routes.get(name)
+        if route is not None:
+            return UnknownModel("models.route", name=name, near=", ".join(route.models))
+        near = _near(name, known)
+        return UnknownModel("models.unknown_near" if near else "models.unknown", name=name, near=near)
 
     def _existing(self, vendor: str, *, asked: str) -> None:
         if vendor not in self._names:
@@ -209,7 +220,28 @@ def _customised(name: str, known: Vendor | None, custom: ProviderSettings) -> Ve
         base_url=custom.base_url.rstrip("/") or base.base_url,
         key_variable=variable if kind == "env" else base.key_variable,
         inside=base.inside if custom.inside is None else custom.inside,
-        quirks=tuple(dict.fromkeys((*base.quirks, *custom.quirks))),
+        quirks=tuple(_quirks(base, custom)),
+    )
+
+
+def _quirks(base: Vendor, custom: ProviderSettings) -> dict[str, None]:
+    found = dict.fromkeys((*base.quirks, *custom.quirks))
+    if custom.models == "any":
+        found[ANY_MODEL] = None
+    elif custom.models == "listed":
+        found.pop(ANY_MODEL, None)
+    return found
+
+
+def _served(custom: ProviderSettings | None) -> list[str]:
+    """Names that a server is started with."""
+    names: object = (
+        custom.options.get("served_names") if custom is not None and custom.protocol == "vllm" else None
+    )
+    return (
+        [one for one in cast("list[object]", names) if isinstance(one, str)]
+        if isinstance(names, list)
+        else []
     )
 
 
@@ -260,11 +292,6 @@ def _with_cache_writes(model: Model) -> Model:
         )
 
     return replace(model, price=full(model.price), batch_price=full(model.batch_price))
-
-
-def _unknown(name: str, known: Iterable[str]) -> UnknownModel:
-    near = _near(name, known)
-    return UnknownModel("models.unknown_near" if near else "models.unknown", name=name, near=near)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -144,6 +144,27 @@ def test_requests_per_minute_are_limits_and_shares() -> None:
     ]
 
 
+@pytest.mark.parametrize("strategy", ["least-busy", "usage-based-routing-v2"])
+def test_a_deployment_without_a_figure_gets_its_calls_where_all_of_them_did(strategy: str) -> None:
+    source = TWO.replace("weight: 3", "rpm: 480").replace(", weight: 1", "")
+    settings, _ = made(source + f"router_settings: {{routing_strategy: {strategy}}}")
+    assert settings["routes"]["big"]["weights"] == [1.0, 1.0]
+    settings, _ = made(source)  # simple-shuffle gives it none
+    assert settings["routes"]["big"]["weights"] == [480.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        (TWO.replace(", weight: 3", ""), "model_list[1].litellm_params.weight"),
+        (TWO.replace("weight", "order").replace("3", "1"), "model_list[0].litellm_params.order"),
+    ],
+)
+def test_a_figure_that_changes_nothing_is_not_blamed_on_a_lonely_deployment(source: str, path: str) -> None:
+    notes = {note.path: note for note in carried(yaml.safe_load(source), "config.yaml").notes}
+    assert notes[path].why.startswith("makes no difference between the deployments")
+
+
 def test_deployments_of_lower_order_come_first() -> None:
     settings, _ = made(TWO.replace("weight: 3", "order: 2").replace("weight: 1", "order: 1"))
     assert settings["routes"]["big"] == {"models": ["anthropic/claude-sonnet-4-5", "openai/gpt-4o"]}
@@ -204,6 +225,31 @@ model_list:
         "env:OPENAI_API_KEY",
         "env:OPENAI_API_KEY_2",
     ]
+
+
+def test_the_variable_for_a_key_is_one_that_a_shell_takes() -> None:
+    settings, _ = made("""
+model_list:
+  - model_name: a
+    litellm_params:
+      {model: openai/x, api_base: "http://10.0.0.9/v1", api_key: first-key, extra_headers: {x-secret: red}}
+""")
+    provider = settings["providers"]["10-0-0-9"]
+    assert provider["key"] == "env:KEY_10_0_0_9_API_KEY"
+    assert provider["headers"] == {"x-secret": "env:KEY_10_0_0_9_X_SECRET"}
+
+
+@pytest.mark.parametrize(
+    ("model", "vendor"),
+    [
+        ("gpt-4", "openai"), ("gpt-3.5-turbo", "openai"), ("o1-mini", "openai"), ("text-embedding-ada-002", "openai"),
+        ("claude-3-5-sonnet-20240620", "anthropic"),
+    ],
+)  # fmt: skip
+def test_a_model_that_has_gone_is_still_its_vendors(model: str, vendor: str) -> None:
+    settings, notes = made(f"model_list: [{{model_name: a, litellm_params: {{model: {model}}}}}]")
+    assert settings["routes"]["a"]["models"] == [f"{vendor}/{model}"]
+    assert notes == {}
 
 
 def test_prices_per_token_become_prices_per_million_without_dust() -> None:

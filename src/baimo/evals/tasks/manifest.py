@@ -195,8 +195,9 @@ class Manifest:
         dotted = ".".join(str(step) for step in place)
         unknown = re.search(r"unknown field `([^`]+)`", problem)
         if not unknown:
+            problem = misfit(problem, kind, steps)
             return TaskError(
-                "tasks.bad_value", path=self.path, line=self.line(place), key=dotted, problem=misfit(problem)
+                "tasks.bad_value", path=self.path, line=self.line(place), key=dotted, problem=problem
             )
         for step in steps:
             kind = _kind_of(kind, step)

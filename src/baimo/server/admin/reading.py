@@ -112,7 +112,9 @@ def _converted(kind: type[Any], given: dict[str, Any], *, strict: bool) -> Any:
             raise UsageError("admin.missing", field=f"/{missing[1]}") from None
         steps = [step for step in re.split(r"[.\[\]]+", where.rstrip("`")) if step]
         raise UsageError(
-            "admin.bad_value", field="".join(f"/{step}" for step in steps), problem=misfit(problem)
+            "admin.bad_value",
+            field="".join(f"/{step}" for step in steps),
+            problem=misfit(problem, kind, steps),
         ) from None
     for field in fields(kind):
         value = getattr(made, field.name)

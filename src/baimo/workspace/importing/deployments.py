@@ -19,6 +19,7 @@ from baimo.workspace.importing.offers import (
     host,
     per_million,
     slug,
+    variable,
 )
 
 VENDORS = {
@@ -32,6 +33,10 @@ VENDORS = {
     "minimax": "minimax-intl",
 }  # fmt: skip
 """LiteLLM's prefix → vendor of the catalogue."""
+BARE = re.compile(
+    r"(?P<openai>gpt-|chatgpt-|o[134]\b|text-embedding-|dall-e|whisper-|tts-)|(?P<anthropic>claude-)"
+)
+"""Beginnings of names that LiteLLM knows without a prefix, models that no longer run included."""
 VARIABLES = {
     "azure": "AZURE_API_KEY", "together": "TOGETHERAI_API_KEY", "fireworks": "FIREWORKS_AI_API_KEY",
     "perplexity": "PERPLEXITYAI_API_KEY", "huggingface": "HUGGINGFACE_API_KEY", "bedrock": "AWS_BEARER_TOKEN_BEDROCK",
@@ -76,7 +81,9 @@ def offer(draft: Draft, path: Path, offers: Offers) -> Offer | None:
         return None
     vendor = VENDORS.get(prefix, "")
     if not prefix:
+        known = BARE.match(upstream)
         vendor = next((one for one in ("openai", "anthropic") if offers.lists(one, upstream)), "")
+        vendor = vendor or (known.lastgroup or "" if known else "")
     foreign = vendor == "openai" and base and host(base) != "api.openai.com"
     vendor = "" if foreign else vendor
     if not vendor and not base:
@@ -165,9 +172,9 @@ def _key(draft: Draft, path: Path, made: Offer, offers: Offers) -> None:
     elif words.casefold() in DUMMIES and not usual:
         draft.note(path, "dummy_key", "needless")
     elif words:
-        variable = offers.variable(made, words)
-        made.provider["key"] = (f"env:{variable}", ())
-        draft.note(path, "bare_key", "secret", variable=variable)
+        held_in = offers.variable(made, words)
+        made.provider["key"] = (f"env:{held_in}", ())
+        draft.note(path, "bare_key", "secret", variable=held_in)
     elif usual:
         made.provider["key"] = (f"env:{usual}", ())
 
@@ -190,9 +197,9 @@ def _headers(draft: Draft, at: Path, made: Offer) -> None:
             headers[name] = f"env:{found[1]}"
             paths.append(path)
         elif secret_name((name,)) or secret_value(value) or is_reference(value):
-            variable = f"{slug(made.vendor or made.hint)}_{name}".replace("-", "_").upper()
-            headers[name] = f"env:{variable}"
-            draft.note(path, "bare_header", "secret", variable=variable)
+            held_in = variable(f"{slug(made.vendor or made.hint)}_{name}")
+            headers[name] = f"env:{held_in}"
+            draft.note(path, "bare_header", "secret", variable=held_in)
         else:
             headers[name] = value
             paths.append(path)

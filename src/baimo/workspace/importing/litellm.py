@@ -54,9 +54,11 @@ def carried(source: Mapping[str, Any], name: str) -> Carried:
     known = {pool.name for pool in pools}
     _fallbacks(draft, pools, known)
     written(draft, pools)
+    several = {path[1] for pool in pools if len(pool.members) > 1 for path in pool.named}
     for number in range(draft.length(("model_list",))):
         for one in ("weight", "order"):
-            draft.otherwise(("model_list", number, "litellm_params", one), "alone", "needless")
+            reason = "not_weighed" if number in several else "alone"
+            draft.otherwise(("model_list", number, "litellm_params", one), reason, "needless")
     draft.otherwise(
         (ROUTER, "routing_strategy"), "alone" if _strategy(draft)[1] else "no_strategy", "needless"
     )
@@ -116,13 +118,18 @@ def _leads_on(draft: Draft, name: str) -> bool:
 
 
 def _members(draft: Draft, offers: Sequence[tuple[Offer, str]]) -> list[Member]:
-    """Weights as simple-shuffle draws: by the first of weight, rpm, tpm that the first deployment has, else equal."""
+    """Shares by the first of weight, rpm, tpm that counts, else equal ones.
+
+    For simple-shuffle it is the first that the first deployment has, as there; the strategies that are approximated
+    give calls to every deployment, so one counts that all of them have.
+    """
+    by_all = draft.words((ROUTER, "routing_strategy")) in STRATEGIES.keys() - EXACT
     measures: list[list[tuple[float, Path] | None]] = []
     for name in ("weight", "rpm", "tpm"):
         paths = [(*made.path, "litellm_params", name) for made, _ in offers]
         figures = [(draft.figure(path, least=-1e-9, most=1e12), path) for path in paths]
         measures.append([None if figure is None else (max(figure, 0.0), path) for figure, path in figures])
-    chosen = next((one for one in measures if one[0] is not None), None)
+    chosen = next((one for one in measures if (None not in one if by_all else one[0] is not None)), None)
     orders = [draft.figure((*made.path, "litellm_params", "order"), least=-1e9) for made, _ in offers]
     # those without one are not asked as long as one with an order is well
     last = math.inf if any(order is not None for order in orders) else 0.0

@@ -78,9 +78,7 @@ class Offers:
     def variable(self, offer: Offer, value: str) -> str:
         """A variable for a key that stood in the source itself; the same for the same key."""
         vendor = self._vendors.get(offer.vendor)
-        base = (
-            vendor.key_variable if vendor else None
-        ) or f"{slug(offer.hint).replace('-', '_').upper()}_API_KEY"
+        base = (vendor.key_variable if vendor else None) or variable(f"{slug(offer.hint)}_API_KEY")
         place = (base, value)
         if place not in self._variables:
             same = sum(1 for name, _ in self._variables if name == base)
@@ -168,6 +166,12 @@ def _names(offers: Sequence[Offer], houses: Mapping[str, str], reserved: Iterabl
 def slug(words: str) -> str:
     """A name for a provider: small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:40] or "custom"
+
+
+def variable(words: str) -> str:
+    """Words as the name of a variable that a shell takes: it cannot begin with a digit."""
+    name = words.replace("-", "_").upper()
+    return f"KEY_{name}" if name[:1].isdigit() else name
 
 
 def host(address: str) -> str:
