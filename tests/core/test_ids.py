@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,13 @@ def test_the_canonical_form_is_utf_8_without_spaces_and_with_sorted_keys() -> No
 def test_a_number_that_json_does_not_know_has_no_digest(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         digest({"a": value})
+
+
+def test_a_figure_of_numpy_has_the_canonical_form_of_its_value() -> None:
+    figures = {"b": np.bool_(True), "i": np.int64(3), "f": np.float32(0.5), "d": np.float64(0.25)}
+    found = plain(figures)
+    assert found == {"b": True, "i": 3, "f": 0.5, "d": 0.25}
+    assert {type(value) for value in found.values()} == {bool, int, float}
 
 
 def test_an_object_without_a_canonical_form_is_refused_by_name() -> None:

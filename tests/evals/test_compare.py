@@ -89,6 +89,7 @@ class Play:
             epsilon=options.epsilon,
             delta=options.delta,
             assurance=options.assurance,
+            decision=options.decision,
         )
         self.answers = buying(self.store, run=self.run, limits=Limits(options.max_calls, None))
         return Comparison(
@@ -370,3 +371,20 @@ def test_a_candidate_without_a_single_score_never_wins(
     verdict = Play(store, script=script, scorer=scorer, options={"assurance": assurance}).verdict()
     assert verdict.winner == "v/fair"
     assert line(verdict, "v/good").score is None
+
+
+@pytest.mark.parametrize("decision", ["best", "cheapest"])
+@pytest.mark.parametrize("assurance", ["calibrated", "guaranteed"])
+def test_a_verdict_on_equals_can_be_stored(store: Store, assurance: str, decision: str) -> None:
+    play = Play(
+        store,
+        names=("v/one", "v/two"),
+        script=lambda request: "yes",
+        examples=40,
+        options={"assurance": assurance, "decision": decision},
+    )
+    verdict = play.verdict()
+    assert type(verdict.certain) is bool
+    store.begin(play.made_run())
+    store.finish(play.made_run(), verdict)
+    assert store.verdict("run_a") == verdict

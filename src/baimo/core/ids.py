@@ -17,7 +17,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON-ready data: dataclasses to dicts, enums to values, tuples to lists.
+    """`value` as JSON-ready data: dataclasses to dicts, enums to values, tuples to lists, NumPy's scalars to Python's.
 
     Fields that hold their default are left out, so a field added later does not change the digest of what was
     stored before it existed.
@@ -27,7 +27,11 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, Enum):
         return value.value
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    if getattr(value, "ndim", None) == 0:  # of NumPy, which is not imported for this
+        return plain(value.item())
+    if isinstance(value, (str, int, float)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))

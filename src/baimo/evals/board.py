@@ -84,6 +84,11 @@ class Standing:
     calls_left: float
     """Forecast of the calls still needed until certain."""
 
+    def __post_init__(self) -> None:
+        """Figures of NumPy become Python's: what a rule says is stored, and stored things have a canonical form."""
+        for name, kind in (("leader", int), ("certain", bool), ("error_bound", float), ("calls_left", float)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
+
 
 class Rule(Protocol):
     """Decides what to buy next and what may be said; stateless but for caches, so that it can be replayed."""

@@ -337,7 +337,8 @@ class Walk:
         if not possible[self.anchor] or lead > math.sqrt(max(1.0, self.square[self.anchor])):
             self.anchor = best
         self._activate()
-        self.certain = self.certain or (self.active.size == 1 and self.place[self.anchor] == self.front)
+        alone = self.active.size == 1 and self.place[self.anchor] == self.front
+        self.certain = self.certain or bool(alone)
 
     def _settle_exactly(self) -> None:
         """The whole set was seen for all active candidates: their differences are exact."""

@@ -40,7 +40,16 @@ def test_a_script_may_be_async(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["return 1 / 0", "return 2", "return float('nan')", "return 'good'", "raise SystemError"]
+    "body",
+    [
+        "return 1 / 0",
+        "return 2",
+        "return float('nan')",
+        "return 'good'",
+        "raise SystemError",
+        "return {'score': 1, 'hits': {1, 2}}",
+        "return {'score': 1, 'loss': float('inf')}",
+    ],
 )
 def test_what_a_script_gets_wrong_leaves_the_cell_unscored(body: str, tmp_path: Path) -> None:
     score = own(tmp_path, body)

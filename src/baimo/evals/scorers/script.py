@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from baimo.core.call import Completion
-from baimo.core.ids import digest
+from baimo.core.ids import canonical, digest
 from baimo.core.run import Score
 from baimo.core.task import Example
 from baimo.errors import BudgetExceeded, TaskError
@@ -67,7 +67,9 @@ class Script(Described):
                 given = await asyncio.to_thread(self._call, example, completion)
                 if inspect.isawaitable(given):
                     given = await given
-            return _as_score(given)
+            score = _as_score(given)
+            canonical(score)  # details that cannot be stored must not end a run
+            return score
         except (BudgetExceeded, asyncio.CancelledError):
             raise
         except Exception as error:
