@@ -143,6 +143,19 @@ def test_broken_assertions_are_found() -> None:
     assert _found(task, "no_reference") == []
 
 
+def test_a_rubric_that_nobody_judges_is_found() -> None:
+    rubric = {"type": "not-llm-rubric", "value": "is rude"}
+    own = Example(id="1", fields={"input": "q"}, metadata={"asserts": [rubric]})
+    bare = Example(id="2", fields={"input": "r"}, metadata={"asserts": [{"type": "equals", "value": "a"}]})
+    task = Task(name="t", examples=(own, bare), scorers=(Spec(name="asserts"),))
+    (finding,) = _found(task, "unscorable")
+    assert (finding.ids, finding.severity) == (("1",), "error") and "judge" in finding.detail
+    shared = replace(task, scorers=(Spec(name="asserts", args={"asserts": [rubric]}),))
+    assert _found(shared, "unscorable")[0].ids == ("1", "2")
+    judged = replace(task, scorers=(Spec(name="asserts", args={"judge": "a/b"}),))
+    assert _found(judged, "unscorable") == []
+
+
 def test_a_scorer_that_does_not_exist_or_takes_no_such_argument_is_found() -> None:
     (finding,) = _found(_task([("q", "1")], "numeric", tolerence=1), "scorer")
     assert finding.severity == "error" and "tolerence" in finding.detail

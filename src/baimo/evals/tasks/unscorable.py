@@ -17,7 +17,7 @@ from baimo.core.run import Score, Scorer
 from baimo.core.task import Example, Task
 from baimo.errors import BaimoError
 from baimo.evals.tasks.formats.asserts import base_type
-from baimo.evals.tasks.formats.shapes import as_items
+from baimo.evals.tasks.formats.shapes import as_items, is_map
 from baimo.text import text
 
 SELF_JUDGED = frozenset({"exact", "choice", "numeric", "contains", "icontains", "json"})
@@ -57,7 +57,7 @@ def unscorable(spec: Spec, task: Task, find: Find | None = None) -> Iterator[Pro
         yield Problem(None, str(error))
         return
     if spec.name == "asserts":
-        yield from _asserts(task)
+        yield from _asserts(spec, task)
     if spec.name not in SELF_JUDGED | {"regex", "tool_calls"}:
         return
     for example in task.examples:
@@ -136,18 +136,21 @@ def _calls(example: Example) -> str:
     return text("tasks.call_not_offered", names=", ".join(missing)) if missing else ""
 
 
-def _asserts(task: Task) -> Iterator[Problem]:
+def _asserts(spec: Spec, task: Task) -> Iterator[Problem]:
+    shared = as_items(spec.args.get("asserts"))
     for example in task.examples:
-        found: list[Any] = as_items(example.metadata.get("asserts"))
-        for assertion in cast("list[Mapping[str, Any]]", found):
-            kind, value = base_type(str(assertion.get("type"))), assertion.get("value")
-            reason = ""
-            if kind == "regex":
-                reason = _pattern(value)
-            elif kind in {"is-json", "contains-json"} and isinstance(value, Mapping):
-                reason = _schema(cast("Mapping[str, Any]", value))
-            if reason:
-                yield Problem(example, reason)
+        own = example.metadata.get("asserts", example.metadata.get("assert"))
+        reasons = (_assertion(spec, each) for each in [*shared, *as_items(own)] if is_map(each))
+        yield from (Problem(example, reason) for reason in dict.fromkeys(reasons) if reason)
+
+
+def _assertion(spec: Spec, assertion: Mapping[str, Any]) -> str:
+    kind, value = base_type(str(assertion.get("type"))), assertion.get("value")
+    if kind == "regex":
+        return _pattern(value)
+    if kind in {"is-json", "contains-json"} and isinstance(value, Mapping):
+        return _schema(cast("Mapping[str, Any]", value))
+    return text("scorers.asserts_judge") if kind == "llm-rubric" and not spec.args.get("judge") else ""
 
 
 def _pattern(value: Any) -> str:
