@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,23 @@ def test_a_comparison_ends_in_a_verdict_that_the_workspace_remembers(
         assert report.verdict == verdict
         assert len(report.samples) == verdict.calls
         assert report.task.hash == run.task_hash
+
+
+def test_a_run_that_goes_on_refuses_what_it_was_not_asked(tmp_path: Path, settings: Settings) -> None:
+    asked = options(tmp_path, max_calls=4, seed=3)
+    task(tmp_path)
+    with Workspace(tmp_path, given=settings) as workspace:
+        workspace.compare(asked)
+        for more, named in (
+            ({"task": str(tmp_path / "other")}, str(tmp_path / "other")),
+            ({"model": ("guesses/m",)}, "--model"),
+            ({"decision": "cheapest", "seed": 4}, "--decision, --seed"),
+        ):
+            with pytest.raises(UsageError) as caught:
+                workspace.compare(CompareOptions(**{"task": "", **more, "resume": "last"}))
+            assert named in str(caught.value) and "--max-calls" in caught.value.hint
+        verdict = workspace.compare(replace(asked, resume="last", max_calls=10_000, require=("score>=0.1",)))
+        assert verdict.certain
 
 
 def test_a_report_does_not_need_the_task_s_folder_any_more(tmp_path: Path, settings: Settings) -> None:

@@ -42,6 +42,13 @@ def test_a_model_that_is_named_twice_competes_once() -> None:
     assert names(task(), model=("board/c", "board/*")) == ["board/c", "board/b@v1", "board/org/a"]
 
 
+def test_a_prompt_that_the_task_does_not_have_is_no_part_of_a_models_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        names(task(), also=("fake/m@nope",))
+    assert "nope" in str(caught.value) and "default" in str(caught.value)
+    assert names(task(), also=("fake/m@2025@default", "board/b@v1")) == ["fake/m@2025", "board/b@v1"]
+
+
 def test_a_pattern_that_fits_nothing_is_an_error() -> None:
     with pytest.raises(UnknownModel):
         names(task(), model=("board/z*",))

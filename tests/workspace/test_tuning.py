@@ -157,6 +157,29 @@ def test_a_job_of_the_endpoint_that_does_not_fit_is_ended_and_says_so(workspace:
     assert not tuning.queue.at(job.spec.id).alive and not tuning.queue.at(job.spec.id).adapter.exists()
 
 
+def test_preferences_are_not_imitated_unless_they_are_told_apart(workspace: Workspace) -> None:
+    ending = [{"role": "assistant", "content": "b"}]
+    row = {
+        "input": {"messages": [{"role": "user", "content": "a"}]},
+        "preferred_output": ending,
+        "non_preferred_output": ending,
+    }
+    (workspace.folder / "data.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UsageError) as caught:
+        Scripted(workspace).tune(options(workspace), Onlooker(), no)
+    assert "1 of 1 rows" in str(caught.value) and "--recipe dpo" in caught.value.hint
+    assert training(workspace.folder / "data.jsonl", "dpo", valid=None, task=None, prompt=None).train
+
+
+def test_what_the_check_calls_an_error_is_said_before_the_first_steps(workspace: Workspace) -> None:
+    said = Onlooker(agrees=False)
+    with (workspace.folder / "data.jsonl").open("a") as file:
+        file.write('{"text": "raw"}\n')
+    Scripted(workspace).tune(options(workspace), said, no)
+    (problem,) = [notice for notice in said.notices if "data.jsonl:4" in notice]
+    assert said.notices.index(problem) == 1 and "file of their own" in problem
+
+
 def test_who_only_wants_the_forecast_leaves_nothing_behind(workspace: Workspace) -> None:
     tuning, onlooker = Scripted(workspace), Onlooker()
     assert tuning.tune(options(workspace, forecast=True), onlooker, no) is None

@@ -115,7 +115,13 @@ def check(flags: dict[str, Any], task: str, as_json: bool) -> int:
     from baimo.evals.tasks.check import check as findings_of
     from baimo.evals.tasks.folder import load_task
 
-    findings = findings_of(load_task(_place(flags, task)))
+    def find(model: str) -> object:
+        from baimo.workspace.workspace import Workspace  # loads the database: only where there is a judge
+
+        with Workspace(flags=flags) as workspace:
+            return workspace.catalogue.model(model)
+
+    findings = findings_of(load_task(_place(flags, task)), find=find)
     if as_json:
         rows: list[dict[str, Any]] = [
             {

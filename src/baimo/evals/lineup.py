@@ -21,7 +21,7 @@ from baimo.errors import TaskError, UnknownModel, UsageError
 from baimo.evals.compare import Contender
 from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.candidates import candidate, candidates
-from baimo.models.catalogue import Catalogue
+from baimo.models.catalogue import TUNED, Catalogue
 from baimo.text import text
 from baimo.typed import converted
 
@@ -39,7 +39,7 @@ def lineup(
     Raises:
         TaskError: the task's candidates cannot be used.
         UnknownModel: no model of that name, or none that fits a pattern.
-        UsageError: `only` keeps nobody.
+        UsageError: `only` keeps nobody, or `also` names a prompt that the task does not have.
     """
     if options.model:
         names = [name for pattern in options.model for name in _matching(pattern, catalogue)]
@@ -63,11 +63,17 @@ def lineup(
 
 
 def _joining(wish: str, task: Task, catalogue: Catalogue) -> dict[str, str]:
-    """`vendor/model@prompt`; a name may hold an @ of its own."""
+    """`vendor/model@prompt`; a name may hold an @ of its own, but only one that is listed says so without a prompt."""
     name, at, prompt = wish.rpartition("@")
     if at and any(one.name == prompt for one in task.prompts):
         return {"model": catalogue.model(name).name, "prompt": prompt}
-    return {"model": catalogue.model(wish).name}
+    model = catalogue.model(wish)
+    if at and not wish.startswith(TUNED) and model not in catalogue.models(model.vendor):
+        known = ", ".join(one.name for one in task.prompts)
+        raise UsageError(
+            "compare.no_prompt", model=name, name=prompt, wish=wish, known=known, first=task.prompts[0].name
+        )
+    return {"model": model.name}
 
 
 def _matching(pattern: str, catalogue: Catalogue) -> list[str]:

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,6 +42,11 @@ from baimo.workspace.payers import Rights, rights
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
+
+_LIMITS = ("max_cost", "max_calls", "max_minutes")
+"""Options that may change when a run goes on."""
+_OF_THE_CALL = frozenset({*_LIMITS, "resume", "forecast", "require"})
+"""Options that are of a command and not of its run."""
 
 
 class Silent:
@@ -247,7 +252,9 @@ class Comparing:
         run = self.workspace.run(options.resume or "")
         task = self.workspace.task_of(run)
         before = converted(dict(run.options), CompareOptions)
-        given = {name: getattr(options, name) for name in ("max_cost", "max_calls", "max_minutes")}
+        if changed := self._changed(options, before):
+            raise UsageError("compare.resumes_as_asked", run=run.id, options=", ".join(changed))
+        given = {name: getattr(options, name) for name in _LIMITS}
         changes = {name: value for name, value in given.items() if value is not None}
         options = replace(before, resume=run.id, **changes)
         try:
@@ -257,6 +264,18 @@ class Comparing:
         if now != task.hash:
             watcher.notice(text("compare.task_changed", folder=before.task))
         return replace(run, status="running", ended_ms=None, problem=""), task, options
+
+    def _changed(self, given: CompareOptions, before: CompareOptions) -> list[str]:
+        """What was given beside --resume and is not what the run was asked, as the command line calls it."""
+        names = [
+            field.name
+            for field in fields(CompareOptions)
+            if field.name not in {*_OF_THE_CALL, "task"}
+            and getattr(given, field.name) not in (field.default, getattr(before, field.name))
+        ]
+        flags = [f"--{name.replace('_', '-')}" for name in names]
+        same = not given.task or Path(self._place(given.task)).resolve() == Path(before.task).resolve()
+        return flags if same else [given.task, *flags]
 
     def _lineup(
         self, run: Run, task: Task, options: CompareOptions, watcher: Watcher

@@ -113,7 +113,7 @@ class TaskKeeping:
 
     def findings(self, kept: Kept) -> list[Finding]:
         """What is wrong or remarkable."""
-        return check(kept.task)
+        return check(kept.task, find=self.workspace.catalogue.model)
 
     def rubric(self, kept: Kept) -> str:
         """How answers are to be judged, for people; empty = nothing is written."""

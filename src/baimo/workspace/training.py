@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from baimo.core.message import Message
 from baimo.core.task import Example, Prompt, Task
 from baimo.core.tuning import Row
 from baimo.errors import TaskError, UsageError
+from baimo.text import text
 from baimo.tuning.data.lineage import noted
+
+if TYPE_CHECKING:
+    from baimo.tuning.data.finding import Use
 
 ENDS_WITH_QUESTION = frozenset({"grpo", "distill", "prompt"})
 """Recipes that get answers from a model instead of learning those of the rows."""
+_SHOWN = 5
+"""Places of an error in the data that are named."""
 
 
 class Training(NamedTuple):
@@ -49,7 +55,7 @@ def training(
     Raises:
         TaskError: the task cannot be used, or has no train split.
         DataError: a file cannot be read; names file and line.
-        UsageError: there is no such prompt.
+        UsageError: there is no such prompt, or the rows are preferences and the recipe imitates.
     """
     measured = file_rows(Path(valid)) if valid else ()
     if not (source.is_dir() or source.suffix == ".toml"):
@@ -59,7 +65,10 @@ def training(
         if prompt is not None and judged is None:
             raise UsageError("tune.prompt_of_no_task", name=prompt, source=source)
         named = named_prompt(judged, prompt) if judged is not None and prompt is not None else None
-        return Training(file_rows(source), measured, judged, named, noted(source))
+        rows = file_rows(source)
+        if recipe == "sft" and (pairs := sum(bool(row.rejected) for row in rows)):
+            raise UsageError("tune.preferences", source=source, pairs=pairs, rows=len(rows))
+        return Training(rows, measured, judged, named, noted(source))
     found = _task(str(source))
     chosen = named_prompt(found, prompt)
     files = dict.fromkeys(example.file for example in found.train if example.file)
@@ -81,6 +90,22 @@ def file_rows(path: Path) -> Sequence[Row]:
     if not reading.rows:
         raise UsageError("tune.no_rows", source=path)
     return reading.rows
+
+
+def data_errors(rows: Sequence[Row], recipe: str) -> list[str]:
+    """What `data check` calls an error in rows that a recipe is to learn from, for people."""
+    from baimo.tuning.data.checks import errors
+
+    use: Use = "grpo" if recipe in ENDS_WITH_QUESTION else cast("Use", recipe)
+    return [
+        text(
+            "tune.data_error",
+            detail=finding.detail,
+            places=", ".join(map(str, finding.spots[:_SHOWN])),
+            advice=finding.advice,
+        )
+        for finding in errors(rows, use)
+    ]
 
 
 def task_rows(task: Task, prompt: Prompt, recipe: str) -> list[Row]:

@@ -35,7 +35,7 @@ from baimo.tuning.options import TuneOptions
 from baimo.typed import converted
 from baimo.workspace.care import ASK_FIRST, Adopt
 from baimo.workspace.queue import Queue, settled, unadopted
-from baimo.workspace.training import Training, training
+from baimo.workspace.training import Training, data_errors, training
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -200,6 +200,8 @@ class Tuning:
         )
         self.queue.at(spec.id).write(spec, found.train, found.valid)
         watcher.notice(text("tune.reading", rows=len(found.train), source=options.source))
+        for problem in data_errors(found.train, options.recipe):
+            watcher.notice(problem)
         job = TuneJob(
             spec=spec,
             status=JobStatus.QUEUED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from baimo.core.message import Message, Tool
 from baimo.core.registry import Spec
 from baimo.core.task import Example, Prompt, Task
+from baimo.errors import UnknownModel
 from baimo.evals.tasks.check import Finding, check, estimated_tokens, script_of
 
 Row = tuple[str, Any]
@@ -141,10 +143,55 @@ def test_broken_assertions_are_found() -> None:
     assert _found(task, "no_reference") == []
 
 
+def test_a_rubric_that_nobody_judges_is_found() -> None:
+    rubric = {"type": "not-llm-rubric", "value": "is rude"}
+    own = Example(id="1", fields={"input": "q"}, metadata={"asserts": [rubric]})
+    bare = Example(id="2", fields={"input": "r"}, metadata={"asserts": [{"type": "equals", "value": "a"}]})
+    task = Task(name="t", examples=(own, bare), scorers=(Spec(name="asserts"),))
+    (finding,) = _found(task, "unscorable")
+    assert (finding.ids, finding.severity) == (("1",), "error") and "judge" in finding.detail
+    shared = replace(task, scorers=(Spec(name="asserts", args={"asserts": [rubric]}),))
+    assert _found(shared, "unscorable")[0].ids == ("1", "2")
+    judged = replace(task, scorers=(Spec(name="asserts", args={"judge": "a/b"}),))
+    assert _found(judged, "unscorable") == []
+
+
 def test_a_scorer_that_does_not_exist_or_takes_no_such_argument_is_found() -> None:
     (finding,) = _found(_task([("q", "1")], "numeric", tolerence=1), "scorer")
     assert finding.severity == "error" and "tolerence" in finding.detail
     assert len(_found(_task([("q", "1")], ""), "no_scorer")) == 1
+
+
+@pytest.mark.parametrize(
+    ("scorer", "args", "named"),
+    [
+        ("exct", {}, "exact"),
+        ("judge", {}, "model"),
+        ("judge", {"model": "nosuch/judge"}, "nosuch/judge"),
+        ("asserts", {"judge": "nosuch/judge"}, "nosuch/judge"),
+        ("grader", {"grader": {"type": "none"}}, "grader"),
+        ("all", {"scorers": [{"name": "judge", "model": "nosuch/judge"}]}, "nosuch/judge"),
+        ("any", {"scorers": [{"name": "python", "file": "gone.py"}]}, "gone.py"),
+        ("python", {}, "scorer.py"),
+    ],
+)
+def test_every_scorer_that_could_not_judge_is_found(
+    scorer: str, args: Any, named: str, tmp_path: Path
+) -> None:
+    def find(model: str) -> None:
+        raise UnknownModel("models.unknown", name=model, near="")
+
+    task = replace(_task([("q", "1")], scorer, **args), folder=str(tmp_path))
+    (finding,) = _found(task, "scorer", find=find)
+    assert finding.severity == "error" and named in finding.detail
+
+
+def test_a_scorers_code_is_read_and_not_run(tmp_path: Path) -> None:
+    task = replace(_task([("q", "1")], "all", scorers=[{"name": "python"}]), folder=str(tmp_path))
+    (tmp_path / "scorer.py").write_text("raise SystemExit\n", encoding="utf-8")
+    assert _found(task, "scorer") == []
+    (tmp_path / "scorer.py").write_text("def score(:\n", encoding="utf-8")
+    assert "scorer.py, line 1" in _found(task, "scorer")[0].detail
 
 
 def test_missing_references_are_errors_unless_a_judge_decides() -> None:

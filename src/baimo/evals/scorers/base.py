@@ -17,7 +17,7 @@ from baimo.text import text
 Ask = Callable[[Request], Awaitable[Completion]]
 """How a judge is called. `Request.model` is the full `vendor/model`; whoever passes it stores and meters the call."""
 
-GIVEN = frozenset({"folder", "ask"})
+GIVEN = frozenset({"folder", "ask", "runs"})
 """Fields that the platform fills in; never part of a Spec."""
 
 _THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)

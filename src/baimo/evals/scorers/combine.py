@@ -27,14 +27,15 @@ class All(Described):
     """Where relative paths of the parts start."""
     ask: Ask | None = None
     """How judges among the parts are called."""
+    runs: bool = True
+    """Whether files of code among the parts are run, or only read."""
 
     _parts: tuple[Scorer, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         """Build every part once, so that a wrong one is found before the first call is paid for."""
-        object.__setattr__(
-            self, "_parts", tuple(part_of(part, self.folder, self.ask) for part in self.scorers)
-        )
+        parts = tuple(part_of(part, self.folder, self.ask, self.runs) for part in self.scorers)
+        object.__setattr__(self, "_parts", parts)
 
     async def score(self, example: Example, completion: Completion) -> Score:
         """Lowest lenient and lowest strict score; one unscored part leaves the whole unscored."""
@@ -56,12 +57,12 @@ class All(Described):
         return min(values)
 
 
-def part_of(part: Mapping[str, typing.Any], folder: Path, ask: Ask | None) -> Scorer:
+def part_of(part: Mapping[str, typing.Any], folder: Path, ask: Ask | None, runs: bool) -> Scorer:
     """The scorer that one entry of a list names."""
     from baimo.evals.scorers.registry import scorer
 
     args = {name: value for name, value in part.items() if name != "name"}
-    return scorer(Spec(name=str(part.get("name", "")), args=args), folder=folder, ask=ask)
+    return scorer(Spec(name=str(part.get("name", "")), args=args), folder=folder, ask=ask, runs=runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

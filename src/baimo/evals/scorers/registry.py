@@ -41,20 +41,21 @@ SCORERS = {
 }
 
 
-def scorer(spec: Spec, *, folder: Path, ask: Ask | None = None) -> Scorer:
+def scorer(spec: Spec, *, folder: Path, ask: Ask | None = None, runs: bool = True) -> Scorer:
     """Build the scorer that `spec` names.
 
     Args:
         spec: name and arguments, as `[[scorers]]` of task.toml has them.
         folder: where relative paths of the arguments start.
         ask: how judges are called; None = this comparison has none.
+        runs: whether a file of code is run; else it is only read, and the scorer cannot judge.
 
     Raises:
         TaskError: no such scorer, an argument that it does not know or cannot use, or a judge without `ask`.
         MissingExtra: it needs a library that is not installed.
     """
     try:
-        return _built(spec, folder, ask)
+        return _built(spec, folder, ask, runs)
     except TaskError as error:
         if error.key == "scorers.place" or not (folder / "task.toml").is_file():
             raise
@@ -63,7 +64,7 @@ def scorer(spec: Spec, *, folder: Path, ask: Ask | None = None) -> Scorer:
         ) from error
 
 
-def _built(spec: Spec, folder: Path, ask: Ask | None) -> Scorer:
+def _built(spec: Spec, folder: Path, ask: Ask | None, runs: bool) -> Scorer:
     if spec.name not in SCORERS:
         raise TaskError("scorers.unknown", name=spec.name, near=_near(spec.name, SCORERS))
     kind = resolve(SCORERS[spec.name])
@@ -86,11 +87,8 @@ def _built(spec: Spec, folder: Path, ask: Ask | None) -> Scorer:
             and field.name not in GIVEN
         ):
             raise TaskError("scorers.missing_argument", scorer=spec.name, name=field.name)
-    if "folder" in fields:
-        arguments["folder"] = folder
-    if "ask" in fields:
-        arguments["ask"] = ask
-    return kind(**arguments)
+    given = {"folder": folder, "ask": ask, "runs": runs}
+    return kind(**arguments, **{name: given[name] for name in GIVEN & fields.keys()})
 
 
 def _near(name: str, known: typing.Iterable[str]) -> str:

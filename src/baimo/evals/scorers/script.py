@@ -40,19 +40,23 @@ class Script(Described):
     """Its function; it may be async."""
     folder: Path = Path()
     """Where `file` is looked for."""
+    runs: bool = True
+    """Whether the file is run; else it is only read."""
     _source: str = field(init=False, repr=False, compare=False, default="")
     _call: Callable[..., Any] = field(init=False, repr=False, compare=False, default=lambda *_: None)
 
     def __post_init__(self) -> None:
-        """Run the file once, so that a broken one is found before the first call is paid for."""
+        """Run or at least read the file once, so that a broken one is found before the first call is paid for."""
         path = self.folder / self.file
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError("scorers.bad_file", scorer=self.name, path=self.file, problem=error) from error
-        _log.warning(text("scorers.script_runs", path=path))
         object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "_call", _loaded(path, source, self.function))
+        code = _compiled(path, source)
+        if self.runs:
+            _log.warning(text("scorers.script_runs", path=path))
+            object.__setattr__(self, "_call", _loaded(path, source, code, self.function))
 
     def sources(self) -> object:
         """The file."""
@@ -79,15 +83,26 @@ class Script(Described):
             )
 
 
-def _loaded(path: Path, source: str, function: str) -> Callable[..., Any]:
+def _compiled(path: Path, source: str) -> types.CodeType:
+    try:
+        return compile(source, str(path), "exec")
+    except Exception as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> TaskError:
+    problem = f"{type(error).__name__}: {error}"
+    return TaskError("scorers.script_broken", path=path, line=_line(error, str(path)), problem=problem)
+
+
+def _loaded(path: Path, source: str, code: types.CodeType, function: str) -> Callable[..., Any]:
     module = types.ModuleType(f"baimo_scorer_{digest([str(path), source])[:16]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(code, module.__dict__)
     except Exception as error:
-        facts = {"path": path, "line": _line(error, str(path)), "problem": f"{type(error).__name__}: {error}"}
-        raise TaskError("scorers.script_broken", **facts) from error
+        raise _broken(path, error) from error
     call = getattr(module, function, None)
     if not callable(call):
         raise TaskError("scorers.script_no_function", path=path, function=function)

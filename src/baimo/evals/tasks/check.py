@@ -19,7 +19,7 @@ from baimo.errors import TemplateError
 from baimo.evals.tasks.formats.messages import text_of
 from baimo.evals.tasks.formats.shapes import kind_of
 from baimo.evals.tasks.prompts import Renderer
-from baimo.evals.tasks.unscorable import unscorable
+from baimo.evals.tasks.unscorable import Find, unscorable
 from baimo.text import text
 
 if TYPE_CHECKING:
@@ -74,19 +74,20 @@ class Finding:
         return text(f"tasks.check_{self.kind}", **self.facts)
 
 
-def check(task: Task, *, most_tokens: int = 8000) -> list[Finding]:
+def check(task: Task, *, most_tokens: int = 8000, find: Find | None = None) -> list[Finding]:
     """Everything that is wrong or remarkable, errors first.
 
     Args:
         task: what load_task returned.
         most_tokens: estimated prompt tokens above which an input counts as over-long.
+        find: looks the models of judges up and raises UnknownModel; None = they are not looked up.
     """
     from baimo.evals.tasks.repeats import questions  # loads numpy
 
     test, train = questions(task.examples, task.prompts), questions(task.train, task.prompts)
     found = [
         *_repeats(test, train),
-        *_references(task),
+        *_references(task, find),
         *_rendered(task, most_tokens),
         *_balance(task),
         *_scripts(test),
@@ -124,7 +125,7 @@ def _repeats(test: Sequence[Question], train: Sequence[Question]) -> Iterator[Fi
         yield Finding(kind=leak.kind, severity=severity, places=places, facts=facts)
 
 
-def _references(task: Task) -> Iterator[Finding]:
+def _references(task: Task, find: Find | None) -> Iterator[Finding]:
     if not task.scorers:
         yield Finding(kind="no_scorer", severity="error")
     needed = any(spec.name not in {"judge", "pairwise", "python", "code"} for spec in task.scorers[:1])
@@ -136,7 +137,7 @@ def _references(task: Task) -> Iterator[Finding]:
     for number, spec in enumerate(task.scorers):
         severity: Severity = "error" if number == 0 else "warning"
         problems: dict[str, list[Example]] = defaultdict(list)
-        for example, problem in unscorable(spec, task):
+        for example, problem in unscorable(spec, task, find):
             if example is None:
                 yield Finding(
                     kind="scorer", severity="error", facts={"scorer": spec.name, "problem": problem}

@@ -1,23 +1,23 @@
 """References that their scorer cannot use: the reference itself, handed in as the reply, has to get full marks.
 
 Prevents the failure where every model gets a row wrong because its reference is no number, not among the labels,
-outside of the schema, or a pattern that does not compile.
+outside of the schema, or a pattern that does not compile; and the scorer that cannot be built at all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from baimo.core.call import Completion
+from baimo.core.call import Completion, Request
 from baimo.core.registry import Spec
 from baimo.core.run import Score, Scorer
 from baimo.core.task import Example, Task
 from baimo.errors import BaimoError
 from baimo.evals.tasks.formats.asserts import base_type
-from baimo.evals.tasks.formats.shapes import as_items
+from baimo.evals.tasks.formats.shapes import as_items, is_map
 from baimo.text import text
 
 SELF_JUDGED = frozenset({"exact", "choice", "numeric", "contains", "icontains", "json"})
@@ -33,23 +33,55 @@ class Problem(NamedTuple):
     """Why, in the reader's language."""
 
 
-def unscorable(spec: Spec, task: Task) -> Iterator[Problem]:
-    """Rows of the test split that `spec` cannot judge. Scorers that call a model or run code are not tried."""
-    if spec.name == "asserts":
-        yield from _asserts(task)
-        return
-    if spec.name not in SELF_JUDGED | {"regex", "tool_calls"}:
-        return
+Find = Callable[[str], object]
+"""Looks a model up; raises UnknownModel."""
+
+
+def unscorable(spec: Spec, task: Task, find: Find | None = None) -> Iterator[Problem]:
+    """What `spec` cannot judge of the test split. Every scorer is built; those that call a model or run code are
+    not tried, and code is not run.
+
+    Args:
+        spec: the scorer.
+        task: what is to be judged.
+        find: looks the models of judges up; None = they are not looked up.
+    """
     from baimo.evals.scorers.registry import scorer
 
     try:
-        built = scorer(spec, folder=Path(task.folder))
+        built = scorer(spec, folder=Path(task.folder), ask=_nobody, runs=False)
+        if find is not None:
+            for model in _judges(spec.name, spec.args):
+                find(model)
     except BaimoError as error:
         yield Problem(None, str(error))
+        return
+    if spec.name == "asserts":
+        yield from _asserts(spec, task)
+    if spec.name not in SELF_JUDGED | {"regex", "tool_calls"}:
         return
     for example in task.examples:
         if example.target is not None and (reason := _reason(spec, built, example)):
             yield Problem(example, reason)
+
+
+async def _nobody(request: Request) -> Completion:
+    raise AssertionError(f"{request.model} is asked while a task is checked")
+
+
+def _judges(name: str, args: Mapping[str, Any]) -> Iterator[str]:
+    """The models that a scorer, which could be built, asks."""
+    if name in {"judge", "pairwise"}:
+        yield args["model"]
+    elif name == "asserts" and args.get("judge"):
+        yield args["judge"]
+    elif name == "grader":
+        from baimo.evals.graders.kinds import grader_of, models_of
+
+        yield from sorted(models_of(grader_of(args["grader"])))
+    elif name in {"all", "any"}:
+        for part in args["scorers"]:
+            yield from _judges(part["name"], part)
 
 
 def _reason(spec: Spec, scorer: Scorer, example: Example) -> str:
@@ -104,18 +136,21 @@ def _calls(example: Example) -> str:
     return text("tasks.call_not_offered", names=", ".join(missing)) if missing else ""
 
 
-def _asserts(task: Task) -> Iterator[Problem]:
+def _asserts(spec: Spec, task: Task) -> Iterator[Problem]:
+    shared = as_items(spec.args.get("asserts"))
     for example in task.examples:
-        found: list[Any] = as_items(example.metadata.get("asserts"))
-        for assertion in cast("list[Mapping[str, Any]]", found):
-            kind, value = base_type(str(assertion.get("type"))), assertion.get("value")
-            reason = ""
-            if kind == "regex":
-                reason = _pattern(value)
-            elif kind in {"is-json", "contains-json"} and isinstance(value, Mapping):
-                reason = _schema(cast("Mapping[str, Any]", value))
-            if reason:
-                yield Problem(example, reason)
+        own = example.metadata.get("asserts", example.metadata.get("assert"))
+        reasons = (_assertion(spec, each) for each in [*shared, *as_items(own)] if is_map(each))
+        yield from (Problem(example, reason) for reason in dict.fromkeys(reasons) if reason)
+
+
+def _assertion(spec: Spec, assertion: Mapping[str, Any]) -> str:
+    kind, value = base_type(str(assertion.get("type"))), assertion.get("value")
+    if kind == "regex":
+        return _pattern(value)
+    if kind in {"is-json", "contains-json"} and isinstance(value, Mapping):
+        return _schema(cast("Mapping[str, Any]", value))
+    return text("scorers.asserts_judge") if kind == "llm-rubric" and not spec.args.get("judge") else ""
 
 
 def _pattern(value: Any) -> str:

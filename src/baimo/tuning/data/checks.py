@@ -96,6 +96,11 @@ def check(
     )
 
 
+def errors(rows: Sequence[Row], use: Use) -> list[Finding]:
+    """Rows that teach something wrong or cannot be learnt so; a look at each row by itself."""
+    return [finding for finding in _structure(rows, use) if finding.severity == "error"]
+
+
 def _problems(problems: Iterable[BaimoError]) -> Iterator[Finding]:
     """Lines that could not be read, by what is wrong with them; the first one is told in full."""
     grouped: dict[tuple[object, ...], list[BaimoError]] = defaultdict(list)
