@@ -337,10 +337,11 @@ class Lane(asyncio.Protocol):
             return
         path, _, query = target.partition(b"?")
         handler = lanes.hot.get(method, _NONE).get(path)
-        if handler is None and path.endswith(b"/") and path.startswith(b"/v1/"):  # as some clients have it
-            path = path.rstrip(b"/")
-            target = path + target[target.find(b"?") :] if query else path
-            handler = lanes.hot.get(method, _NONE).get(path)
+        if handler is None:
+            meant, handler = lanes.meant(method, path)
+            if meant != path:
+                path = meant
+                target = path + target[target.find(b"?") :] if query else path
         limits = lanes.limits_of(path) if handler is None else lanes.limits
         trouble = unacceptable(method, target, headers, fields, modern, upgrade, limits)
         if trouble is not None:

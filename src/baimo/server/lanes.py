@@ -16,6 +16,7 @@ import msgspec
 
 from baimo.core import addresses
 from baimo.errors import ConfigError
+from baimo.server import azure
 from baimo.server.exchange import Exchange
 from baimo.server.known import Heads
 from baimo.settings import ServeSettings
@@ -126,6 +127,16 @@ class Lanes:
         self.limits = limits = Limits.of(settings)
         least = min(limits.header_s, limits.body_s, limits.idle_s, limits.write_s)
         self.tick_s = min(TICK_S, least / 4)
+
+    def meant(self, method: bytes, path: bytes) -> tuple[bytes, Handler | None]:
+        """What some clients mean by a path that is no hot operation's: the path, and the hot operation if it is one."""
+        model = ""
+        if path.startswith(azure.PREFIX):
+            path, model = azure.plain(path)
+        elif path.endswith(b"/") and path.startswith(b"/v1/"):
+            path = path.rstrip(b"/")
+        handler = self.hot.get(method, {}).get(path)
+        return path, azure.deployed(handler, model) if handler is not None and model else handler
 
     def limits_of(self, path: bytes) -> Limits:
         """What a request for this path may take."""
