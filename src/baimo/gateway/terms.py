@@ -152,6 +152,10 @@ class Terms:
                 raise Forbidden("gateway.unpriced_tier", key=self.key.public, field="service_tier", tier=tier)
             if asked:
                 raise Forbidden("gateway.unpriced_member", key=self.key.public, field=asked)
+            if self.price is not None and self.rate is None:
+                raise Forbidden(
+                    "gateway.no_rate", model=self.model.name, key=self.key.public, currency=self.currency
+                )
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
         if self._endless and surface.name in WITHOUT_LIMIT:
             raise Forbidden("gateway.endless", model=self.model.name, key=self.key.public)
