@@ -116,6 +116,7 @@ FAMILIES = {
     "options.reviews_*": ("server/admin",),
     "options.serve_*": ("server/options.py",),
     "gateway.held_*": ("gateway/allowance.py",),
+    "ledger.never_*": ("store",),
     "ledger.over_*": ("store",),
     "ledger.whose_*": ("store",),
     "ledger.window_*": ("store",),

@@ -309,6 +309,17 @@ def test_a_model_without_a_price_is_refused_under_a_money_limit() -> None:
     assert "nobody knows what acme/unpriced costs" in reply.json["error"]["message"]
 
 
+def test_a_price_in_a_currency_without_a_rate_is_named_as_such() -> None:
+    price = Price(currency="CNY", input_per_million=Decimal(1), output_per_million=Decimal(2))
+    foreign = [model("acme/foreign", price=price)]
+    reply = House(key=COST, more_models=foreign).ask(asking("acme/foreign"))
+    assert reply.status == 403
+    assert "in CNY" in reply.json["error"]["message"] and "money.rates.CNY" in reply.json["error"]["message"]
+    rates = {"money": {"rates": {"CNY": 0.14}}}
+    house = House(Script(body=answer()), key=COST, more_models=foreign, config=rates)
+    assert house.ask(asking("acme/foreign")).status == 200
+
+
 def test_a_model_without_a_price_may_be_allowed_and_its_cost_stays_unknown() -> None:
     house = House(Script(body=answer()), key=COST, config={"ledger": {"unpriced": "allow"}})
     reply = house.ask(asking("acme/unpriced"))

@@ -29,6 +29,7 @@ from tests.gateway.doubles import (
     chunk,
     completion,
     key,
+    model,
     stream,
 )
 
@@ -224,6 +225,27 @@ def test_a_model_without_a_price_is_passed_over_where_it_is_the_first() -> None:
     free = House(Script(body=answer()), config=config)
     free.ask(asking("best"))
     assert free.record.model == "acme/unpriced"
+
+
+def test_it_is_said_which_fallback_was_passed_over_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    config = {"routes": {"best": {"models": ["acme/one", "acme/unpriced"]}}}
+    house = House(openai_error(500, "x"), key=LIMITED, config=config)
+    assert house.ask(asking("best")).status == 502
+    (line,) = [one for one in caplog.records if one.name == "baimo.gateway"]
+    assert "acme/unpriced is passed over" in line.message and "nobody knows what" in line.message
+    assert vars(line)["repeats"] == "passed over:acme/unpriced:gateway.unpriced"
+
+
+def test_routes_with_models_that_were_switched_off_are_named_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = {"routes": {"best": {"models": ["acme/one", "acme/gone", "acme/soon"]}}}
+    gone = [model("acme/gone", shutdown="2026-07-24"), model("acme/soon", shutdown="2026-07-25")]
+    House(config=config, more_models=gone, wall=lambda: 1784851200.0)  # 2026-07-24
+    assert [one.message for one in caplog.records if "switched off" in one.message] == [
+        "route best names acme/gone, which its vendor switched off on 2026-07-24;"
+        " put a model that lives into [routes.best]"
+    ]
 
 
 def test_a_fallback_may_speak_another_wire_format() -> None:

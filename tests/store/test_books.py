@@ -32,6 +32,7 @@ from sqlalchemy import text
 from baimo.core.record import INTERRUPTED
 from baimo.core.tenant import Key, Limit, Tenant, Window
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
+from baimo.gateway.answers import retry_headers
 from baimo.settings import LedgerSettings
 from baimo.store.accounts import Accounts
 from baimo.store.books import Books
@@ -145,15 +146,27 @@ def test_a_refusal_names_whose_limit_it_is_what_is_used_and_what_the_call_may_ta
     with pytest.raises(
         BudgetExceeded, match=r"key k1 may spend 0\.10 USD per month; 0\.00 USD is used"
     ) as over:
-        obtained(mine, (charge(BUDGET, 100_001),))
-    assert "0.100001 USD" in str(over.value) and "max_tokens" in over.value.hint
+        obtained(mine, (charge(BUDGET, 1),))
+        obtained(mine, (charge(BUDGET, 100_000),))
+    assert "up to 0.10 USD" in str(over.value) and "max_tokens" in over.value.hint
     with pytest.raises(LimitReached, match="tenant acme may use 9000 tokens per day") as reached:
-        obtained(mine, (charge(TOKENS, 9_001, scope="tenant", name="acme"),))
+        obtained(mine, (charge(TOKENS, 1, scope="tenant", name="acme"),))
+        obtained(mine, (charge(TOKENS, 9_000, scope="tenant", name="acme"),))
     assert reached.value.retry_after_s == pytest.approx(15 * 3600 + 59 * 60 + 30)
     with pytest.raises(LimitReached, match="model v/m may have 1 calls at once"):
         one = Limit(counts="concurrency", amount=1)
         obtained(mine, (charge(one, 1, scope="model", name="v/m"),))
         obtained(mine, (charge(one, 1, scope="model", name="v/m"),))
+    mine.leave()
+
+
+def test_a_call_larger_than_the_whole_limit_is_not_told_to_wait(database: Database, tmp_path: Path) -> None:
+    mine = books(database, tmp_path)
+    with pytest.raises(BudgetExceeded, match=r"this call alone may cost up to 0\.100001 USD: it never fits"):
+        obtained(mine, (charge(BUDGET, 100_001),))
+    with pytest.raises(LimitReached, match="this call alone may take up to 9001: it never fits") as reached:
+        obtained(mine, (charge(TOKENS, 9_001),))
+    assert retry_headers(reached.value) == [(b"x-should-retry", b"false")]
     mine.leave()
 
 

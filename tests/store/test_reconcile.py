@@ -18,6 +18,7 @@ from baimo.core.call import Usage
 from baimo.core.record import Record
 from baimo.errors import UsageError
 from baimo.store.engine import Database
+from baimo.store.pruning import prune
 from baimo.store.reconcile import Reconciliation, plain_name, reconciled
 from baimo.store.statements.statement import statement
 from baimo.store.store import Store
@@ -190,6 +191,22 @@ def test_days_that_begin_elsewhere_are_followed(database: Database, tmp_path: Pa
     found = compared(database, tmp_path, json.dumps(page))
     assert found.differing == []
     assert [(note.key, note.facts) for note in found.notes] == [("reconcile.note_offset", {"hours": "8"})]
+
+
+def test_days_whose_lines_were_pruned_are_not_compared(database: Database, tmp_path: Path) -> None:
+    calls = calls_of("openai")
+    keep(database, [record(number, call) for number, call in enumerate(calls)])
+    assert prune(database, FIRST * 1000 + 9 * HOUR_MS + 1) == 1  # half of the first day is still there
+    found = compared(database, tmp_path, exports.openai_usage(calls))
+    assert [(row.day, row.differs) for row in found.rows] == [("2026-11-07", ())]
+    (note,) = [note for note in found.notes if note.key == "reconcile.note_pruned"]
+    assert note.facts == {"since": "2026-11-06T00:00:00Z", "until": "2026-11-07T00:00:00Z"}
+    keep(database, [record(9, Call(model="m", day=30))])
+    prune(database, FIRST * 1000 + 20 * DAY_MS)
+    with pytest.raises(UsageError, match="were pruned"):
+        compared(database, tmp_path, exports.openai_usage(calls))
+    other = compared(database, tmp_path, exports.openai_usage(calls), vendors=("azure",))
+    assert len(other.differing) == 2  # nothing of theirs was pruned
 
 
 def test_a_statement_without_models_is_compared_day_by_day(database: Database, tmp_path: Path) -> None:

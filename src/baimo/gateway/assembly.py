@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from baimo.core.call import Provider
+from baimo.core.moments import day
 from baimo.errors import BaimoError, ConfigError
 from baimo.gateway.allowance import allowances
 from baimo.gateway.attempts import Attempts, Ways
@@ -21,7 +23,7 @@ from baimo.gateway.masking import Masker
 from baimo.gateway.observe import Observer, Silent
 from baimo.gateway.paced import PacedAttempts
 from baimo.gateway.passing import Passing, Pool
-from baimo.gateway.routing import Names, Released, Router, Tuned
+from baimo.gateway.routing import Names, Released, Router, Tuned, models_of
 from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import Books, Settler
 from baimo.gateway.strategies import Latencies, Signals
@@ -31,6 +33,9 @@ from baimo.gateway.translated import Translated
 from baimo.gateway.upstream import Upstream, checked_provider
 from baimo.providers.wire.origin import proxy_at
 from baimo.settings import ProviderSettings, Settings
+from baimo.text import text
+
+_log = logging.getLogger("baimo.gateway")
 
 
 class Outside(NamedTuple):
@@ -134,6 +139,7 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         released=outside.released,
         chance=outside.chance,
     )
+    _warn_of_ended(router, day(int(outside.wall() * 1000)))
     terms, allowed = TermsBook(settings, names, router.routes), allowances(settings, now)
     ways = Ways(
         settings,
@@ -168,6 +174,14 @@ def assembled(settings: Settings, outside: Outside) -> Parts:
         breakers,
         usable,
     )
+
+
+def _warn_of_ended(router: Router, today: str) -> None:
+    for name, route in router.routes.items():
+        for model in models_of(route):
+            if model.shutdown and model.shutdown <= today:
+                said = text("gateway.past_shutdown", route=name, model=model.name, date=model.shutdown)
+                _log.warning(said, extra={"repeats": said})
 
 
 def _semantic(settings: Settings, outside: Outside) -> Semantic | None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from baimo.core.model import Model
-from baimo.errors import BaimoError, ConfigError, Overloaded, RateLimited, Unreachable
+from baimo.errors import BaimoError, ConfigError, Forbidden, Overloaded, RateLimited, Unreachable
 from baimo.gateway.answers import Flow, Whole
 from baimo.gateway.bound import Bound
 from baimo.gateway.breaker import Breaker
@@ -23,7 +23,7 @@ from baimo.gateway.observe import Observer
 from baimo.gateway.passing import Passing
 from baimo.gateway.settling import Books
 from baimo.gateway.strategies import Latencies
-from baimo.gateway.terms import Terms, TermsBook
+from baimo.gateway.terms import Terms, TermsBook, passed_over
 from baimo.gateway.translated import Translated
 from baimo.gateway.upstream import Upstream
 from baimo.settings import Settings
@@ -230,6 +230,8 @@ class Attempts:
                     raise
         except BaimoError as error:
             grant.notes.append(f"{error.key}: {terms.model.name}")
+            if isinstance(error, Forbidden):
+                passed_over(terms.model, error)
             return False
         grant.reserved = entry.reserved = whole
         if beside is None:

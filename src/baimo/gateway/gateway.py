@@ -11,7 +11,6 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import MappingProxyType
 
 import msgspec
@@ -42,7 +41,7 @@ from baimo.gateway.routing import Router
 from baimo.gateway.semantic import Semantic
 from baimo.gateway.settling import CLIENT_GONE, FAULT, GONE, STOPPING, Books, Settler
 from baimo.gateway.surface import Peek
-from baimo.gateway.terms import Terms, TermsBook
+from baimo.gateway.terms import Terms, TermsBook, passed_over
 from baimo.settings import Settings
 from baimo.store.entry import Charge
 
@@ -208,12 +207,17 @@ class Gateway:
         Raises:
             Forbidden: of none; the first one's `error`.
         """
+        if choice.fallbacks:
+            passed_over(choice.model, error)
         for place, model in enumerate(choice.fallbacks):
             terms = self._parts.terms.of(call.key, call.tenant, model, choice.route, batch=bool(call.batch))
-            with suppress(Forbidden):
+            try:
                 bound = terms.bound(peek, call.surface)
-                later = choice.fallbacks[place + 1 :]
-                return msgspec.structs.replace(choice, model=model, fallbacks=later), terms, bound
+            except Forbidden as other:
+                passed_over(model, other)
+                continue
+            later = choice.fallbacks[place + 1 :]
+            return msgspec.structs.replace(choice, model=model, fallbacks=later), terms, bound
         raise error
 
     async def _with_room(
@@ -229,8 +233,10 @@ class Gateway:
         payable: list[tuple[int, Terms, Bound]] = []
         for place, model in enumerate(models):
             terms = parts.terms.of(call.key, call.tenant, model, choice.route, batch=bool(call.batch))
-            with suppress(Forbidden):  # nobody knows what it costs: for this key it is no way out
+            try:
                 payable.append((place, terms, terms.bound(peek, call.surface)))
+            except Forbidden as error:  # nobody knows what it costs: for this key it is no way out
+                passed_over(model, error)
         for place, terms, bound in payable:
             reserved = terms.plan.charges(now_ms, bound.tokens, bound.micros or 0)
             last = place == payable[-1][0]

@@ -7,6 +7,7 @@ calls only: terms belong to one Key and one Tenant as they were read, and end wi
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
@@ -15,7 +16,7 @@ from baimo.core.call import USUAL_OUTPUT
 from baimo.core.model import Model, Vendor
 from baimo.core.money import Price, Rates
 from baimo.core.tenant import Key, Limit, Tenant
-from baimo.errors import Forbidden
+from baimo.errors import BaimoError, Forbidden
 from baimo.gateway.answers import lines
 from baimo.gateway.bound import WITHOUT_LIMIT, Bound, Bounds
 from baimo.gateway.limits import Plan, limit_of, plan
@@ -24,12 +25,22 @@ from baimo.gateway.routing import Names, Route, way_to
 from baimo.gateway.surface import SEARCHES, Peek, Surface, speaks
 from baimo.settings import Settings
 from baimo.store.entry import Entry
+from baimo.text import text
 
 _REMEMBERED = 8192
 _STANDARD = frozenset({"", "default", "auto", "standard", "standard_only", "on_demand"})
 """Service tiers that the catalogue's prices are for; priority, flex … cost more or less, and nobody knows what."""
 _TOLD = frozenset({"chat", "completions"})
 """Surfaces whose neutral requests keep what has no neutral word (`Request.extra`)."""
+
+
+_log = logging.getLogger("baimo.gateway")
+
+
+def passed_over(model: Model, error: BaimoError) -> None:
+    """Say once in a while that a model of a route is no way out for some keys."""
+    said = text("gateway.passed_over", model=model.name, problem=str(error))
+    _log.warning(said, extra={"repeats": f"passed over:{model.name}:{error.key}"})
 
 
 class Terms:
@@ -152,6 +163,10 @@ class Terms:
                 raise Forbidden("gateway.unpriced_tier", key=self.key.public, field="service_tier", tier=tier)
             if asked:
                 raise Forbidden("gateway.unpriced_member", key=self.key.public, field=asked)
+            if self.price is not None and self.rate is None:
+                raise Forbidden(
+                    "gateway.no_rate", model=self.model.name, key=self.key.public, currency=self.currency
+                )
             raise Forbidden("gateway.unpriced", model=self.model.name, key=self.key.public)
         if self._endless and surface.name in WITHOUT_LIMIT:
             raise Forbidden("gateway.endless", model=self.model.name, key=self.key.public)

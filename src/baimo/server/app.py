@@ -178,7 +178,7 @@ async def _models(request: Request) -> Response:
     service = service_of(request)
     key, _ = caller(request)
     models, routes = service.offered(key)
-    return Response(models_body(models, routes), media_type="application/json")
+    return Response(models_body(models, routes, _inside(service)), media_type="application/json")
 
 
 async def _model(request: Request) -> Response:
@@ -186,11 +186,15 @@ async def _model(request: Request) -> Response:
     key, _ = caller(request)
     models, routes = service.offered(key)
     if name in routes:
-        return json_response(route_row(name, routes[name]))
+        return json_response(route_row(name, routes[name], _inside(service)))
     found = next((model for model in models if model.name == name), None)
     if found is None:
         raise NotFound("serve.no_model", name=name)
-    return json_response(model_row(found))
+    return json_response(model_row(found, _inside(service)))
+
+
+def _inside(service: Service) -> frozenset[str]:
+    return frozenset(vendor.name for vendor in service.catalogue.vendors() if vendor.inside)
 
 
 async def _nothing(request: Request, _: Exception) -> Response:

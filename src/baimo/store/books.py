@@ -272,8 +272,11 @@ class Books:
             "wait_s": end_s or 0.0,
             "bucket": charge.bucket,
         }
+        never = charge.amount > charge.limit and bucket.counts in ("cost", "tokens")
         if bucket.counts == "cost":
-            return BudgetExceeded("ledger.over_cost", **facts)
+            return BudgetExceeded("ledger.never_cost" if never else "ledger.over_cost", **facts)
+        if never:
+            return LimitReached("ledger.never_tokens", retry_after_s=None, **facts)
         retry_after_s = 1.0 if bucket.counts == "concurrency" else end_s
         return LimitReached(f"ledger.over_{bucket.counts}", retry_after_s=retry_after_s, **facts)
 

@@ -10,10 +10,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import Column, ColumnElement, and_, case, func, or_, select
 
 from baimo.core.moments import DAY_MS, day, shown
 from baimo.core.money import MICROS
@@ -131,6 +132,11 @@ class _Theirs:
     foreign: Counter[str] = field(default_factory=Counter[str])
     """Amounts in other currencies than the first one."""
 
+    def overlaps(self, number: int, span: tuple[int, int]) -> bool:
+        """Whether the day of this number has a part in a span of milliseconds."""
+        begins_ms = number * DAY_MS + self.offset_ms
+        return begins_ms < span[1] and begins_ms + DAY_MS > span[0]
+
 
 def reconciled(
     database: Database,
@@ -163,8 +169,14 @@ def reconciled(
         if any(getattr(one, name) is not None for one in theirs.sums.values())
     ]
     own = ours.sums()
+    places = sorted({*theirs.sums, *own})
+    pruned = ours.pruned()
+    if pruned is not None:
+        places = [place for place in places if not theirs.overlaps(place[0], pruned)]
+        if not places and theirs.sums:
+            raise UsageError("reconcile.all_pruned", path=statement.path, until=shown(pruned[1]))
     rows: list[Compared] = []
-    for place in sorted({*theirs.sums, *own}):
+    for place in places:
         said, kept = theirs.sums.get(place), own.get(place)
         allowed = tolerance + _CENT_HALF * theirs.rounded[place]
         differs = tuple(name for name in holds if _apart(name, said, kept, allowed))
@@ -179,7 +191,7 @@ def reconciled(
         rows=tuple(rows),
         doubtful=tuple(doubtful),
         doubts=doubts,
-        notes=tuple(_notes(statement, theirs, ours)),
+        notes=tuple(_notes(statement, theirs, ours, pruned)),
     )
 
 
@@ -259,6 +271,14 @@ def _apart(name: str, said: Figures | None, kept: Figures | None, allowed: Decim
     return abs(theirs - ours) > (allowed if name == "cost" else 0)
 
 
+def _of(model: Column[str], vendors: Sequence[str]) -> ColumnElement[bool]:
+    return or_(*(model.startswith(f"{vendor}/", autoescape=True) for vendor in vendors))
+
+
+def _begins_ms(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1000
+
+
 class _Ours:
     """The ledger's calls of the statement's time that the provider must know of."""
 
@@ -278,8 +298,17 @@ class _Ours:
             self._began >= theirs.since_ms,
             self._began < theirs.until_ms,
             table.c.attempts > 0,  # what the cache answered was never sent
-            or_(*(table.c.model.startswith(f"{vendor}/", autoescape=True) for vendor in vendors)),
+            _of(table.c.model, vendors),
         )
+        self._vendors = vendors
+
+    def pruned(self) -> tuple[int, int] | None:
+        """From the first to the end of the last UTC day of which lines were pruned; None = all are here."""
+        table = tables.totals_pruned
+        query = select(func.min(table.c.day), func.max(table.c.day)).where(_of(table.c.model, self._vendors))
+        with self._database.reading() as connection:
+            first, last = connection.execute(query).one()
+        return None if first is None else (_begins_ms(first), _begins_ms(last) + DAY_MS)
 
     def sums(self) -> dict[tuple[int, str], Figures]:
         """Figures by number of the day and plain name of the model."""
@@ -352,11 +381,15 @@ class _Ours:
         return listed, int(count)
 
 
-def _notes(statement: Statement, theirs: _Theirs, ours: _Ours) -> Iterator[Note]:
+def _notes(
+    statement: Statement, theirs: _Theirs, ours: _Ours, pruned: tuple[int, int] | None
+) -> Iterator[Note]:
     if statement.cut:
         yield Note("reconcile.note_cut", {})
     if theirs.ended_ms != theirs.until_ms:
         yield Note("reconcile.note_partial", {"when": shown(theirs.ended_ms)})
+    if pruned is not None and theirs.since_ms < pruned[1] and theirs.until_ms > pruned[0]:
+        yield Note("reconcile.note_pruned", {"since": shown(pruned[0]), "until": shown(pruned[1])})
     if theirs.offset_ms:
         yield Note("reconcile.note_offset", {"hours": f"{theirs.offset_ms / 3_600_000:g}"})
     if not theirs.by_model:

@@ -52,6 +52,12 @@ def test_a_model_says_what_is_known_and_null_where_nothing_is() -> None:
     assert (unknown["created"], unknown["price"], unknown["shutdown_date"]) == (0, None, None)
 
 
+def test_a_model_says_whether_it_runs_inside() -> None:
+    assert [model_row(one, {"other"})["inside"] for one in (BIG, SMALL)] == [False, True]
+    routes = [route_row("r", behind, {"other"})["inside"] for behind in ([SMALL], [SMALL, BIG])]
+    assert routes == [True, False]
+
+
 @pytest.mark.parametrize(("released", "day"), [("2024-05", (2024, 5, 1)), ("2024", (2024, 1, 1))])
 def test_a_release_may_be_known_to_the_month_only(released: str, day: tuple[int, int, int]) -> None:
     row = model_row(Model(name="a/b", vendor="a", upstream="b", released=released))

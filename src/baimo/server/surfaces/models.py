@@ -7,7 +7,7 @@ Source: developers.openai.com/api/reference/resources/models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,18 +20,23 @@ OWNER = "baimo"
 """`owned_by` of names that only this endpoint knows."""
 
 
-def models_body(models: Iterable[Model], routes: Mapping[str, Sequence[Model]] | None = None) -> bytes:
+def models_body(
+    models: Iterable[Model],
+    routes: Mapping[str, Sequence[Model]] | None = None,
+    inside: Collection[str] = (),
+) -> bytes:
     """The list of what a key may ask for.
 
     Args:
         models: each under its full name.
         routes: aliases and routes, and the models that may answer them, best first.
+        inside: vendors within the own walls.
     """
-    rows = [route_row(name, behind) for name, behind in (routes or {}).items()]
-    return written({"object": "list", "data": rows + [model_row(model) for model in models]})
+    rows = [route_row(name, behind, inside) for name, behind in (routes or {}).items()]
+    return written({"object": "list", "data": rows + [model_row(model, inside) for model in models]})
 
 
-def model_row(model: Model) -> dict[str, Any]:
+def model_row(model: Model, inside: Collection[str] = ()) -> dict[str, Any]:
     """One model."""
     return {
         "id": model.name,
@@ -44,10 +49,11 @@ def model_row(model: Model) -> dict[str, Any]:
         "max_output_tokens": model.max_output,
         "price": None if model.price is None else _price_row(model.price),
         "open_weights": model.open_weights,
+        "inside": model.vendor in inside,
     }
 
 
-def route_row(name: str, models: Sequence[Model]) -> dict[str, Any]:
+def route_row(name: str, models: Sequence[Model], inside: Collection[str] = ()) -> dict[str, Any]:
     """A name that several models may answer: what it promises is what all of them can do."""
     shutdowns = [model.shutdown for model in models if model.shutdown]
     abilities = set[str]().union(*(model.abilities for model in models[:1]))
@@ -65,6 +71,7 @@ def route_row(name: str, models: Sequence[Model]) -> dict[str, Any]:
         "max_output_tokens": _least(model.max_output for model in models),
         "price": None if len(models) != 1 or models[0].price is None else _price_row(models[0].price),
         "models": [model.name for model in models],
+        "inside": all(model.vendor in inside for model in models),
     }
 
 
