@@ -365,6 +365,13 @@ def test_a_refusal_reaches_the_client_as_the_vendor_worded_it() -> None:
     )
 
 
+def test_a_refusal_that_is_no_json_is_told_in_our_words() -> None:
+    page = Script(status=413, body=b"<html>nginx at 10.0.0.5</html>", headers={b"content-type": b"text/html"})
+    reply = House(page).ask()
+    assert reply.status == 413 and b"nginx" not in reply.body
+    assert reply.json["error"]["type"] == "invalid_request_error"
+
+
 CUT = Unreachable("wire.silence_timeout", sent=True, stage="body", host="h", seconds=1)
 
 

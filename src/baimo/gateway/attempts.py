@@ -102,6 +102,7 @@ class Attempts:
             else:
                 answer = await ways.passing.ask(call, grant, self._upstream(terms.vendor.name))
         except AttemptFailed as failure:
+            failure.error.facts["model"] = name  # by which clients know it; the server's name is for the log
             if of_server(failure.error):
                 breaker.failed()
             else:
