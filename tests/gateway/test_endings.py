@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -365,6 +366,13 @@ def test_a_refusal_reaches_the_client_as_the_vendor_worded_it() -> None:
     )
 
 
+def test_a_refusal_that_is_no_json_is_told_in_our_words() -> None:
+    page = Script(status=413, body=b"<html>nginx at 10.0.0.5</html>", headers={b"content-type": b"text/html"})
+    reply = House(page).ask()
+    assert reply.status == 413 and b"nginx" not in reply.body
+    assert reply.json["error"]["type"] == "invalid_request_error"
+
+
 CUT = Unreachable("wire.silence_timeout", sent=True, stage="body", host="h", seconds=1)
 
 
@@ -399,6 +407,21 @@ def test_our_own_key_refused_is_not_the_clients_fault(status: int) -> None:
     assert b"sk-secret" not in reply.body
     assert "its vendor does not accept this endpoint's own access" in reply.json["error"]["message"]
     assert house.record.status == "providers.key_refused"
+
+
+def test_a_key_in_a_file_is_read_again_when_it_was_refused(tmp_path: Path) -> None:
+    place = tmp_path / "key"
+    place.write_text("old")
+    house = House(
+        Script(status=401, body=b"{}"),
+        Script(body=answer()),
+        config={"providers": {"acme": {"key": f"file:{place}"}}},
+    )
+    assert house.ask().status == 502
+    place.write_text("new")
+    assert house.ask().status == 200
+    (_, old, _), (_, new, _) = house.pool.sent
+    assert b"Bearer old" in old and b"Bearer new" in new
 
 
 def test_a_vendors_account_without_credit_is_not_the_clients_fault() -> None:

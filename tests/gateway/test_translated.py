@@ -325,6 +325,15 @@ def test_attempts_inside_a_provider_are_in_the_record() -> None:
     assert (house.record.attempts, house.record.unsure) == (2, 1)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_record_names_the_model_that_the_vendor_says_it_used(streamed: bool) -> None:
+    last = Delta(finish_reason="stop", model="small-2026-11-01")
+    told: Any = [Delta(text="hello"), last] if streamed else completion(model="small-2026-11-01")
+    house = House(providers={"home": ScriptedProvider(told)})
+    house.ask(asking("home/small", stream=streamed))
+    assert house.record.model_used == "small-2026-11-01"
+
+
 # usage that nobody reports
 
 

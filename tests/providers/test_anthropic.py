@@ -83,7 +83,10 @@ def stop(index: int) -> dict[str, Any]:
 
 BEGIN = {
     "type": "message_start",
-    "message": {"usage": {"input_tokens": 7, "cache_read_input_tokens": 5, "output_tokens": 1}},
+    "message": {
+        "model": "m-2",
+        "usage": {"input_tokens": 7, "cache_read_input_tokens": 5, "output_tokens": 1},
+    },
 }
 END = (
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
@@ -447,7 +450,7 @@ def test_a_stream_is_put_together() -> None:
         ToolCall(id="1", name="w", arguments='{"c": "A"}'),
         ToolCall(id="2", name="t", arguments="{}"),
     ]
-    assert deltas[-1].finish_reason == "stop"
+    assert (deltas[-1].finish_reason, deltas[-1].model) == ("stop", "m-2")
     assert deltas[-1].usage == Usage(tokens_in=12, tokens_out=9, tokens_cached=5)
 
 

@@ -386,8 +386,9 @@ def test_a_schema_that_is_refused_weakens_nobody_else_s(caplog: pytest.LogCaptur
 def test_a_stream_arrives_in_pieces_with_usage_last() -> None:
     chunks = [{"choices": [{"delta": {"content": piece}}]} for piece in ("百模", " ", "大战")]
     last = {"choices": [{"delta": {}, "finish_reason": "length"}]}
-    usage = {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}
+    usage = {"choices": [], "model": "m-2", "usage": {"prompt_tokens": 2, "completion_tokens": 3}}
     deltas = collect(Scripted(streams(*chunks, last, usage, "[DONE]")))
+    assert [delta.model for delta in deltas] == ["", "", "", "m-2"]
     assert [delta.text for delta in deltas] == ["百模", " ", "大战", ""]
     assert deltas[-1].finish_reason == "length"
     assert deltas[-1].usage is not None and deltas[-1].usage.tokens_out == 3

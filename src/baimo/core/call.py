@@ -152,6 +152,8 @@ class Delta:
     """On the last piece: as in `Completion`."""
     usage: Usage | None = None
     """Set on the last piece, when the provider reports it."""
+    model: str = ""
+    """On the last piece: as in `Completion`."""
 
 
 class Provider(Protocol):

@@ -95,13 +95,17 @@ class Attempts:
             raise AttemptFailed(rest)
         grant.entry.attempts += 1
         grant.out = True
-        asked_at = ways.now()
+        asked_at, upstream = ways.now(), None
         try:
             if terms.masked or not terms.passes(call.surface):
                 answer = await ways.translated.ask(call, grant, mask=terms.masked)
             else:
-                answer = await ways.passing.ask(call, grant, self._upstream(terms.vendor.name))
+                upstream = self._upstream(terms.vendor.name)
+                answer = await ways.passing.ask(call, grant, upstream)
         except AttemptFailed as failure:
+            failure.error.facts["model"] = name  # by which clients know it; the server's name is for the log
+            if upstream is not None and failure.error.key == "providers.key_refused":
+                upstream.read_again()
             if of_server(failure.error):
                 breaker.failed()
             else:

@@ -165,9 +165,10 @@ class Passing:
         error = http_fault(exchange.status, headers, body, out.place, self._wall())
         shown = None
         told = 400 <= exchange.status < 500 and not isinstance(error, AuthenticationFailed)
-        if told and not ended and isinstance(error, RequestRefused):
+        readable = ended and parsed(body) is not None  # else it may be a proxy's page, and name our servers
+        if told and not readable and isinstance(error, RequestRefused):
             error.http_status = exchange.status
-        elif told and ended:
+        elif told and readable:
             for secret in out.place.secrets:
                 body = body.replace(secret.encode(), b"***")
             shown = Refusal(exchange.status, tuple(handed_back(exchange.headers)), body)

@@ -162,6 +162,7 @@ class Told:
         self._now = now
         self._usages: list[Usage] = []
         self._finished: dict[int, str] = {}
+        self._model = ""
         self._size = 0
 
     async def pour(self, reply: Reply, *, hold: bool, keep: list[bytes] | None) -> bytes:
@@ -195,6 +196,7 @@ class Told:
             self._usages.append(delta.usage)
         if delta.finish_reason is not None:
             self._finished[number] = delta.finish_reason
+            self._model = self._model or delta.model
         masker = self._masker
         if masker is None:
             return delta
@@ -219,7 +221,7 @@ class Told:
         complete = len(self._finished) == self.calls
         usage = summed(self._usages) if len(self._usages) == self.calls else None
         finish = self._finished[min(self._finished)] if complete else ""
-        return Seen(usage, "", finish, complete, self._size)
+        return Seen(usage, self._model, finish, complete, self._size)
 
     def failed(self, error: BaimoError) -> bytes:
         """An error event."""

@@ -25,7 +25,7 @@ from baimo.providers.wire.origin import Lines, Origin, Stages, lines, origin
 from baimo.settings import ProviderSettings, ServeSettings, is_reference
 
 KEY_AGE_S = 30.0
-"""A key in a file or variable is read again after that."""
+"""A key in a file or variable is read again after that, and by the next call after it was refused."""
 ANTHROPIC_VERSION = b"2023-06-01"
 OPTIONS = frozenset({"api_version", "max_tokens"})
 """Options of the wire formats that pass through; their providers are not loaded only to be asked for them."""
@@ -120,6 +120,10 @@ class Upstream:
                 out, headers=Lines(b"%straceparent: %s\r\n" % (out.headers, parent))
             )
         return out
+
+    def read_again(self) -> None:
+        """The key was refused: it may be another one by now."""
+        self._read_at = float("-inf")
 
     def _made(
         self, surface: Surface, model: Model, given: Mapping[bytes, bytes], content_type: bytes

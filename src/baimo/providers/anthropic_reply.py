@@ -73,6 +73,7 @@ class EventReader:
         self._call: dict[str, str] | None = None
         self._ended: tuple[ToolCall, ...] = ()
         self._usage: dict[str, Any] = {}
+        self._model = ""
         self._finish: FinishReason | None = None
         self._stop_sequence: str | None = None
         self._stopped = False
@@ -91,7 +92,9 @@ class EventReader:
             raise error
         kind = row.get("type")
         if kind == "message_start":
-            self._count(fields(row.get("message")).get("usage"))
+            message = fields(row.get("message"))
+            self._model = str(message.get("model") or "")
+            self._count(message.get("usage"))
         elif kind == "content_block_start":
             return self._block(fields(row.get("content_block")))
         elif kind == "content_block_delta":
@@ -121,6 +124,7 @@ class EventReader:
                 finish_reason=finish,
                 stop_sequence=self._stop_sequence,
                 usage=usage(self._usage),
+                model=self._model,
             )
         ]
 

@@ -95,7 +95,11 @@ def http_fault(
     if wait is None:
         wait = _retry_delay(data)
     whole = body.decode("utf-8", errors="replace") if data is None else str(data)
-    return fault(status, error_message(data) or whole, place, wait=wait, whole=whole)
+    message = error_message(data)
+    error = fault(status, message or whole, place, wait=wait, whole=whole)
+    if not message:
+        error.facts["unread"] = True  # it may be anybody's page
+    return error
 
 
 def fault(

@@ -86,6 +86,7 @@ class ChunkReader:
         self._finish: FinishReason | None = None
         self._refused = False
         self._usage: Usage | None = None
+        self._model = ""
         self._done = False
 
     def feed(self, event: Event) -> list[Delta]:
@@ -104,6 +105,7 @@ class ChunkReader:
         if error := body_fault(data, self._place):
             raise error
         choice = _first_choice(data) or {}
+        self._model = str(data.get("model") or self._model)
         self._usage = usage_anywhere(data, choice) or self._usage
         message = fields(choice.get("delta") or choice.get("message"))
         for call in items(message.get("tool_calls")):
@@ -141,6 +143,7 @@ class ChunkReader:
                 finish_reason="content_filter" if self._refused else finish,
                 refused=self._refused,
                 usage=self._usage,
+                model=self._model,
             )
         ]
 

@@ -136,6 +136,7 @@ async def gathered(deltas: AsyncIterator[Delta]) -> Completion:
         refused=last.refused,
         stop_sequence=last.stop_sequence,
         usage=last.usage or Usage(),
+        model=last.model,
     )
 
 
@@ -149,4 +150,5 @@ def as_delta(completion: Completion) -> Delta:
         refused=completion.refused,
         stop_sequence=completion.stop_sequence,
         usage=completion.usage,
+        model=completion.model,
     )

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from baimo.core.call import Usage
 from baimo.core.tenant import DataClass, Key, Tenant
-from baimo.errors import BaimoError, CallRefused, Conflict, NotFound, TooLarge
+from baimo.errors import BaimoError, CallRefused, Conflict, NotFound, StoreError, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, Line
 from baimo.gateway.batch_work import LIVES_S, Tools
 from baimo.gateway.batches import crew
@@ -32,6 +32,7 @@ from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.responses_memory import Remembering, begun
 from baimo.server.surfaces.table import surfaces
+from baimo.server.surfaces.told import told
 from baimo.settings import AT_ONCE, ProviderSettings
 from baimo.store.batches import Batch, LineError
 from baimo.workspace.serving import Service
@@ -116,7 +117,10 @@ def _tools(service: Service) -> Tools:
         remembering: Remembering | None = None
         if batch.endpoint == "/v1/responses":
             data = data_class(service.settings.policy, key, tenant, headers)
-            turn = await begun(body, service.responses, tenant=tenant.id, key=key.public, data_class=data)
+            try:
+                turn = await begun(body, service.responses, tenant=tenant.id, key=key.public, data_class=data)
+            except StoreError as error:
+                raise told(error) from None
             body, headers = turn.body, _headers(turn.data_class)
             remembering = Remembering(reply, turn, service.responses) if turn.kept else None
         await service.gateway.serve(

@@ -170,7 +170,9 @@ def main(folder: str) -> None:
         settings = workspace.settings.providers.get(VENDOR, ProviderSettings())
         answering = provider(workspace.catalogue.vendor(VENDOR), settings, weights=workspace.weights)
         made = application(answering, os.environ[KEY])
-        config = uvicorn.Config(made, lifespan="off", log_config=None, access_log=False, port=0)
+        config = uvicorn.Config(
+            made, lifespan="off", log_config=None, access_log=False, log_level="warning", port=0
+        )
         listening = config.bind_socket()
         print(listening.getsockname()[1], flush=True)
         server = uvicorn.Server(config)

@@ -6,6 +6,7 @@ Prevents the failure where a newcomer has a server and no idea how to call it: w
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import ssl
@@ -28,6 +29,7 @@ EMBEDDED = "local/smollm2-135m-instruct"
 """The model that answers when nothing is configured."""
 
 
+log = logging.getLogger("baimo.serve")
 NOT_STARTED = StoreError.exit_code
 """Exit code of a server that could not start: its settings were found good, so it is the workspace."""
 LINK_MS = 3_600_000
@@ -85,6 +87,8 @@ def serve(workspace: Workspace, flags: dict[str, Any], told: Any) -> int:
         flags = flags_of(ServeOptions(model=EMBEDDED)) | flags
         workspace.weights(EMBEDDED.partition("/")[2])  # fetched now, not while somebody waits for an answer
     opening = _opened(workspace, _address(settings, listening))
+    for path in readable(workspace):
+        log.warning(text("serve.readable", path=path))
     if (file := config_file(workspace.folder)) is not None:
         os.environ["BAIMO_CONFIG"] = str(file)  # a worker that is started later takes no other one
     for name, value in flags.items():
@@ -138,6 +142,14 @@ def _checked(workspace: Workspace) -> None:
     checked_tls(settings.serve)
     if settings.observe.otlp_endpoint and traces.wanted(settings.observe):
         traces.Traces(settings.observe).close()
+
+
+def readable(workspace: Workspace) -> list[Path]:
+    """Files of the database that other users of this machine may read; they were made before, or by somebody else."""
+    if os.name != "posix" or not (workspace.path.is_dir() and workspace.path.stat().st_mode & 0o011):
+        return []
+    found = sorted(workspace.path.glob("baimo.db*"))
+    return [path for path in found if path.stat().st_mode & 0o044]
 
 
 def checked_tls(settings: ServeSettings) -> None:

@@ -60,6 +60,7 @@ class Watching:
         self._traces = _traces(workspace)
         folder = workspace.path / "run"
         try:
+            workspace.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._snapshots = Snapshots(folder)
         except OSError as error:
             raise StoreError("store.cannot_create", where=folder, problem=error.strerror) from error

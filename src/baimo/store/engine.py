@@ -152,9 +152,13 @@ class Database:
 def _sqlite(path: Path, where: str) -> Engine:
     if str(path) != ":memory:":
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError("store.cannot_create", where=path.parent, problem=error.strerror) from error
+        with suppress(
+            OSError
+        ):  # there already, or SQLite says what is wrong; its other files have the same rights
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     # AUTOCOMMIT: transactions are begun by us, in the mode that we need
     engine = create_engine(
         f"sqlite:///{path}",

@@ -348,7 +348,8 @@ def _own(folder: Path) -> int:
     """Make the folder, locked from the moment at which others can see it."""
     hidden = folder.with_name(f".{folder.name}-{os.getpid()}")
     try:
-        hidden.mkdir(parents=True)
+        hidden.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        hidden.mkdir(mode=0o700)
     except OSError as error:
         raise StoreError("store.cannot_create", where=folder, problem=error.strerror) from error
     hold = held(hidden)

@@ -44,6 +44,7 @@ from baimo.providers.faults import Place
 from baimo.providers.sse import SseParser
 from baimo.server.surfaces.messages import Messages
 from baimo.server.surfaces.sse import LONGEST_EVENT
+from baimo.server.surfaces.told import told
 from baimo.settings import ProviderSettings
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed
 
@@ -279,7 +280,7 @@ def test_a_model_that_breaks_off_raises_in_the_client() -> None:
         events.get_final_message()
     body: Any = caught.value.body
     assert body["error"]["type"] == "api_error"
-    assert str(broken) in body["error"]["message"]
+    assert str(told(broken)) in body["error"]["message"]
 
 
 # errors
@@ -322,7 +323,7 @@ def test_every_error_is_the_exception_that_the_sdk_has_for_it(
     body: Any = caught.value.body  # type: ignore[attr-defined]
     assert body["type"] == "error"
     assert body["error"]["type"] == word
-    assert str(error) in body["error"]["message"] and error.hint in body["error"]["message"]
+    assert str(told(error)) in body["error"]["message"] and told(error).hint in body["error"]["message"]
     assert body["request_id"] == "req_1"
 
 

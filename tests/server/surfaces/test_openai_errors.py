@@ -31,6 +31,7 @@ from baimo.errors import (
     Unreachable,
 )
 from baimo.server.surfaces.openai_errors import KINDS, event, kind, refusal
+from baimo.server.surfaces.told import told
 from tests.server.surfaces.endpoint import listening
 
 INVALID = "invalid_request_error"
@@ -188,7 +189,8 @@ def test_every_error_becomes_the_exception_that_the_sdk_has_for_it() -> None:
                 client.models.list()
             assert type(caught.value) is exception
             assert (caught.value.type, caught.value.code, caught.value.param) == (type_, code, param), error
-            assert str(error) in caught.value.message and error.hint in caught.value.message
+            shown = told(error)
+            assert str(shown) in caught.value.message and shown.hint in caught.value.message
 
 
 @pytest.mark.parametrize("one", ALL)

@@ -29,6 +29,7 @@ from baimo.errors import (
     Unauthenticated,
 )
 from baimo.server.surfaces.responses import Responses
+from baimo.server.surfaces.told import told
 from tests.server.surfaces.endpoint import CALL, CREATED, Endpoint, listening, streamed, whole
 
 USAGE = Usage(tokens_in=100, tokens_out=12, tokens_cached=60, tokens_cache_write=10, tokens_reasoning=4)
@@ -339,7 +340,7 @@ def test_a_model_that_breaks_off_fails_the_response() -> None:
     last: Any = events[-1]
     assert last.type == "response.failed"
     assert (last.response.status, last.response.error.code) == ("failed", "server_error")
-    assert str(broken) in last.response.error.message
+    assert str(told(broken)) in last.response.error.message
     assert last.response.output[0].content[0].text == "half"
     assert last.response.output[0].status == "incomplete"
 
@@ -369,7 +370,7 @@ def test_every_error_is_the_exception_that_the_sdk_has_for_it(
 ) -> None:
     with served([error]) as (client, _), pytest.raises(kind) as caught:
         client.responses.create(**ASKED)
-    assert str(error) in str(caught.value)
+    assert str(told(error)) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -402,6 +402,19 @@ def test_a_whole_answer_leaves_after_it_is_kept() -> None:
     asyncio.run(run())
 
 
+def test_a_whole_answer_that_cannot_be_kept_says_so() -> None:
+    async def run() -> None:
+        client, memory = Client(), Slow(StoreError("store.full", where="x"))
+        memory.let.set()
+        reply = Remembering(client, TURN, memory)  # type: ignore[arg-type]
+        reply.whole(200, b"", ANSWER.replace(b"{", b'{"store":true,', 1))
+        await reply.settled()
+        _, (status, body) = client.sent.get_nowait()
+        assert (status, json.loads(body)) == (200, {**json.loads(ANSWER), "store": False})
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("cut", range(0, len(LAST) + 1, 7))
 def test_the_last_event_leaves_after_the_turn_is_kept(cut: int) -> None:
     async def run() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from baimo.errors import BaimoError
+from baimo.server.surfaces.told import told
 from baimo.text import text
 
 _TYPES: Mapping[int, str] = {
@@ -45,4 +46,5 @@ def refusal(error: BaimoError, *, request_id: str) -> bytes:
 
 def worded(error: BaimoError) -> str:
     """What is wrong and what to do next, for a reader who sees one message only."""
+    error = told(error)
     return text("surfaces.with_advice", message=str(error), advice=error.hint) if error.hint else str(error)

@@ -14,6 +14,7 @@ import msgspec
 from baimo import errors
 from baimo.errors import BaimoError
 from baimo.gateway.failures import kind_of
+from baimo.server.surfaces.told import told
 from baimo.text import text
 
 
@@ -81,6 +82,7 @@ def kind(error: BaimoError) -> Kind:
 def error_object(error: BaimoError) -> dict[str, str | None]:
     """What stands under `error`."""
     type_, code = kind(error)
+    error = told(error)
     param = error.facts.get("field") or ("model" if code == "model_not_found" else None)
     message, hint = str(error), error.hint
     if hint:

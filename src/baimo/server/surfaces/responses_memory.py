@@ -293,7 +293,9 @@ class Remembering:
         return _NO_PREVIOUS.sub(lambda _: named, said)
 
     async def _whole(self, kept: KeptResponse, status: int, head: bytes, body: bytes) -> None:
-        await self._put(kept)
+        if not await self._put(kept):
+            members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            body = wirejson.written(members | {"store": False})
         self._reply.whole(status, head, body)
 
     async def _last(self, kept: KeptResponse) -> None:
@@ -305,12 +307,15 @@ class Remembering:
         if self._ended:
             self._reply.end()
 
-    async def _put(self, kept: KeptResponse) -> None:
+    async def _put(self, kept: KeptResponse) -> bool:
+        """Keep it; False = it cannot be, which a whole answer says (`store`), and the log."""
         try:
             await asyncio.to_thread(self._memory.put, kept)
+            return True
         except Exception:
             # the answer is there and paid for: that it cannot be continued is no reason to withhold it
             log.exception("response %s of tenant %r is not kept", kept.id, kept.tenant)
+            return False
 
 
 class _Last(LineWatch):
