@@ -187,8 +187,9 @@ def usage(row: Mapping[str, Any]) -> Usage | None:
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-_FREE = frozenset({"web_fetch_requests"})
-"""Tools without a fee. Source: platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool."""
+_FREE = frozenset({"web_fetch_requests", "tool_search_requests"})
+"""Tools without a fee. Sources: platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool;
+docs.digitalocean.com/notes/2026/inference-tool-search."""
 
 
 def _with_compactions(row: Mapping[str, Any], rounds: list[Mapping[str, Any]]) -> Mapping[str, Any]:
