@@ -430,6 +430,8 @@ SOUND = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"d
         (Messages(), {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, ""),
         (CHAT, {"speed": "fast"}, "speed"),
         (CHAT, {"inference_geo": "us"}, "inference_geo"),
+        (CHAT, {"inference_geo": ""}, ""),
+        (Messages(), {"inference_geo": "not_available"}, ""),
         (CHAT, {"context_management": COMPACT}, "context_management"),
         (CHAT, {"web_search_options": {}}, ""),  # it does not reach Anthropic
     ],
@@ -665,6 +667,7 @@ def test_within_the_walls_nobody_bills_sound() -> None:
         ({"speed": "fast"}, {}, False),
         ({"tools": [SEARCH]}, {"server_tool_use": {"web_search_requests": 2}}, False),
         ({"tools": [SEARCH]}, {"server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 1}}, True),
+        ({}, {"server_tool_use": {"tool_search_requests": 2}}, True),
         ({"tools": [{"type": "code_execution_20260521", "name": "c"}]}, {}, False),
         ({}, {"iterations": [{"type": "message"}, {"type": "advisor_message", "model": "x"}]}, False),
         ({}, {"iterations": [{"type": "message", "input_tokens": 10, "output_tokens": 5}]}, True),

@@ -314,11 +314,14 @@ def test_half_an_event_is_no_answer() -> None:
     assert house.record.status == "gateway.broke_off"
 
 
-def test_an_error_event_of_the_model_reaches_the_client_once() -> None:
+@pytest.mark.parametrize("durability", ["batch", "answer"])
+@pytest.mark.parametrize("end", [[], [chunk(finish="stop")]])
+def test_an_error_event_of_the_model_reaches_the_client_once(durability: str, end: list[bytes]) -> None:
     event = b'data: {"error": {"message": "the server is tired", "type": "server_error"}}\n\n'
-    house = House(Script(pieces=[chunk("a"), event], headers=EVENTS))
+    pieces = [chunk("a"), *end, event]
+    house = House(Script(pieces=pieces, headers=EVENTS), config={"ledger": {"durability": durability}})
     reply = house.ask(asking(stream=True))
-    assert reply.body.count(b'"error"') == 1
+    assert reply.body == b"".join(pieces)
     assert reply.aborted
     assert house.record.status == "gateway.stream_failed"
 

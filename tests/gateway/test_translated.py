@@ -14,7 +14,6 @@ from baimo.core.call import Completion, Delta, Usage
 from baimo.core.message import ToolCall
 from baimo.core.tenant import Limit, Tenant
 from baimo.errors import BadReply, RateLimited, Unreachable
-from baimo.gateway.translated import summed
 from baimo.pii.mask import Masker
 from baimo.providers.faults import Place, fault
 from baimo.providers.paced import as_delta
@@ -290,8 +289,8 @@ def test_that_one_of_several_calls_had_not_been_sent_says_nothing_of_the_others(
 
 
 def test_a_count_that_one_call_does_not_report_is_not_known_of_all() -> None:
-    assert summed([Usage(tokens_in=1, tokens_out=2), Usage(tokens_in=1)]) == Usage(tokens_in=2)
-    assert summed([Usage(tokens_in=1, estimated=True), Usage(tokens_in=1)]).estimated
+    assert Usage.sum([Usage(tokens_in=1, tokens_out=2), Usage(tokens_in=1)]) == Usage(tokens_in=2)
+    assert Usage.sum([Usage(tokens_in=1, estimated=True), Usage(tokens_in=1)]).estimated
 
 
 # other wire formats

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from uvicorn.supervisors import multiprocess
 
 from baimo.server.workers import PATIENCE, Workers
 
@@ -24,8 +26,18 @@ class Worker(NamedTuple):
     def is_alive(self, timeout: float = 5) -> bool:
         return self.exitcode is None
 
-    def is_ready(self) -> bool:
+    def is_ready(self, timeout: float = 5) -> bool:
         return self.ready
+
+    def kill(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+class New(Worker):
+    """One that was started in the place of another."""
+
+    def start(self) -> None: ...
 
 
 class Kept(Workers):
@@ -35,10 +47,19 @@ class Kept(Workers):
         self.failed = False
         self.should_exit = threading.Event()
         self._served, self._killed = set(), set()
+        self.config: Any = SimpleNamespace(timeout_worker_healthcheck=5)
+        self.sockets = []
 
-    def look(self, *workers: Worker) -> None:
+    def look(self, *workers: Worker) -> list[int]:
+        """The workers after a look; a new one has no pid of a script."""
         self.processes: list[Any] = [*workers]
         self.keep_subprocess_alive()
+        return [one.pid for one in self.processes]
+
+
+@pytest.fixture(autouse=True)
+def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocess, "Process", lambda config, sockets: New(99))
 
 
 STARTING = Worker(1)
@@ -65,4 +86,26 @@ def test_workers_that_are_killed_while_they_start_are_not_started_for_ever() -> 
         kept.look(STARTING, Worker(30 + pid, -9))
         assert not kept.failed
     kept.look(STARTING, Worker(40, -9))
+    assert kept.failed
+
+
+def test_a_worker_that_hangs_while_it_starts_keeps_no_other_from_being_started_again() -> None:
+    kept = Kept()
+    assert kept.look(STARTING, Worker(2, ready=True)) == [1, 2]
+    assert kept.look(STARTING, Worker(2, -9)) == [1, 99]
+    assert not kept.failed
+
+
+def test_a_server_that_is_told_to_end_did_not_fail_to_start() -> None:
+    kept = Kept()
+    kept.should_exit.set()
+    assert kept.look(STARTING, Worker(2, 0)) == [1, 2]
+    assert not kept.failed
+
+
+def test_a_server_that_uvicorn_ends_because_of_a_worker_has_failed() -> None:
+    kept = Kept()
+    kept.look(Worker(2, ready=True))
+    kept.look(Worker(2, multiprocess.STARTUP_FAILURE))
+    assert kept.should_exit.is_set()
     assert kept.failed

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baimo.core.tenant import Limit
-from baimo.store.buckets import COUNTS, SCOPES, WINDOWS, bucket_of, named, parsed, window_end_ms, written
+from baimo.store.buckets import (
+    COUNTS,
+    SCOPES,
+    WINDOWS,
+    bucket_of,
+    name_of,
+    named,
+    parsed,
+    window_end_ms,
+    written,
+)
 from baimo.store.entry import Charge
 from baimo.store.meters import Lease, Meters, Wait
 from tests.store.accounting import NOW_MS, charge, charged, ended, entry
@@ -78,6 +88,7 @@ def test_what_a_record_was_charged_to_can_be_told_from_it(
     told = dict(named(mask, (call.key, call.tenant, call.model, call.asked), began_ms))
     assert set(told) == {each.bucket for each in charges}
     assert all(COUNTS[counts] == parsed(name).counts for name, counts in told.items())
+    assert all(name_of(parsed(name).bit, parsed(name).name, began_ms) == name for name in told)
     assert rest.count("other") == odd and mask < 1 << 60
 
 

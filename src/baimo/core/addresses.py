@@ -10,8 +10,15 @@ import ipaddress
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_MAPPED_BITS = 96
-"""Before the IPv4 address in one that is mapped into IPv6."""
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+"""All IPv4 addresses, as they are mapped into IPv6."""
+
+
+class _Both(ipaddress.IPv6Network):
+    """A range of IPv6 that all of IPv4 lies in: `::/0`."""
+
+    def __contains__(self, other: object) -> bool:
+        return isinstance(other, ipaddress.IPv4Address) or super().__contains__(other)
 
 
 def address(text: str) -> Address | None:
@@ -34,8 +41,10 @@ def network(text: str, *, strict: bool = True) -> Network:
         ValueError: it is none.
     """
     found = ipaddress.ip_network(text, strict=strict)
-    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= _MAPPED_BITS:
+    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= _MAPPED.prefixlen:
         first = found.network_address.ipv4_mapped
         if first is not None:
-            return ipaddress.IPv4Network((first, found.prefixlen - _MAPPED_BITS))
+            return ipaddress.IPv4Network((first, found.prefixlen - _MAPPED.prefixlen))
+    if isinstance(found, ipaddress.IPv6Network) and _MAPPED.subnet_of(found):
+        return _Both(str(found))
     return found

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -90,6 +90,28 @@ class Usage:
     """Something is billed besides these tokens or at other prices: searches, sound, another speed, region or model."""
     estimated: bool = False
     """Counted by us, not reported by the provider."""
+
+    @classmethod
+    def sum(cls, usages: Iterable[Usage]) -> Usage:
+        """What several calls took together; what one of them does not report is not known of all of them."""
+        every = list(usages)
+        if len(every) == 1:
+            return every[0]
+
+        def total(counts: list[int | None]) -> int | None:
+            known = [count for count in counts if count is not None]
+            return sum(known) if known and len(known) == len(counts) else None
+
+        return cls(
+            tokens_in=total([one.tokens_in for one in every]),
+            tokens_out=total([one.tokens_out for one in every]),
+            tokens_cached=total([one.tokens_cached for one in every]),
+            tokens_reasoning=total([one.tokens_reasoning for one in every]),
+            tokens_cache_write=total([one.tokens_cache_write for one in every]),
+            tokens_cache_write_1h=total([one.tokens_cache_write_1h for one in every]),
+            unpriced=any(one.unpriced for one in every),
+            estimated=any(one.estimated for one in every),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

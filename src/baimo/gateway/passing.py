@@ -238,17 +238,23 @@ class Passed:
             if piece is None:
                 break
             shown = self._watch.feed(piece)
-        rest = self._ended(reply)
+        last = b"".join(held)
+        rest = self._ended(reply, last)
         if keeper is not None:
             keeper.add(rest)
-        return b"".join((*held, rest))
+        return last + rest
 
-    def _ended(self, reply: Reply) -> bytes:
-        """What was held back when the stream came to its end; half an event of a broken one is dropped."""
+    def _ended(self, reply: Reply, last: bytes = b"") -> bytes:
+        """What was held back when the stream came to its end; half an event of a broken one is dropped.
+
+        Args:
+            reply: where the model's own error goes, at once.
+            last: events that have not been written.
+        """
         rest = self._watch.rest()
         seen = self._watch.seen()
         if seen.failed:
-            reply.write(rest)  # the model's own error, without its blank line
+            reply.write(last + rest)  # the model's own error, which may lack its blank line
             raise _said(seen)
         if not seen.complete:
             raise BadReply("gateway.broke_off", model=self._peek.model)

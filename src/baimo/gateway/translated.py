@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from baimo.core.call import Completion, Delta, Provider, Request, Usage
 from baimo.errors import BadReply, BaimoError, CallRefused, ProviderError, RequestRefused, Unreachable
@@ -110,7 +110,7 @@ class Translated:
         first = completions[0]
         given = first if count == 1 else completions
         body = call.surface.answer(given, grant.peek, id=call.request_id, created_s=int(self._wall()))
-        usage = summed([completion.usage for completion in completions])
+        usage = Usage.sum(completion.usage for completion in completions)
         size = sum(len(completion.text.encode()) for completion in completions)
         seen = Seen(usage, first.model, first.finish_reason, True, size)
         return Whole(200, JSON, body, seen, count)
@@ -219,7 +219,7 @@ class Told:
     def seen(self) -> Seen:
         """What the stream has said about itself so far."""
         complete = len(self._finished) == self.calls
-        usage = summed(self._usages) if len(self._usages) == self.calls else None
+        usage = Usage.sum(self._usages) if len(self._usages) == self.calls else None
         finish = self._finished[min(self._finished)] if complete else ""
         return Seen(usage, self._model, finish, complete, self._size)
 
@@ -271,25 +271,6 @@ async def together(streams: Sequence[AsyncIterator[Delta]]) -> Numbered:
                 yield item
     finally:
         await _stopped(filling, failure)
-
-
-def summed(usages: list[Usage]) -> Usage:
-    """The sum; a count that one call does not report is not known of all of them."""
-
-    def total(counts: list[int | None]) -> int | None:
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    names = (
-        *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write"),
-        "tokens_cache_write_1h",
-    )
-    counts = {name: total([cast("int | None", getattr(usage, name)) for usage in usages]) for name in names}
-    return Usage(
-        **counts,
-        estimated=any(usage.estimated for usage in usages),
-        unpriced=any(usage.unpriced for usage in usages),
-    )
 
 
 async def all_answered(asked: list[Any]) -> list[Completion]:

@@ -64,13 +64,27 @@ def completion(data: Mapping[str, Any], place: Place, *, json_tool: str | None =
     )
 
 
+class _Call:
+    """A call of a tool that has begun."""
+
+    __slots__ = ("given", "id", "name", "pieces")
+
+    def __init__(self, block: Mapping[str, Any]) -> None:
+        self.id = str(block.get("id") or "")
+        self.name = str(block.get("name") or "")
+        self.pieces: list[str] = []
+        """Of its arguments."""
+        self.given = json.dumps(block["input"], ensure_ascii=False) if block.get("input") else ""
+        """Arguments that it began with: compatible servers may give all of them."""
+
+
 class EventReader:
     """Assembles one stream of events."""
 
     def __init__(self, place: Place, *, json_tool: str | None = None) -> None:
         self._place = place
         self._json_tool = json_tool
-        self._call: dict[str, str] | None = None
+        self._call: _Call | None = None
         self._ended: tuple[ToolCall, ...] = ()
         self._usage: dict[str, Any] = {}
         self._model = ""
@@ -130,12 +144,7 @@ class EventReader:
 
     def _block(self, block: Mapping[str, Any]) -> list[Delta]:
         if block.get("type") == "tool_use":
-            self._call = {
-                "id": str(block.get("id") or ""),
-                "name": str(block.get("name") or ""),
-                "arguments": "",
-                "given": json.dumps(block["input"], ensure_ascii=False) if block.get("input") else "",
-            }
+            self._call = _Call(block)
         before, self._ended = self._ended, ()
         text, reasoning = str(block.get("text") or ""), str(block.get("thinking") or "")
         made = [Delta(tool_calls=before)] if before else []
@@ -148,20 +157,21 @@ class EventReader:
             return [Delta(reasoning=str(delta.get("thinking") or ""))]
         if delta.get("type") == "input_json_delta" and self._call is not None:
             piece = str(delta.get("partial_json") or "")
-            self._call["arguments"] += piece
-            if self._call["name"] == self._json_tool:
+            if piece:
+                self._call.pieces.append(piece)
+            if self._call.name == self._json_tool:
                 return [Delta(text=piece)] if piece else []
         return []
 
     def _called(self) -> list[Delta]:
-        """A call has ended. Compatible servers may give its whole input as it starts."""
+        """A call has ended."""
         call, self._call = self._call, None
         if call is None:
             return []
-        if call["name"] == self._json_tool:
-            return [Delta(text=call["given"])] if call["given"] and not call["arguments"] else []
-        arguments = call["arguments"] or call["given"] or "{}"
-        self._ended += (ToolCall(id=call["id"], name=call["name"], arguments=arguments),)
+        if call.name == self._json_tool:
+            return [Delta(text=call.given)] if call.given and not call.pieces else []
+        arguments = "".join(call.pieces) or call.given or "{}"
+        self._ended += (ToolCall(id=call.id, name=call.name, arguments=arguments),)
         return []
 
     def _count(self, value: Any) -> None:
@@ -191,8 +201,9 @@ def usage(row: Mapping[str, Any]) -> Usage | None:
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-_FREE = frozenset({"web_fetch_requests"})
-"""Tools without a fee. Source: platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool."""
+_FREE = frozenset({"web_fetch_requests", "tool_search_requests"})
+"""Tools without a fee. Sources: platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool;
+docs.digitalocean.com/notes/2026/inference-tool-search."""
 
 
 def _with_compactions(row: Mapping[str, Any], rounds: list[Mapping[str, Any]]) -> Mapping[str, Any]:

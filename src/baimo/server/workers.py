@@ -31,20 +31,29 @@ class Workers(Multiprocess):
         self._killed: set[int | None] = set()
 
     def keep_subprocess_alive(self) -> None:
-        """Called twice a second; starts those again that ended or hang once all have started."""
-        for process in self.processes:
-            if process.pid in self._served:
-                continue
-            if process.process.is_alive():
-                if process.is_ready():
+        """Called twice a second; starts those again that ended or hang, and lets alone those that start."""
+        if self.should_exit.is_set():
+            return
+        places: list[int] = []  # of those that do not start
+        for place, process in enumerate(self.processes):
+            if process.pid not in self._served:
+                if process.process.is_alive():
+                    if not process.is_ready(timeout=1):
+                        continue
                     self._served.add(process.pid)
                     self._killed.clear()
-                continue
-            self._killed.add(process.pid)
-            if process.exitcode != -signal.SIGKILL or len(self._killed) > PATIENCE:
-                log.error(text("serve.worker_ended", code=process.exitcode))
-                self.failed = True
-                self.should_exit.set()
-                return
-        if all(one.pid in self._served or not one.process.is_alive() for one in self.processes):
-            super().keep_subprocess_alive()
+                else:
+                    self._killed.add(process.pid)
+                    if process.exitcode != -signal.SIGKILL or len(self._killed) > PATIENCE:
+                        log.error(text("serve.worker_ended", code=process.exitcode))
+                        self.failed = True
+                        self.should_exit.set()
+                        return
+            places.append(place)
+        workers = self.processes
+        self.processes = [workers[place] for place in places]
+        super().keep_subprocess_alive()
+        for place, process in zip(places, self.processes, strict=True):
+            workers[place] = process
+        self.processes = workers
+        self.failed = self.should_exit.is_set()

@@ -149,6 +149,19 @@ def named(mask: int, owners: tuple[str, str, str, str], began_ms: int) -> Iterat
         yield _name(SCOPES[place], owners[place], COUNTS[counts], WINDOWS[window], began_ms), counts
 
 
+def name_of(bit: int, owner: str, began_ms: int) -> str:
+    """The bucket that one bit of `Record.limits` stands for.
+
+    Args:
+        bit: the bit, as a mask.
+        owner: the Record's key, tenant, model or asked, whichever the bit's scope is about.
+        began_ms: the Record's.
+    """
+    rest, window = divmod(bit.bit_length() - 1, len(WINDOWS))
+    scope, counts = divmod(rest, len(COUNTS))
+    return _name(SCOPES[scope], owner, COUNTS[counts], WINDOWS[window], began_ms)
+
+
 def _name(scope: str, name: str, counts: str, window: str, now_ms: int) -> str:
     start = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat()[: _STARTS[window]]
     return f"{scope}:{name}:{counts}:{window}:{start}"

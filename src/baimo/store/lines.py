@@ -67,18 +67,17 @@ _LAST_MS = 253_402_300_799_999
 _MASKS = (1 << 60) - 1
 _RANGES = {"at_ms": (0, _LAST_MS), "began_ms": (0, _LAST_MS), "limits": (0, _MASKS)}
 _ABSENT = type(None)
-_TYPES: tuple[frozenset[type], ...] = tuple(
-    frozenset(
-        (float, _ABSENT)
-        if name in _FLOATS
-        else (int,)
-        if name in _NEVER_NULL
-        else (int, _ABSENT)
-        if name in _NUMBERS
-        else (str,)
-    )
-    for name in COLUMNS
-)
+
+
+def _types_of(column: str) -> frozenset[type]:
+    if column in _FLOATS:
+        return frozenset({float, _ABSENT})
+    if column in _NEVER_NULL:
+        return frozenset({int})
+    return frozenset({int, _ABSENT}) if column in _NUMBERS else frozenset({str})
+
+
+_TYPES = tuple(map(_types_of, COLUMNS))
 _fitting: set[tuple[type, ...]] = set()
 """Types of rows that fit: rows differ in few of them, and a ledger has millions."""
 _AT, _BEGAN, _LIMITS, _CHARGES = (PLACE[name] for name in ("at_ms", "began_ms", "limits", "charges"))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any
 
-from baimo.store.buckets import COUNTS, FIELDS, FOREVER_MS, WINDOWS, named, parsed
+from baimo.store.buckets import COUNTS, FIELDS, FOREVER_MS, WINDOWS, name_of, parsed
 from baimo.store.lines import PLACE, charges_of
 
 _LENGTHS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "total": 1 << 62}
@@ -51,8 +51,7 @@ class Uses:
                 if cell is not None:
                     cell[0] += 1 if amount < 0 else line[amount]
                 elif window >= running:
-                    ((name, _),) = named(bit, (line[owner],) * 4, began_ms)
-                    self._lacks(name, 1 if amount < 0 else line[amount])
+                    self._lacks(name_of(bit, line[owner], began_ms), 1 if amount < 0 else line[amount])
         if line[_CHARGES]:
             for name, amount in charges_of(line[_CHARGES]):
                 if name in self._named:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from baimo.core.call import Completion, Usage
-from baimo.core.ids import plain
 from baimo.core.message import ToolCall
 from baimo.errors import BaimoError, BudgetExceeded, ScorerError
 from baimo.evals.graders import code, models
@@ -197,7 +196,7 @@ async def _combined(grader: Multi, names: Mapping[str, Any], helpers: Helpers) -
     usage: dict[str, Usage] = {}
     for one in made:
         for model, tokens in one.usage.items():
-            usage[model] = added(usage.get(model), tokens)
+            usage[model] = Usage.sum((usage[model], tokens)) if model in usage else tokens
     grades = dict(zip(parts, made, strict=True))
     try:
         score = formula(grader.calculate_output, parts).value(
@@ -214,16 +213,4 @@ async def _combined(grader: Multi, names: Mapping[str, Any], helpers: Helpers) -
         error=broken.error,
         problem=broken.problem,
         error_type=broken.error_type,
-    )
-
-
-def added(one: Usage | None, other: Usage) -> Usage:
-    """Tokens of two calls together; what one of them does not say is not known."""
-    if one is None:
-        return other
-    first, second = plain(one), plain(other)
-    names = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
-    return Usage(
-        **{name: first[name] + second[name] for name in names if name in first and name in second},
-        estimated=one.estimated or other.estimated,
     )

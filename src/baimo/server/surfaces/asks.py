@@ -16,7 +16,7 @@ import msgspec
 from baimo.server.surfaces.wirejson import NOTHING, says
 
 _EMPTY = frozenset({b"null", b"[]"})
-_STANDARD = frozenset({b"null", b'"standard"', b'"global"'})
+_STANDARD = frozenset({b"null", b'""', b'"standard"', b'"global"', b'"not_available"'})
 
 
 class Searches(msgspec.Struct, kw_only=True):

@@ -6,7 +6,7 @@ gateway counted itself. Usage that is not known is null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from baimo.core.call import Completion, Delta, FinishReason, TokenLogprob, Usage
@@ -49,7 +49,7 @@ def chat_answer(
             "created": created_s,
             "model": model,
             "choices": [_choice(index, one, id, functions) for index, one in enumerate(choices)],
-            "usage": usage_row(added(one.usage for one in choices)),
+            "usage": usage_row(Usage.sum(one.usage for one in choices)),
             "system_fingerprint": None,
         }
     )
@@ -58,26 +58,6 @@ def chat_answer(
 def several(completion: Completion | Sequence[Completion]) -> Sequence[Completion]:
     """The choices of an answer."""
     return (completion,) if isinstance(completion, Completion) else completion
-
-
-def added(usages: Iterable[Usage | None]) -> Usage:
-    """What several answers took together; what one of them does not know is unknown."""
-    counts = [usage or Usage() for usage in usages]
-    if len(counts) == 1:
-        return counts[0]
-    names = (
-        *("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write"),
-        "tokens_cache_write_1h",
-    )
-    sums: dict[str, Any] = {}
-    for name in names:
-        values: list[int | None] = [getattr(one, name) for one in counts]
-        sums[name] = None if None in values or not values else sum(filter(None, values))
-    return Usage(
-        **sums,
-        estimated=any(one.estimated for one in counts),
-        unpriced=any(one.unpriced for one in counts),
-    )
 
 
 def usage_row(usage: Usage) -> dict[str, Any] | None:
@@ -175,7 +155,7 @@ class ChatEvents:
             if choice not in self._finished:
                 sent += self.delta(Delta(finish_reason="unknown"), choice)
         if self._usage_wanted:
-            row = usage_row(added(self._usages.get(choice) for choice in range(self._answers)))
+            row = usage_row(Usage.sum(self._usages.get(choice) or Usage() for choice in range(self._answers)))
             sent += self._head + b',"choices":[],"usage":' + written(row) + b"}\n\n"
         return sent + DONE
 

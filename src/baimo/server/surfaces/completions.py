@@ -19,7 +19,7 @@ from baimo.gateway.surface import Events, Peek
 from baimo.server.surfaces import openai_errors
 from baimo.server.surfaces.asks import ASKS, Asks, connects, searched, unpriced
 from baimo.server.surfaces.chat import TEMPLATE_BYTES, Answers, Chat, StreamOptions
-from baimo.server.surfaces.chat_answer import DONE, FINISH, added, several, usage_row
+from baimo.server.surfaces.chat_answer import DONE, FINISH, several, usage_row
 from baimo.server.surfaces.chat_request import extra, sampling, unsayable
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.sse import encoded
@@ -119,7 +119,7 @@ class Completions(Chat):
             {
                 **_head(peek, id, created_s),
                 "choices": [_choice(index, one) for index, one in enumerate(choices)],
-                "usage": usage_row(added(one.usage for one in choices)),
+                "usage": usage_row(Usage.sum(one.usage for one in choices)),
             }
         )
 
@@ -160,7 +160,7 @@ class TextEvents:
         unfinished = [choice for choice in range(self._answers) if choice not in self._finished]
         sent = b"".join(self._chunk(choice, "", "stop") for choice in unfinished)
         if self._usage_wanted:
-            row = usage_row(added(self._usages.get(choice) for choice in range(self._answers)))
+            row = usage_row(Usage.sum(self._usages.get(choice) or Usage() for choice in range(self._answers)))
             sent += self._head + b',"choices":[],"usage":' + encoded(row) + b"}\n\n"
         return sent + DONE
 

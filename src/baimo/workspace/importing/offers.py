@@ -204,16 +204,17 @@ def per_million(per_token: float) -> float:
     return float(Decimal(repr(per_token)) * 1_000_000)
 
 
+_PRICES = (
+    *("currency", "input_per_million", "output_per_million", "cached_per_million"),
+    *("cache_write_per_million", "cache_write_1h_per_million", "per_call"),
+)
+
+
 def facts_of(listed: Model, *, priced: bool = False) -> dict[str, Sourced]:
     """What the catalogue knows of a model, for the same model under another name; without prices if it is `priced`."""
     facts: dict[str, Any] = {"context_window": listed.context_window, "max_output": listed.max_output}
     if listed.price is not None and not priced:
-        facts |= {
-            "currency": listed.price.currency,
-            "input_per_million": listed.price.input_per_million,
-            "output_per_million": listed.price.output_per_million,
-            "cached_per_million": listed.price.cached_per_million,
-        }
+        facts |= {name: getattr(listed.price, name) for name in _PRICES}
     return {
         name: (float(value) if isinstance(value, Decimal) else value, ())
         for name, value in facts.items()
