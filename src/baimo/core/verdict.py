@@ -42,8 +42,8 @@ class Standing:
 
     candidate: str
     """Candidate.name."""
-    tier: int
-    """1 = not separated from the best."""
+    tier: int | None
+    """1 = not separated from the best; None = nothing judged, or left out."""
     score: float | None
     """Mean of the deciding score over what was judged; None = nothing judged."""
     interval: Interval

@@ -364,11 +364,15 @@ class Walk:
 def tiers(
     possible: NDArray[np.bool_], leader: int, mean: Floats, low: Floats, high: Floats
 ) -> tuple[tuple[int, ...], ...]:
-    """Tier 1: who may be the answer. Below, a tier ends where all intervals above it lie above all those below."""
-    known = np.nan_to_num(mean, nan=-1.0)
-    first = possible.copy()
+    """Tier 1: who may be the answer. Below, a tier ends where all intervals above it lie above all those below.
+
+    Who was never scored is in no tier, unless it leads: nothing is known of it.
+    """
+    known = ~np.isnan(mean)
+    known[leader] = True
+    first = possible & known
     first[leader] = True
-    order = np.argsort(-known, kind="stable")
+    order = [row for row in np.argsort(-np.nan_to_num(mean, nan=-1.0), kind="stable") if known[row]]
     top = tuple(int(row) for row in order if first[row])
     rest = [int(row) for row in order if not first[row]]
     if not rest:

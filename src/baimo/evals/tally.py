@@ -65,7 +65,7 @@ class Tally:
         return self.price_total / self.priced if 0 < self.priced == self.answered else None
 
     def standing(
-        self, *, tier: int, score: float | None, interval: Interval, flags: tuple[Flag, ...] = ()
+        self, *, tier: int | None, score: float | None, interval: Interval, flags: tuple[Flag, ...] = ()
     ) -> Standing:
         """This candidate's line in the verdict."""
         price = self.price_micros

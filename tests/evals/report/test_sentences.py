@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from baimo.core.verdict import Flag
@@ -111,3 +113,17 @@ def test_failures_form_losses_flags_and_unscored_answers_are_warned_of() -> None
     warnings = " ".join(account(full().verdict).warnings)
     for part in ("3 calls failed", "2 answers could not be scored", "acme/small loses 0.420", "other/base"):
         assert part in warnings
+
+
+def test_who_was_never_judged_or_was_left_out_is_behind_nobody() -> None:
+    lines = [standing("a", 0.9), standing("b", 0.5, tier=2), standing("c", None, tier=None, failed=6)]
+    out = standing("d", 0.9, tier=3, flags=(Flag(kind="withdrawn", detail={"reason": "no key"}),))
+    told = account(verdict([*lines, replace(out, score=None)]))
+    assert told.tiers == "a is separated from the other candidate."
+    assert any("no judged answer: c" in warning for warning in told.warnings)
+
+
+def test_a_candidate_that_alone_was_judged_is_compared_with_nothing() -> None:
+    told = account(verdict([standing("a", 0.9), standing("c", None, tier=2, failed=6)]))
+    assert told.headline == "a scores 0.900; there was nothing to compare it with."
+    assert (told.tiers, told.stopped, told.assurance) == ("", "", "")

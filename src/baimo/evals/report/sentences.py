@@ -21,6 +21,7 @@ from baimo.evals.report.figures import (
     money,
     money_span,
     name,
+    ranked,
     say,
     score,
     share,
@@ -78,7 +79,12 @@ def winner(verdict: Verdict) -> Standing | None:
 
 def first_tier(verdict: Verdict) -> list[Standing]:
     """Judged candidates that are not separated from the best, best first."""
-    return [line for line in verdict.standings if line.tier == 1 and line.judged]
+    return [line for line in rivals(verdict) if line.tier == 1]
+
+
+def rivals(verdict: Verdict) -> list[Standing]:
+    """Candidates with a score, best first: who was never judged, or was left out, is behind nobody."""
+    return [line for line in verdict.standings if ranked(line)]
 
 
 def headline(verdict: Verdict) -> str:
@@ -92,7 +98,7 @@ def headline(verdict: Verdict) -> str:
         "epsilon": f"{verdict.epsilon:g}",
         "examples": count(verdict.examples),
     }
-    if len(verdict.standings) == 1:
+    if len(rivals(verdict)) == 1:
         return say("headline_only", score=score(chosen.score), **facts)
     if not verdict.certain and verdict.stopped != "exhausted":
         return say("headline_leads", **facts)
@@ -125,7 +131,7 @@ def figures(verdict: Verdict) -> str:
 
 def stopped(verdict: Verdict) -> str:
     """Why it ended, and the probability of error reached where that is not below the aim."""
-    if len(verdict.standings) < 2 or winner(verdict) is None:
+    if len(rivals(verdict)) < 2 or winner(verdict) is None:
         return ""
     reason = verdict.stopped
     if reason == "certain" or verdict.certain:
@@ -139,7 +145,7 @@ def stopped(verdict: Verdict) -> str:
 
 def tiers(verdict: Verdict) -> str:
     """Who is separated from whom; what it would take to tell the first tier apart."""
-    top, everyone = first_tier(verdict), verdict.standings
+    top, everyone = first_tier(verdict), rivals(verdict)
     if len(everyone) < 2 or not top:
         return ""
     rest = len(everyone) - len(top)
@@ -162,7 +168,7 @@ def tiers(verdict: Verdict) -> str:
 
 def assurance(verdict: Verdict) -> str:
     """Which assurance was used, in one sentence, and what the claim is about."""
-    if len(verdict.standings) < 2:
+    if len(rivals(verdict)) < 2:
         return ""
     key = "assurance_guaranteed" if verdict.assurance == "guaranteed" else "assurance_calibrated"
     shown = say(
