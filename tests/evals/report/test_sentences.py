@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from baimo.core.verdict import Flag
-from baimo.evals.report.sentences import account
+from baimo.evals.report.sentences import account, headline
 from tests.evals.report.reports import forecast, full, standing, verdict
 
 
@@ -127,3 +127,18 @@ def test_a_candidate_that_alone_was_judged_is_compared_with_nothing() -> None:
     told = account(verdict([standing("a", 0.9), standing("c", None, tier=2, failed=6)]))
     assert told.headline == "a scores 0.900; there was nothing to compare it with."
     assert (told.tiers, told.stopped, told.assurance) == ("", "", "")
+
+
+def test_the_cheapest_is_claimed_among_known_prices_only() -> None:
+    unknown = {"cost_per_1000_micros": None, "cost_micros": None}
+    lines = [standing("a"), standing("b", 0.89)]
+    assert (
+        headline(verdict(lines, decision="cheapest"))
+        == "a is the cheapest candidate within 0.01 of the best."
+    )
+    one = verdict([lines[0], replace(lines[1], **unknown)], decision="cheapest")
+    assert headline(one).endswith("best among those with a known price; without one is b.")
+    none = verdict([replace(lines[0], **unknown), lines[1]], decision="cheapest")
+    assert headline(none).startswith(
+        "a is within 0.01 of the best; whether it is the cheapest cannot be said"
+    )

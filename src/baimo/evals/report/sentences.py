@@ -103,7 +103,14 @@ def headline(verdict: Verdict) -> str:
     if not verdict.certain and verdict.stopped != "exhausted":
         return say("headline_leads", **facts)
     if verdict.decision == "cheapest":
-        return say("headline_cheapest", **facts)
+        unpriced = [line.candidate for line in rivals(verdict) if line.cost_per_1000_micros is None]
+        if chosen.cost_per_1000_micros is None:
+            return say("headline_unpriced", **facts)
+        return (
+            counted("headline_priced", len(unpriced), names=listed(unpriced), **facts)
+            if unpriced
+            else say("headline_cheapest", **facts)
+        )
     if verdict.stopped == "exhausted":
         return say("headline_exhausted", **facts)
     return say("headline_best" if len(first_tier(verdict)) == 1 else "headline_within", **facts)
