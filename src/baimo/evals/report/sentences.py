@@ -25,10 +25,16 @@ from baimo.evals.report.figures import (
     say,
     score,
     share,
+    shortened,
 )
 
 FORM_LOSS = 0.05
 """Strict below lenient by this much is worth a warning: the answers are right and their form is not."""
+
+REASONS = 5
+"""Most reasons of failed or unscored samples that are told."""
+REASON = 300
+"""Most columns of one."""
 
 
 class Account(NamedTuple):
@@ -252,6 +258,7 @@ def warnings(verdict: Verdict) -> list[str]:
         found.append(counted("warn_failed", sum(line.failed for line in failed), **facts))
     if unscored := sum(line.unscored for line in lines):
         found.append(counted("warn_unscored", unscored))
+    found += _lost(lines)
     if unseen := [line.candidate for line in lines if not line.judged]:
         found.append(counted("warn_unjudged", len(unseen), names=listed(unseen)))
     found += _form(lines)
@@ -261,6 +268,25 @@ def warnings(verdict: Verdict) -> list[str]:
     ):
         found.append(counted("warn_unpriced", len(unpriced), names=listed(unpriced)))
     return found
+
+
+def _lost(lines: tuple[Standing, ...]) -> list[str]:
+    """Why calls failed and answers were not scored, for the candidates that lost most."""
+    reasons = sorted(
+        ((line, each) for line in lines for each in line.lost if each.reason),
+        key=lambda pair: -pair[1].samples,
+    )
+    return [
+        say(
+            f"warn_{each.outcome}_reason",
+            candidate=name(line.candidate),
+            n=count(each.samples),
+            all=count(line.failed if each.outcome == "failed" else line.unscored),
+            reason=shortened(name(each.reason), REASON),
+            hint=say("hint", hint=shortened(name(each.hint), REASON)) if each.hint else "",
+        )
+        for line, each in reasons[:REASONS]
+    ]
 
 
 def _form(lines: tuple[Standing, ...]) -> list[str]:
