@@ -142,3 +142,9 @@ def test_the_cheapest_is_claimed_among_known_prices_only() -> None:
     assert headline(none).startswith(
         "a is within 0.01 of the best; whether it is the cheapest cannot be said"
     )
+
+
+def test_a_single_example_is_not_spoken_of_as_several() -> None:
+    told = account(verdict([standing("a"), standing("b", 0.5, tier=2)], examples=1, stopped="exhausted"))
+    assert "1 examples" not in " ".join((told.headline, *told.body))
+    assert told.headline == "a scores best on the only example."

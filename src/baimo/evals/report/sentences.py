@@ -118,7 +118,7 @@ def headline(verdict: Verdict) -> str:
             else say("headline_cheapest", **facts)
         )
     if verdict.stopped == "exhausted":
-        return say("headline_exhausted", **facts)
+        return counted("headline_exhausted", verdict.examples, winner=facts["winner"])
     return say("headline_best" if len(first_tier(verdict)) == 1 else "headline_within", **facts)
 
 
@@ -150,7 +150,7 @@ def stopped(verdict: Verdict) -> str:
     if reason == "certain" or verdict.certain:
         return say("stopped_certain", bound=share(verdict.error_bound), delta=share(verdict.delta))
     if reason == "exhausted":
-        return say("stopped_exhausted", examples=count(verdict.examples))
+        return counted("stopped_exhausted", verdict.examples)
     kinds = ("max_cost", "over_limit", "max_calls", "max_minutes", "interrupted")
     facts = {"bound": share(verdict.error_bound), "delta": share(verdict.delta)}
     return say(f"stopped_{reason}" if reason in kinds else "stopped_other", **facts)
@@ -188,7 +188,7 @@ def assurance(verdict: Verdict) -> str:
         key, epsilon=f"{verdict.epsilon:g}", delta=share(verdict.delta), sure=share(1 - verdict.delta)
     )
     target = "target_population" if verdict.target == "population" else "target_set"
-    return shown + say(target, examples=count(verdict.examples))
+    return shown + counted(target, verdict.examples)
 
 
 def spent(verdict: Verdict) -> str:

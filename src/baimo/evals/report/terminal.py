@@ -64,8 +64,8 @@ def layout(verdict: Verdict, width: int, top: int | None = TOP) -> Layout:
     tier, candidate, *rest = _columns(verdict, lines)
     least = min(candidate.width, max(16, width // 3))
     kept, used = list[int](), tier.width + _GAP + least
-    # by importance: score, interval, price, malformed and failed, calls, flags, strict and lenient, latency
-    for place in (0, 1, 4, 3, 5, 7, 2, 6):
+    # by importance: score, interval, flags, price, malformed and failed, calls, strict and lenient, latency
+    for place in (0, 1, 7, 4, 3, 5, 2, 6):
         if rest[place].cells and any(rest[place].cells) and used + _GAP + rest[place].width <= width:
             used += _GAP + rest[place].width
             kept.append(place)
