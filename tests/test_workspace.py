@@ -214,3 +214,11 @@ def test_no_secret_reaches_the_workspace(tmp_path: Path, monkeypatch: pytest.Mon
     assert kept
     assert not [data for data in kept if canary.encode() in data]
     assert canary not in json.dumps(given.snapshot().data.decode())
+
+
+def test_the_cheapest_is_not_looked_for_where_no_price_is_known(tmp_path: Path, settings: Settings) -> None:
+    task(tmp_path)
+    with Workspace(tmp_path, given=settings) as workspace:
+        with pytest.raises(UsageError, match="no candidate has a known price"):
+            workspace.compare(options(tmp_path, decision="cheapest"))
+        assert workspace.store.runs() == []

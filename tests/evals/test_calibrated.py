@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import comb
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baimo.evals import guaranteed
 from baimo.evals.beta import Shape, beta_cdf, beta_nodes, fitted_prior, logit_moments, normal_cdf
 from baimo.evals.board import Board, Cell, Question
 from baimo.evals.calibrated import Rule, dispersion, evidence, exceeding, inseparable
@@ -150,3 +152,32 @@ def test_the_cheapest_candidate_that_is_good_enough_wins() -> None:
     assert Rule(Question(decision="best")).standing(board).leader == 0
     thrifty = Rule(Question(decision="cheapest")).standing(board)
     assert (thrifty.leader, thrifty.certain) == (1, True)
+
+
+@pytest.mark.parametrize("decision", ["best", "cheapest"])
+@pytest.mark.parametrize("seen", [12, 38, 40])
+def test_equals_are_never_apart(decision: Literal["best", "cheapest"], seen: int) -> None:
+    scores = np.ones((3, 40))
+    scores[2] = np.arange(40) % 10 < 3
+    scores[:, seen:] = np.nan
+    rule = Rule(Question(decision=decision))
+    assert set(rule.standing(complete(scores, cost=[2.0, 1.0, 0.1])).tiers[0]) == {0, 1}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nobody_is_apart_from_all_others_before_it_is_certain(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = (random.random((3, 60)) < np.array([[0.9], [0.75], [0.6]])).astype(float)
+    for seen in range(4, 60, 4):
+        known = np.where(np.arange(60) < seen, scores, np.nan)
+        standing = Rule(Question()).standing(complete(known))
+        assert standing.certain or len(standing.tiers[0]) > 1
+
+
+def test_who_was_never_scored_is_in_no_tier_and_holds_the_others_together_in_none() -> None:
+    board = Board(4, 400)
+    for example in range(400):
+        for candidate, score in enumerate((1.0, 0.5, 0.0, None)):
+            board.observe(Cell(candidate, example), score)
+    assert Rule(Question()).standing(board).tiers == ((0,), (1,), (2,))
+    assert guaranteed.Rule(Question()).standing(board).tiers == ((0,), (1, 2))

@@ -19,6 +19,7 @@ from baimo.evals.answers import Limits
 from baimo.evals.compare import PATIENCE, SILENCE, Comparison, Contender
 from baimo.evals.contest import Contest
 from baimo.evals.options import CompareOptions
+from baimo.evals.report.sentences import account
 from baimo.evals.tasks.prompts import Renderer
 from baimo.store.store import Store
 from tests.e2e.scripted import Listener
@@ -388,3 +389,21 @@ def test_a_verdict_on_equals_can_be_stored(store: Store, assurance: str, decisio
     store.begin(play.made_run())
     store.finish(play.made_run(), verdict)
     assert store.verdict("run_a") == verdict
+
+
+def test_why_calls_failed_and_answers_were_not_scored_is_kept_with_what_to_do(store: Store) -> None:
+    skilled = answering(SKILLS)
+
+    def script(request: Request) -> str | BaseException:
+        return unreachable() if request.model == "bad" else skilled(request)  # type: ignore[return-value]
+
+    def scorer(example: Example, reply: str) -> Score:
+        return marks(example, reply) if reply.startswith("yes") else Score.unscored("the judge sleeps")
+
+    verdict = Play(store, script=script, scorer=scorer, examples=11, options={"exhaustive": True}).verdict()  # type: ignore[arg-type]
+    (lost,) = line(verdict, "v/bad").lost
+    assert (lost.outcome, lost.reason, lost.samples) == ("failed", str(unreachable()), 11)
+    assert lost.hint == unreachable().hint
+    assert {each.reason for each in line(verdict, "v/fair").lost} == {"the judge sleeps"}
+    told = "\n".join(account(verdict).warnings)
+    assert f"v/bad: 11 of 11 failed calls because of: {unreachable()}" in told and "the judge sleeps" in told

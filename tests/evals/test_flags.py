@@ -184,3 +184,10 @@ def test_on_real_replies_only_a_planted_copy_is_found(shared_data: Path) -> None
     ]
     (found,) = copies(cells + planted)
     assert {found.first, found.second} == {"copy", "gpt-4o-2024-08-06"}
+
+
+def test_replies_that_are_cut_off_at_their_length_are_shown() -> None:
+    made = [cell("m", str(n), f"reply {n}", Score.of(1.0), cut=n % 5 == 0) for n in range(20)]
+    (flag,) = flags(made, judged=True)["m"]
+    assert (flag.kind, flag.detail, flag.disqualifies) == ("cut", {"share": 0.2}, False)
+    assert flags(made[1:5] + made[6:15], judged=True) == {}

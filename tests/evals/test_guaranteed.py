@@ -304,3 +304,13 @@ def test_real_boards_are_decided_rightly_at_a_small_share_of_the_calls(
         assert standing.certain and mean[standing.leader] >= mean.max() - 0.01
         spent.append(board.calls.sum() / scores.size)
     assert float(np.median(spent)) <= share
+
+
+def test_until_it_is_certain_the_cheapest_of_those_that_look_good_leads() -> None:
+    scores = np.array([[1.0] * 10 + [0.0] * 30, [1.0] * 40, [1.0] * 40])
+    board = arranged(scores, list(range(40)), cost=[1.0, 2.0, 3.0])
+    for place in range(14):
+        reveal(board, scores, place)
+    standing = Rule(Question(decision="cheapest")).standing(board)
+    assert (standing.leader, standing.certain) == (1, False)
+    assert standing.error_bound > 0.05

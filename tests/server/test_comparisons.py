@@ -255,6 +255,7 @@ def test_what_cannot_be_begun_is_told_by_field(house: Served, engineer: str) -> 
         ({}, "admin.missing", "/task"),
         ({"task": "nope"}, "tasks.unknown", "/task"),
         ({"task": "moods", "epsilon": 2}, "options.out_of_range", "/epsilon"),
+        ({"task": "moods", "seed": -1}, "options.out_of_range", "/seed"),
         ({"task": "moods", "speed": 2}, "admin.unknown_field", "/speed"),
         ({"task": "moods", "resume": "last"}, "compare.another_way", "/resume"),
         ({"task": "moods", "model": ["slow/*"], "max_cost": 1}, "compare.unpriced_budget", None),

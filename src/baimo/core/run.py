@@ -65,14 +65,16 @@ class Score:
         return cls(lenient=lenient, strict=strict, outcome=outcome, explanation=explanation, details=details)
 
     @classmethod
-    def unscored(cls, reason: str) -> Score:
-        """No judgement: the sample leaves the denominator."""
-        return cls(lenient=None, strict=None, outcome=Outcome.UNSCORED, explanation=reason)
+    def unscored(cls, reason: str, hint: str = "") -> Score:
+        """No judgement: the sample leaves the denominator; `hint` says what to do about it."""
+        details = {"hint": hint} if hint else {}
+        return cls(lenient=None, strict=None, outcome=Outcome.UNSCORED, explanation=reason, details=details)
 
     @classmethod
-    def failed(cls, reason: str) -> Score:
-        """No answer: the sample leaves the denominator."""
-        return cls(lenient=None, strict=None, outcome=Outcome.FAILED, explanation=reason)
+    def failed(cls, reason: str, hint: str = "") -> Score:
+        """No answer: the sample leaves the denominator; `hint` says what to do about it."""
+        details = {"hint": hint} if hint else {}
+        return cls(lenient=None, strict=None, outcome=Outcome.FAILED, explanation=reason, details=details)
 
 
 class Scorer(Protocol):

@@ -42,8 +42,8 @@ class Standing:
 
     candidate: str
     """Candidate.name."""
-    tier: int
-    """1 = not separated from the best."""
+    tier: int | None
+    """1 = not separated from the best; None = nothing judged, or left out."""
     score: float | None
     """Mean of the deciding score over what was judged; None = nothing judged."""
     interval: Interval
@@ -76,6 +76,22 @@ class Standing:
     """Median wall time of an answer."""
     flags: tuple[Flag, ...] = ()
     """Why it should not be trusted blindly."""
+    lost: tuple[Lost, ...] = ()
+    """Why calls failed and why answers were not scored, the most frequent reason of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The most frequent reason why samples of one candidate left the denominator."""
+
+    outcome: str
+    """failed or unscored."""
+    reason: str
+    """For a person."""
+    hint: str = ""
+    """What to do about it."""
+    samples: int
+    """How many it was the reason of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

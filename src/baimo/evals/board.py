@@ -78,7 +78,9 @@ class Standing:
     high: Floats
     """Upper ends of the same."""
     tiers: tuple[tuple[int, ...], ...]
-    """Tier 1 cannot be separated from the leader by the evidence at hand; then the next tiers, best first."""
+    """Tier 1 cannot be separated from the leader by the evidence at hand; then the next tiers, best first.
+
+    Who was never scored is in none."""
     alive: tuple[int, ...]
     """Candidates that are still in question."""
     calls_left: float

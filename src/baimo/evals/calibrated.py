@@ -214,15 +214,11 @@ class Rule:
     def standing(self, board: Board) -> Standing:
         """The leader, the level reached, score intervals and tiers; exact once a whole set was seen."""
         risk, found = self._risk(board)
-        exact = board.exhausted and self.question.target == "set"
         bound = self._level(board)
         alive = ~self._aside(board) & ((risk.flat > self._rival) | (risk.fitted > self._share(board)))
         alive[risk.choice] = True
         mean, low, high = self._intervals(board, found)
-        if exact:
-            possible = mean >= mean[risk.leader] - 1e-9
-        else:
-            possible = inseparable(exceeding(found, 0.0)[0], self.question.delta)
+        possible = self._unbeaten(board, found)
         possible[risk.choice] = True
         return Standing(
             leader=risk.choice,
@@ -235,6 +231,22 @@ class Rule:
             alive=tuple(int(row) for row in np.flatnonzero(alive)),
             calls_left=0.0 if bound <= self.question.delta else self._forecast(board, risk, found),
         )
+
+    def _unbeaten(self, board: Board, found: Evidence) -> NDArray[np.bool_]:
+        """Who is not shown to be below the reference, shape [N].
+
+        Below is who scored less on the examples in common and is as unlikely to be better, under both priors, as a
+        rival must be before a leader is announced: so nobody is apart from all others while that is not certain.
+        """
+        reference, delta = found.reference, self.question.delta
+        if board.exhausted and self.question.target == "set":
+            possible = means(board) >= means(board)[reference] - 1e-9
+        else:
+            fitted, flat = exceeding(found, 0.0)
+            possible = inseparable(fitted, delta / (1.0 + HASTE * delta)) | (flat > self._rival)
+        possible |= board.pairs(reference).total > -1e-9
+        possible[reference] = True
+        return possible
 
     def _level(self, board: Board) -> float:
         exact = board.exhausted and self.question.target == "set"

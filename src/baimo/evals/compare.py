@@ -219,7 +219,7 @@ class Comparison:
                 candidate=name,
                 example=example.id,
                 request_hash="",
-                score=Score.failed(str(error)),
+                score=Score.failed(str(error), error.hint),
                 cost_micros=0,
                 currency=currency,
                 error=error.key,
@@ -239,7 +239,9 @@ class Comparison:
             latency_ms=answer.completion.latency_ms,
             reused=answer.reused,
         )
-        reply = flags.cell(name, example.id, answer.completion.text, scores[0], example.target)
+        completion = answer.completion
+        cut = completion.finish_reason == "length"
+        reply = flags.cell(name, example.id, completion.text, scores[0], example.target, cut=cut)
         return _Asked(cell, sample, reply, None)
 
     def _enter(self, asked: Sequence[_Asked]) -> None:
@@ -320,7 +322,7 @@ async def _judgement(scorer: Scorer, example: Example, completion: Completion) -
     try:
         score = await scorer.score(example, completion)
     except (ScorerError, ProviderError) as error:
-        return Score.unscored(str(error))
+        return Score.unscored(str(error), error.hint)
     except BaimoError:
         raise
     except Exception as error:

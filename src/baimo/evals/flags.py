@@ -5,8 +5,8 @@ Prevents the failure where a constant reply that charms an LLM judge tops the bo
 
 Only a constant reply under a judge disqualifies: there the score is the judge's opinion of one text and says nothing
 about the task. Under a scorer with references a constant reply earns exactly its share of the targets, so the score
-already speaks. Copies, length, position, empty replies and refusals are shown but do not disqualify: each has honest
-causes.
+already speaks. Copies, length, position, empty replies, refusals and replies cut off are shown but do not disqualify:
+each has honest causes.
 """
 
 from __future__ import annotations
@@ -55,13 +55,17 @@ class Cell:
     """64-bit hash of the normalised target; None = no text to compare with."""
     refusal: bool = False
     """Whether it begins like a refusal."""
+    cut: bool = False
+    """Whether it ends at the limit on its length."""
     swayed: bool | None = None
     """Pairwise: whether the verdict turned with the order; None = not pairwise."""
     baseline_chars: int | None = None
     """Pairwise: length of the baseline's reply."""
 
 
-def cell(candidate: str, example: str, reply: str, score: Score, target: Any = None) -> Cell:
+def cell(
+    candidate: str, example: str, reply: str, score: Score, target: Any = None, *, cut: bool = False
+) -> Cell:
     """The Cell of one answer."""
     return Cell(
         candidate=candidate,
@@ -71,6 +75,7 @@ def cell(candidate: str, example: str, reply: str, score: Score, target: Any = N
         score=score.lenient,
         target=mark(target) if isinstance(target, str) else None,
         refusal=_REFUSAL.match(reply) is not None,
+        cut=cut,
         swayed=score.details.get("position_swayed"),
         baseline_chars=score.details.get("baseline_chars"),
     )
@@ -99,7 +104,7 @@ def flags(
         by_candidate[item.candidate].append(item)
     raised: defaultdict[str, list[Flag]] = defaultdict(list)
     for name, own in by_candidate.items():
-        found = (constant(own, judged=judged), silent(own), swayed(own))
+        found = (constant(own, judged=judged), silent(own), cut_off(own), swayed(own))
         raised[name] += [flag for flag in found if flag]
     for copy in copies(seen):
         if copy.first in models and models[copy.first] == models.get(copy.second):
@@ -138,6 +143,12 @@ def silent(own: Sequence[Cell]) -> Flag | None:
         return None
     kind = "empty" if empty >= refusals else "refusal"
     return Flag(kind=kind, detail={"empty": empty, "refusals": refusals})
+
+
+def cut_off(own: Sequence[Cell]) -> Flag | None:
+    """Replies that end at the limit on their length in a tenth of the cells or more."""
+    share = sum(item.cut for item in own) / len(own) if own else 0.0
+    return Flag(kind="cut", detail={"share": share}) if len(own) >= FEWEST and share >= 0.1 else None
 
 
 def swayed(own: Sequence[Cell]) -> Flag | None:

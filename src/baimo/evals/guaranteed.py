@@ -159,18 +159,25 @@ class Walk:
 
     @property
     def leader(self) -> int:
-        """The anchor once certain or where the cheapest is wanted; until then the best mean among the active."""
-        if self.certain or self.cheapest:
+        """The anchor once certain; until then by the means so far: the best, or the cheapest within epsilon of it."""
+        if self.certain:
             return self.anchor
-        return int(self.active[np.argmax(self.mean[self.active])])
+        if not self.cheapest:
+            return int(self.active[np.argmax(self.mean[self.active])])
+        in_question = self.possible & (self.scored > 0)
+        if not in_question.any():
+            return self.anchor
+        good = in_question & (self.mean >= self.mean[in_question].max() - self.question.epsilon)
+        return int(np.lexsort((-self.mean, np.where(good, self.price, np.inf)))[0])
 
     @property
     def error_bound(self) -> float:
-        """Least level at which the evidence of this moment would name the anchor; valid at every moment at once."""
-        others = np.arange(self.board.candidates) != self.anchor
-        bound = 1.0 / max(float(self._peak()[others].min(initial=np.inf)), 1.0)
+        """Least level at which the evidence of this moment would name the leader; valid at every moment at once."""
+        leader = self.leader
+        others = np.arange(self.board.candidates) != leader
+        bound = 1.0 / max(float(self._peak(leader)[others].min(initial=np.inf)), 1.0)
         if self.cheapest:
-            cheaper = self.price < self.price[self.anchor]
+            cheaper = self.price < self.price[leader]
             bound += 1.0 / max(float(self.within_peak[cheaper].min(initial=np.inf)), 1.0)
         return min(bound, 1.0)
 
@@ -223,9 +230,10 @@ class Walk:
         ahead = np.minimum(np.maximum(ahead, 1), self.blocks - place)
         return float((ahead.sum() + ahead.max()) * self.board.examples / self.blocks)
 
-    def _peak(self) -> Floats:
-        """Greatest wealth so far against each candidate being more than epsilon above the anchor, shape [N]."""
-        return np.maximum(self.strict_peak, self.slack_peak.get(self.anchor, self.strict_peak))
+    def _peak(self, anchor: int | None = None) -> Floats:
+        """Greatest wealth so far against each candidate being more than epsilon above an anchor, shape [N]."""
+        anchor = self.anchor if anchor is None else anchor
+        return np.maximum(self.strict_peak, self.slack_peak.get(anchor, self.strict_peak))
 
     def _activate(self) -> None:
         """Active are the anchor and whoever may still be more than epsilon above it."""
@@ -364,11 +372,15 @@ class Walk:
 def tiers(
     possible: NDArray[np.bool_], leader: int, mean: Floats, low: Floats, high: Floats
 ) -> tuple[tuple[int, ...], ...]:
-    """Tier 1: who may be the answer. Below, a tier ends where all intervals above it lie above all those below."""
-    known = np.nan_to_num(mean, nan=-1.0)
-    first = possible.copy()
+    """Tier 1: who may be the answer. Below, a tier ends where all intervals above it lie above all those below.
+
+    Who was never scored is in no tier, unless it leads: nothing is known of it.
+    """
+    known = ~np.isnan(mean)
+    known[leader] = True
+    first = possible & known
     first[leader] = True
-    order = np.argsort(-known, kind="stable")
+    order = [row for row in np.argsort(-np.nan_to_num(mean, nan=-1.0), kind="stable") if known[row]]
     top = tuple(int(row) for row in order if first[row])
     rest = [int(row) for row in order if not first[row]]
     if not rest:

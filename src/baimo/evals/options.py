@@ -68,6 +68,7 @@ class CompareOptions:
         for name in ("max_cost", "max_minutes"):
             limit = getattr(self, name)
             self._check(name, limit is None or (limit > 0 and math.isfinite(limit)), "> 0")
+        self._check("seed", 0 <= self.seed < 2**63, "0 … 2⁶³ − 1")
         for name in ("max_calls", "examples", "batch"):
             count: int | None = getattr(self, name)
             self._check(name, count is None or count >= 1, "≥ 1")

@@ -10,6 +10,7 @@ from baimo.core.call import Usage
 from baimo.core.money import converted
 from baimo.core.task import Task
 from baimo.core.verdict import Forecast
+from baimo.errors import UsageError
 from baimo.evals.answers import Answers, prompt_bytes
 from baimo.evals.compare import Contender
 from baimo.evals.contest import Contest
@@ -57,8 +58,14 @@ def expected_micros(contenders: Sequence[Contender], task: Task, answers: Answer
 def forecast_of(
     options: CompareOptions, task: Task, contenders: Sequence[Contender], answers: Answers
 ) -> Forecast:
-    """What the comparison will take."""
+    """What the comparison will take.
+
+    Raises:
+        UsageError: the cheapest is wanted and no price is known.
+    """
     prices = expected_micros(contenders, task, answers)
+    if options.decision == "cheapest" and len(prices) > 1 and all(price is None for price in prices):
+        raise UsageError("compare.cheapest_unpriced")
     calls = calls_until_certain(
         len(contenders), len(task.examples), exhaustive=options.exhaustive, **_question(options)
     )

@@ -164,7 +164,7 @@ class Sheet:
             raised = flagged.get(tally.candidate, ())
             if candidate in self.out and self.out[candidate] not in raised:
                 raised = (*raised, self.out[candidate])
-            tier = tier_of.get(candidate, len(tiers) + 1)
+            tier = None if score is None else tier_of[candidate]
             lines.append(tally.standing(tier=tier, score=score, interval=interval, flags=raised))
         return tuple(lines)
 

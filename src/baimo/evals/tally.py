@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from baimo.core.run import Outcome, Sample
-from baimo.core.verdict import Flag, Interval, Standing
+from baimo.core.verdict import Flag, Interval, Lost, Standing
 
 
 @dataclass(kw_only=True)
@@ -40,9 +40,17 @@ class Tally:
     failures_in_a_row: int = 0
     """Calls that failed since the last one that was answered."""
 
+    lost: dict[Outcome, Counter[tuple[str, str]]] = field(
+        default_factory=dict[Outcome, Counter[tuple[str, str]]]
+    )
+    """Reasons, with what to do about them, of the samples that left the denominator."""
+
     def add(self, sample: Sample) -> None:
         """Count one sample."""
         self.outcomes[sample.score.outcome] += 1
+        if sample.score.outcome in (Outcome.FAILED, Outcome.UNSCORED):
+            reason = sample.score.explanation, str(sample.score.details.get("hint", ""))
+            self.lost.setdefault(sample.score.outcome, Counter())[reason] += 1
         if sample.score.outcome is Outcome.FAILED:
             self.failures_in_a_row += 1
             return
@@ -65,7 +73,7 @@ class Tally:
         return self.price_total / self.priced if 0 < self.priced == self.answered else None
 
     def standing(
-        self, *, tier: int, score: float | None, interval: Interval, flags: tuple[Flag, ...] = ()
+        self, *, tier: int | None, score: float | None, interval: Interval, flags: tuple[Flag, ...] = ()
     ) -> Standing:
         """This candidate's line in the verdict."""
         price = self.price_micros
@@ -88,7 +96,13 @@ class Tally:
             cost_per_1000_micros=None if price is None else round(price * 1000),
             latency_ms_median=_median(self.latencies),
             flags=flags,
+            lost=tuple(_most_frequent(outcome, reasons) for outcome, reasons in self.lost.items()),
         )
+
+
+def _most_frequent(outcome: Outcome, reasons: Counter[tuple[str, str]]) -> Lost:
+    ((reason, hint), samples) = reasons.most_common(1)[0]
+    return Lost(outcome=outcome.value, reason=reason, hint=hint, samples=samples)
 
 
 def _median(ascending: list[float]) -> float | None:

@@ -48,7 +48,8 @@ class Beaten(NamedTuple):
     task: str
     rank: int
     """1 = best."""
-    tier: int
+    tier: int | None
+    """None = never judged, or left out."""
     score: float | None
     interval: tuple[float, float]
     other: str
@@ -185,13 +186,18 @@ def beaten(store: Store, tenant: str, model: str, base: str = "") -> list[Beaten
                 other.candidate,
                 other.score,
                 (other.interval[0], other.interval[1]),
-                mine.tier != other.tier,
+                _apart(mine, other),
                 None if before is None else before.score,
                 None if before is None else (before.interval[0], before.interval[1]),
-                None if before is None else before.tier != mine.tier,
+                None if before is None else _apart(before, mine),
             )
         )
     return found
+
+
+def _apart(one: Standing, other: Standing) -> bool:
+    """Whether the two are in different tiers; one without a tier is apart from nobody."""
+    return None not in (one.tier, other.tier) and one.tier != other.tier
 
 
 def _before(run: Run, verdict: Verdict, candidate: str, base: str) -> Standing | None:

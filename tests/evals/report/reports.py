@@ -13,7 +13,7 @@ from baimo.evals.report.report import Report
 SECONDS_2026 = 1_767_225_600
 
 
-def standing(candidate: str, score: float | None = 0.9, *, tier: int = 1, **changes: Any) -> Standing:
+def standing(candidate: str, score: float | None = 0.9, *, tier: int | None = 1, **changes: Any) -> Standing:
     judged = 0 if score is None else 100
     facts: dict[str, Any] = {
         "interval": Interval(0.0, 1.0)

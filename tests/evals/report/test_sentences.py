@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from baimo.core.verdict import Flag
-from baimo.evals.report.sentences import account
+from baimo.evals.report.sentences import account, headline
 from tests.evals.report.reports import forecast, full, standing, verdict
 
 
@@ -111,3 +113,38 @@ def test_failures_form_losses_flags_and_unscored_answers_are_warned_of() -> None
     warnings = " ".join(account(full().verdict).warnings)
     for part in ("3 calls failed", "2 answers could not be scored", "acme/small loses 0.420", "other/base"):
         assert part in warnings
+
+
+def test_who_was_never_judged_or_was_left_out_is_behind_nobody() -> None:
+    lines = [standing("a", 0.9), standing("b", 0.5, tier=2), standing("c", None, tier=None, failed=6)]
+    out = standing("d", 0.9, tier=3, flags=(Flag(kind="withdrawn", detail={"reason": "no key"}),))
+    told = account(verdict([*lines, replace(out, score=None)]))
+    assert told.tiers == "a is separated from the other candidate."
+    assert any("no judged answer: c" in warning for warning in told.warnings)
+
+
+def test_a_candidate_that_alone_was_judged_is_compared_with_nothing() -> None:
+    told = account(verdict([standing("a", 0.9), standing("c", None, tier=2, failed=6)]))
+    assert told.headline == "a scores 0.900; there was nothing to compare it with."
+    assert (told.tiers, told.stopped, told.assurance) == ("", "", "")
+
+
+def test_the_cheapest_is_claimed_among_known_prices_only() -> None:
+    unknown = {"cost_per_1000_micros": None, "cost_micros": None}
+    lines = [standing("a"), standing("b", 0.89)]
+    assert (
+        headline(verdict(lines, decision="cheapest"))
+        == "a is the cheapest candidate within 0.01 of the best."
+    )
+    one = verdict([lines[0], replace(lines[1], **unknown)], decision="cheapest")
+    assert headline(one).endswith("best among those with a known price; without one is b.")
+    none = verdict([replace(lines[0], **unknown), lines[1]], decision="cheapest")
+    assert headline(none).startswith(
+        "a is within 0.01 of the best; whether it is the cheapest cannot be said"
+    )
+
+
+def test_a_single_example_is_not_spoken_of_as_several() -> None:
+    told = account(verdict([standing("a"), standing("b", 0.5, tier=2)], examples=1, stopped="exhausted"))
+    assert "1 examples" not in " ".join((told.headline, *told.body))
+    assert told.headline == "a scores best on the only example."

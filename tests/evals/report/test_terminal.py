@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from baimo.core.verdict import Flag
 from baimo.evals.report.figures import columns
 from baimo.evals.report.report import Report
 from baimo.evals.report.terminal import layout, plain, table
@@ -92,3 +93,9 @@ def test_rich_jinja_and_numpy_are_loaded_only_when_something_is_drawn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_flags_are_among_the_last_to_give_way() -> None:
+    flagged = standing("a-model/with-a-long-name", flags=(Flag(kind="near_constant"),))
+    shown = plain(verdict([flagged, standing("other/model", 0.5, tier=2)]), width=80)
+    assert "near-constant" in shown and "too narrow for: strict | lenient" in shown

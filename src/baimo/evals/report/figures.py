@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 from baimo.core.money import MICROS
-from baimo.core.verdict import Flag, Interval
+from baimo.core.verdict import Flag, Interval, Standing
 from baimo.text import has, text
 
 UNKNOWN = "?"
@@ -104,6 +104,16 @@ def known(value: float | None) -> bool:
 def score(value: float | None) -> str:
     """A score in 0..1, three decimals."""
     return f"{value:.3f}" if value is not None and math.isfinite(value) else UNKNOWN
+
+
+def tier(line: Standing) -> str:
+    """A candidate's tier; a dash for one of which nothing is known, or that is left out."""
+    return str(line.tier) if ranked(line) else "–"
+
+
+def ranked(line: Standing) -> bool:
+    """Whether it is in a tier; verdicts of earlier versions gave one to those without a score, too."""
+    return line.tier is not None and line.score is not None
 
 
 def span(interval: Interval | None) -> str:

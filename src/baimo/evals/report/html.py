@@ -45,7 +45,7 @@ from baimo.evals.report.report import (
     asked,
     expected,
 )
-from baimo.evals.report.sentences import account, winner
+from baimo.evals.report.sentences import account, rivals, winner
 from baimo.evals.report.terminal import marks
 from baimo.text import language
 
@@ -102,7 +102,13 @@ def html(report: Report) -> str:
         loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        name=name, score=score, span=span, amount=amount, count=count, latency=figures.latency
+        name=name,
+        score=score,
+        span=span,
+        amount=amount,
+        count=count,
+        latency=figures.latency,
+        tier=figures.tier,
     )
     differences = report.differences()
     page = environment.from_string(_data("report.html")).render(
@@ -141,7 +147,7 @@ def _data(file: str) -> str:
 
 def state(verdict: Verdict) -> str:
     """certain, exhausted or not_certain; empty where there was nothing to decide."""
-    if len(verdict.standings) < 2 or winner(verdict) is None:
+    if len(rivals(verdict)) < 2 or winner(verdict) is None:
         return ""
     return "certain" if verdict.certain else "exhausted" if verdict.stopped == "exhausted" else "not_certain"
 
@@ -156,7 +162,7 @@ def cards(verdict: Verdict) -> list[Card]:
         found.append(
             Card(amount(price), say("card_cost"), name(verdict.currency) if price is not None else "")
         )
-    if len(verdict.standings) > 1 and chosen is not None:
+    if len(rivals(verdict)) > 1 and chosen is not None:
         aim = say("card_error_aim", delta=share(verdict.delta))
         found.append(Card(share(verdict.error_bound), say("card_error"), aim))
     if verdict.calls_exhaustive:

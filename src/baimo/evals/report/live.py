@@ -19,10 +19,12 @@ from baimo.evals.report.figures import (
     duration,
     money,
     name,
+    ranked,
     say,
     score,
     share,
     shortened,
+    tier,
     wrapped,
 )
 from baimo.evals.report.plots import frame, strip
@@ -146,7 +148,7 @@ class ProgressView:
         yield from _rows(lines, width, rich_signs)
         hidden = progress.standings[room:]
         if hidden:
-            apart = sum(each.tier > 1 for each in hidden)
+            apart = sum(ranked(each) and each.tier != 1 for each in hidden)
             shown = counted("more_candidates", len(hidden), apart=count(apart))
             yield Text(shortened(shown, width), style="dim", no_wrap=True)
 
@@ -180,7 +182,7 @@ def _rows(lines: Sequence[Standing], width: int, rich_signs: bool) -> list[Text]
         short = shortened(shown, wide)
         style = "green" if each.tier == 1 else "dim"
         row = Text(
-            f"{each.tier:>2} {short}{' ' * (wide - columns(short))}  {score(each.score):>5}  ", no_wrap=True
+            f"{tier(each):>2} {short}{' ' * (wide - columns(short))}  {score(each.score):>5}  ", no_wrap=True
         )
         row.stylize("bold" if each.tier == 1 else "dim")
         place = strip(each, low, high, size) if size >= 8 else None

@@ -6,7 +6,7 @@ where nothing of Markdown is read, and pipes are escaped."""
 from __future__ import annotations
 
 from baimo.core.verdict import Standing, Verdict
-from baimo.evals.report.figures import amount, clean, count, latency, name, say, score, span
+from baimo.evals.report.figures import amount, clean, count, latency, name, say, score, span, tier
 from baimo.evals.report.sentences import Account, account
 from baimo.evals.report.terminal import footnote, marks
 
@@ -47,7 +47,7 @@ def _table(verdict: Verdict, top: int) -> list[str]:
 def _row(line: Standing, *, won: bool) -> list[str]:
     code = "`" + name(line.candidate).replace("`", "'").replace("|", "\\|") + "`"
     return [
-        str(line.tier),
+        tier(line),
         f"**{code}**" if won else code,
         score(line.score),
         span(line.interval if line.judged else None),

@@ -11,7 +11,19 @@ import math
 from collections.abc import Sequence
 
 from baimo.core.verdict import Standing
-from baimo.evals.report.figures import amount, clean, count, known, name, say, score, share, span
+from baimo.evals.report.figures import (
+    amount,
+    clean,
+    count,
+    known,
+    name,
+    ranked,
+    say,
+    score,
+    share,
+    span,
+    tier,
+)
 from baimo.evals.report.report import Pareto, Timeline
 from baimo.evals.report.svg import (
     Scale,
@@ -46,14 +58,14 @@ def intervals(lines: Sequence[Standing], winner: str | None, *, width: float = 9
     highs = [min(1.0, max(line.interval.high, line.score or 0)) for line in scored] or [1.0]
     low, high = widened(min(lows), max(highs), 0.0, 1.0)
     scale = Scale(low=low, high=high, start=left, end=width - right)
-    top, parts, tier = 14.0, list[str](), 0
+    top, parts, group = 14.0, list[str](), ""
     y = top
     for place, line in enumerate(lines):
         named = place < NAMED
-        if line.tier != tier:
-            tier = line.tier
+        if tier(line) != group:
+            group = tier(line)
             if named:
-                parts.append(_tier_head(tier, y, left, width))
+                parts.append(_tier_head(line, y, left, width))
                 y += 26
             else:
                 y += 3
@@ -82,6 +94,11 @@ def intervals(lines: Sequence[Standing], winner: str | None, *, width: float = 9
     return drawing(say("plot_intervals"), described, width, bottom + 26, [band, *grid, *parts])
 
 
+def _shade(line: Standing | None) -> str:
+    """The class that colours a candidate's marks by its tier."""
+    return f"t{min((line.tier if line else None) or 4, 4)}"
+
+
 def _trail(lines: int) -> float:
     """Height of a row without a name, so that the whole trail stays as high as a dozen named ones."""
     return max(1.2, min(4.0, 320 / max(1, lines - NAMED)))
@@ -91,10 +108,10 @@ def _bounded(line: Standing) -> bool:
     return known(line.interval.low) and known(line.interval.high)
 
 
-def _tier_head(tier: int, y: float, left: float, width: float) -> str:
-    shown = say("tier_n", n=tier)
+def _tier_head(line: Standing, y: float, left: float, width: float) -> str:
+    shown = say("tier_n", n=tier(line)) if ranked(line) else say("tier_none")
     start = extent(shown) + 10
-    return label(0, y + 17, shown, f"tier-head t{min(tier, 4)}") + tag(
+    return label(0, y + 17, shown, f"tier-head {_shade(line)}") + tag(
         "line", x1=start, x2=width, y1=y + 13, y2=y + 13, class_="rule"
     )
 
@@ -104,7 +121,7 @@ def _interval_row(
 ) -> str:
     shown = name(line.candidate)
     told = say(
-        "plot_interval_row", name=shown, tier=line.tier, score=score(line.score), span=span(line.interval)
+        "plot_interval_row", name=shown, tier=tier(line), score=score(line.score), span=span(line.interval)
     )
     middle = y + (height - 11 if narrow and named else height / 2)
     parts = [title(told)]
@@ -123,7 +140,7 @@ def _interval_row(
         parts.append(label(spot[0], spot[1], facts, "value strong" if won else "value", spot[2]))
     if line.score is not None and _bounded(line):
         x1, x2, x = scale(line.interval.low), scale(line.interval.high), scale(line.score)
-        shade = f"t{min(line.tier, 4)}"
+        shade = _shade(line)
         parts.append(
             tag("line", x1=x1, x2=x2, y1=middle, y2=middle, class_=f"bar {shade}{'' if named else ' thin'}")
         )
@@ -177,7 +194,7 @@ def quality_cost(pareto: Pareto, lines: Sequence[Standing], *, width: float = 96
             f"H{px:.1f}V{py:.1f}" for px, py in front[1:]
         )
         parts.append(tag("path", d=path + f"H{width - right:.1f}", class_="front", fill="none"))
-    parts += _dots(pareto, {line.candidate: line.tier for line in lines}, spots)
+    parts += _dots(pareto, {line.candidate: line for line in lines}, spots)
     parts += _dot_names(pareto, spots, width - right, most=5 if narrow else 12)
     axis = say("axis_cost") if not narrow else say("axis_cost_short")
     parts.append(label(width - right, height - 6, axis, "tick", "end"))
@@ -185,7 +202,7 @@ def quality_cost(pareto: Pareto, lines: Sequence[Standing], *, width: float = 96
     return drawing(say("plot_cost"), described, width, height, parts)
 
 
-def _dots(pareto: Pareto, tier: dict[str, int], spots: dict[str, tuple[float, float]]) -> list[str]:
+def _dots(pareto: Pareto, lines: dict[str, Standing], spots: dict[str, tuple[float, float]]) -> list[str]:
     chosen = {point.candidate for point in pareto.front}
     drawn: list[str] = []
     for point in sorted(pareto.points, key=lambda point: point.candidate in chosen):
@@ -193,9 +210,7 @@ def _dots(pareto: Pareto, tier: dict[str, int], spots: dict[str, tuple[float, fl
             "plot_point", name=name(point.candidate), score=score(point.score), cost=amount(point.cost_micros)
         )
         px, py = spots[point.candidate]
-        kind = f"dot t{min(tier.get(point.candidate, 4), 4)}" + (
-            " onfront" if point.candidate in chosen else ""
-        )
+        kind = f"dot {_shade(lines.get(point.candidate))}" + (" onfront" if point.candidate in chosen else "")
         radius = 5.5 if point.candidate in chosen else 4.0 if len(pareto.points) <= _CROWD else 2.4
         kind += " thin" if radius < 4 else ""
         drawn.append(
@@ -273,10 +288,10 @@ def calls(timelines: Sequence[Timeline], lines: Sequence[Standing], *, width: fl
         for at in ticks(0, total, 3 if narrow else 6)
         if at == int(at)
     ]
-    tier = {line.candidate: line.tier for line in lines}
+    of = {line.candidate: line for line in lines}
     for place, line in reversed(list(enumerate(timelines))):
         points = " ".join(f"{x(at):.1f},{y(own):.1f}" for at, own in line.steps)
-        shade = f"t{min(tier.get(line.candidate, 4), 4)}"
+        shade = _shade(of.get(line.candidate))
         told = say("plot_calls_row", name=name(line.candidate), calls=count(line.steps[-1][1]))
         parts.append(
             tag(

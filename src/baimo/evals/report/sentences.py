@@ -21,13 +21,20 @@ from baimo.evals.report.figures import (
     money,
     money_span,
     name,
+    ranked,
     say,
     score,
     share,
+    shortened,
 )
 
 FORM_LOSS = 0.05
 """Strict below lenient by this much is worth a warning: the answers are right and their form is not."""
+
+REASONS = 5
+"""Most reasons of failed or unscored samples that are told."""
+REASON = 300
+"""Most columns of one."""
 
 
 class Account(NamedTuple):
@@ -78,7 +85,12 @@ def winner(verdict: Verdict) -> Standing | None:
 
 def first_tier(verdict: Verdict) -> list[Standing]:
     """Judged candidates that are not separated from the best, best first."""
-    return [line for line in verdict.standings if line.tier == 1 and line.judged]
+    return [line for line in rivals(verdict) if line.tier == 1]
+
+
+def rivals(verdict: Verdict) -> list[Standing]:
+    """Candidates with a score, best first: who was never judged, or was left out, is behind nobody."""
+    return [line for line in verdict.standings if ranked(line)]
 
 
 def headline(verdict: Verdict) -> str:
@@ -92,14 +104,21 @@ def headline(verdict: Verdict) -> str:
         "epsilon": f"{verdict.epsilon:g}",
         "examples": count(verdict.examples),
     }
-    if len(verdict.standings) == 1:
+    if len(rivals(verdict)) == 1:
         return say("headline_only", score=score(chosen.score), **facts)
     if not verdict.certain and verdict.stopped != "exhausted":
         return say("headline_leads", **facts)
     if verdict.decision == "cheapest":
-        return say("headline_cheapest", **facts)
+        unpriced = [line.candidate for line in rivals(verdict) if line.cost_per_1000_micros is None]
+        if chosen.cost_per_1000_micros is None:
+            return say("headline_unpriced", **facts)
+        return (
+            counted("headline_priced", len(unpriced), names=listed(unpriced), **facts)
+            if unpriced
+            else say("headline_cheapest", **facts)
+        )
     if verdict.stopped == "exhausted":
-        return say("headline_exhausted", **facts)
+        return counted("headline_exhausted", verdict.examples, winner=facts["winner"])
     return say("headline_best" if len(first_tier(verdict)) == 1 else "headline_within", **facts)
 
 
@@ -125,13 +144,13 @@ def figures(verdict: Verdict) -> str:
 
 def stopped(verdict: Verdict) -> str:
     """Why it ended, and the probability of error reached where that is not below the aim."""
-    if len(verdict.standings) < 2 or winner(verdict) is None:
+    if len(rivals(verdict)) < 2 or winner(verdict) is None:
         return ""
     reason = verdict.stopped
     if reason == "certain" or verdict.certain:
         return say("stopped_certain", bound=share(verdict.error_bound), delta=share(verdict.delta))
     if reason == "exhausted":
-        return say("stopped_exhausted", examples=count(verdict.examples))
+        return counted("stopped_exhausted", verdict.examples)
     kinds = ("max_cost", "over_limit", "max_calls", "max_minutes", "interrupted")
     facts = {"bound": share(verdict.error_bound), "delta": share(verdict.delta)}
     return say(f"stopped_{reason}" if reason in kinds else "stopped_other", **facts)
@@ -139,7 +158,7 @@ def stopped(verdict: Verdict) -> str:
 
 def tiers(verdict: Verdict) -> str:
     """Who is separated from whom; what it would take to tell the first tier apart."""
-    top, everyone = first_tier(verdict), verdict.standings
+    top, everyone = first_tier(verdict), rivals(verdict)
     if len(everyone) < 2 or not top:
         return ""
     rest = len(everyone) - len(top)
@@ -162,14 +181,14 @@ def tiers(verdict: Verdict) -> str:
 
 def assurance(verdict: Verdict) -> str:
     """Which assurance was used, in one sentence, and what the claim is about."""
-    if len(verdict.standings) < 2:
+    if len(rivals(verdict)) < 2:
         return ""
     key = "assurance_guaranteed" if verdict.assurance == "guaranteed" else "assurance_calibrated"
     shown = say(
         key, epsilon=f"{verdict.epsilon:g}", delta=share(verdict.delta), sure=share(1 - verdict.delta)
     )
     target = "target_population" if verdict.target == "population" else "target_set"
-    return shown + say(target, examples=count(verdict.examples))
+    return shown + counted(target, verdict.examples)
 
 
 def spent(verdict: Verdict) -> str:
@@ -239,6 +258,7 @@ def warnings(verdict: Verdict) -> list[str]:
         found.append(counted("warn_failed", sum(line.failed for line in failed), **facts))
     if unscored := sum(line.unscored for line in lines):
         found.append(counted("warn_unscored", unscored))
+    found += _lost(lines)
     if unseen := [line.candidate for line in lines if not line.judged]:
         found.append(counted("warn_unjudged", len(unseen), names=listed(unseen)))
     found += _form(lines)
@@ -248,6 +268,25 @@ def warnings(verdict: Verdict) -> list[str]:
     ):
         found.append(counted("warn_unpriced", len(unpriced), names=listed(unpriced)))
     return found
+
+
+def _lost(lines: tuple[Standing, ...]) -> list[str]:
+    """Why calls failed and answers were not scored, for the candidates that lost most."""
+    reasons = sorted(
+        ((line, each) for line in lines for each in line.lost if each.reason),
+        key=lambda pair: -pair[1].samples,
+    )
+    return [
+        say(
+            f"warn_{each.outcome}_reason",
+            candidate=name(line.candidate),
+            n=count(each.samples),
+            all=count(line.failed if each.outcome == "failed" else line.unscored),
+            reason=shortened(name(each.reason), REASON),
+            hint=say("hint", hint=shortened(name(each.hint), REASON)) if each.hint else "",
+        )
+        for line, each in reasons[:REASONS]
+    ]
 
 
 def _form(lines: tuple[Standing, ...]) -> list[str]:

@@ -19,10 +19,12 @@ from baimo.evals.report.figures import (
     flag_name,
     latency,
     name,
+    ranked,
     say,
     score,
     shortened,
     span,
+    tier,
     wrapped,
 )
 from baimo.evals.report.sentences import account
@@ -62,8 +64,8 @@ def layout(verdict: Verdict, width: int, top: int | None = TOP) -> Layout:
     tier, candidate, *rest = _columns(verdict, lines)
     least = min(candidate.width, max(16, width // 3))
     kept, used = list[int](), tier.width + _GAP + least
-    # by importance: score, interval, price, malformed and failed, calls, flags, strict and lenient, latency
-    for place in (0, 1, 4, 3, 5, 7, 2, 6):
+    # by importance: score, interval, flags, price, malformed and failed, calls, strict and lenient, latency
+    for place in (0, 1, 7, 4, 3, 5, 2, 6):
         if rest[place].cells and any(rest[place].cells) and used + _GAP + rest[place].width <= width:
             used += _GAP + rest[place].width
             kept.append(place)
@@ -78,7 +80,7 @@ def _columns(verdict: Verdict, lines: Sequence[Standing]) -> list[Column]:
         return Column(say(key, currency=name(verdict.currency)), tuple(cells), right)
 
     return [
-        column("head_tier", (str(line.tier) for line in lines)),
+        column("head_tier", (tier(line) for line in lines)),
         column("head_candidate", (name(line.candidate) for line in lines), right=False),
         column("head_score", (score(line.score) for line in lines)),
         column("head_interval", (span(line.interval if line.judged else None) for line in lines)),
@@ -104,7 +106,7 @@ def footnote(verdict: Verdict, dropped: Sequence[str], top: int | None = TOP) ->
     notes: list[str] = []
     hidden = verdict.standings[top:] if top is not None else ()
     if hidden:
-        apart = sum(line.tier > 1 for line in hidden)
+        apart = sum(ranked(line) and line.tier != 1 for line in hidden)
         notes.append(counted("more_candidates", len(hidden), apart=count(apart)))
     if dropped:
         notes.append(say("dropped_columns", names=say("separator").join(dropped)))
@@ -146,7 +148,7 @@ def _drawn(fitting: Layout, verdict: Verdict) -> RenderableType:
         won = line.candidate == verdict.winner
         style = "bold green" if won else "" if line.tier == 1 else "dim"
         shown.add_row(*(Text(column.cells[place]) for column in fitting.columns), style=style)
-        if place + 1 < len(fitting.columns[0].cells) and verdict.standings[place + 1].tier != line.tier:
+        if place + 1 < len(fitting.columns[0].cells) and tier(verdict.standings[place + 1]) != tier(line):
             shown.add_section()
     return shown
 
