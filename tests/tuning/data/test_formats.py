@@ -216,7 +216,7 @@ BROKEN: list[tuple[Any, str]] = [
     ("[1]", "data.no_object"),
     ('{"messages": NaN}', "data.bad_json"),
     ({"prompt": "x"}, "data.without"),
-    ({"messages": []}, "data.bad_messages"),
+    ({"messages": []}, "data.no_messages"),
     ({"messages": "hi"}, "data.bad_messages"),
     ({"messages": ["hi"]}, "data.bad_message"),
     ({"messages": [{"role": "boss", "content": "x"}]}, "data.bad_role"),

@@ -68,7 +68,9 @@ def turns(value: Any, place: Place) -> Turns:
     Raises:
         DataError: a turn cannot be a Message.
     """
-    if not isinstance(value, list) or not value:
+    if value == []:
+        raise place.wrong("no_messages")
+    if not isinstance(value, list):
         raise place.wrong("bad_messages", found=kind_of(value))
     made: list[Message] = []
     told: dict[int, bool] = {}
