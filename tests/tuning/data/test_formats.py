@@ -222,6 +222,7 @@ BROKEN: list[tuple[Any, str]] = [
     ({"messages": [{"role": "boss", "content": "x"}]}, "data.bad_role"),
     ({"messages": [{"content": "x"}]}, "data.bad_role"),
     ({"messages": [{**ASKED, "content": {"a": 1}}]}, "data.bad_content"),
+    ({"messages": [{**ASKED, "content": 5}, ANSWERED]}, "data.bad_content"),
     ({"messages": [{**ASKED, "content": [{"type": "video"}]}]}, "data.bad_part"),
     ({"messages": [ASKED, {**ANSWERED, "weight": 0.5}]}, "data.bad_weight"),
     ({"messages": [ASKED, {"role": "assistant", "tool_calls": [{}]}]}, "data.bad_tool_call"),

@@ -178,8 +178,6 @@ def _content(value: Any, number: int, place: Place) -> str | tuple[Part, ...]:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)):
-        return json.dumps(value)
     if not isinstance(value, list):
         raise place.wrong("bad_content", turn=number + 1, found=kind_of(value))
     parts = tuple(_part(one, number, place) for one in cast("list[Any]", value))
