@@ -92,9 +92,10 @@ def test_splitting_writes_both_sides(folder: Path) -> None:
     assert not sides[0] & sides[1]
 
 
-def test_collecting_from_a_new_workspace_writes_an_empty_file(folder: Path) -> None:
+def test_collecting_where_nothing_is_kept_writes_nothing_and_says_how_to_keep(folder: Path) -> None:
     ended = baimo("data", "collect", "-o", "kept.jsonl")
-    assert (ended.code, ended.out, read("kept.jsonl")) == (0, "kept.jsonl\n", [])
+    assert (ended.code, ended.out) == (2, "") and "--keep-contents on" in ended.err
+    assert not Path("kept.jsonl").exists()
 
 
 def test_votes_are_collected_as_preferences_and_what_they_do_not_have_is_refused(folder: Path) -> None:
@@ -112,8 +113,8 @@ def test_votes_are_collected_as_preferences_and_what_they_do_not_have_is_refused
     (row,) = read("votes.jsonl")
     assert row["preferred_output"][0]["content"] == "A" and row["non_preferred_output"][0]["content"] == "B"
     assert baimo("data", "check", "votes.jsonl", "--use", "dpo", "--json").data["use"] == "dpo"
-    assert baimo("data", "collect", "--votes", "--until", "2020-01-01", "-o", "old.jsonl").code == 0
-    assert read("old.jsonl") == []
+    old = baimo("data", "collect", "--votes", "--until", "2020-01-01", "-o", "old.jsonl")
+    assert old.code == 2 and "no vote" in old.err and not Path("old.jsonl").exists()
     refused = baimo("data", "collect", "--votes", "--surface", "chat", "-o", "x.jsonl")
     assert refused.code == 2 and "--surface" in refused.err
 

@@ -199,6 +199,12 @@ def test_an_empty_workspace_has_no_jobs(folder: Path, lang: str) -> None:
         assert ended.code == 2 and "ftjob-none" in ended.err
 
 
+def test_the_last_of_no_jobs_is_told_with_how_to_make_one(folder: Path, lang: str) -> None:
+    for verb in ("show", "events", "resume"):
+        ended = baimo("jobs", verb, "last")
+        assert ended.code == 2 and "baimo tune" in ended.err and "last" not in ended.err
+
+
 def test_wishes_are_granted_once(folder: Path) -> None:
     job = kept(folder, JobStatus.QUEUED)
     assert "paused" in baimo("jobs", "pause", job.spec.id).err

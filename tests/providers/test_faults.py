@@ -46,6 +46,12 @@ def test_statuses_have_a_meaning_and_the_message_names_host_and_model(
     assert "api.acme.test" in str(error) and " m" in str(error) and error.hint
 
 
+def test_a_refusal_without_a_key_says_where_to_name_one() -> None:
+    place = Place(host="h", model="m", key="")
+    error = http_fault(401, {}, b"", place, NOW)
+    assert 'key = "env:NAME"' in error.hint
+
+
 def test_an_overloaded_server_that_says_when_to_come_back_is_a_rate_limit() -> None:
     error = refused(503, Retry_After="7")
     assert isinstance(error, RateLimited) and error.retry_after_s == 7

@@ -19,11 +19,14 @@ from baimo.errors import ConfigError, DataError, NotFound, TaskError, UnknownMod
 from baimo.settings import Settings, TuneSettings, WorkspaceSettings
 from baimo.store.jobs import JobEvent
 from baimo.tuning.adapters.card import lineage_of, write_card
+from baimo.tuning.bench import Facts
 from baimo.tuning.data.lineage import note
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
 from baimo.tuning.options import TuneOptions
+from baimo.tuning.plans.sft import planned
 from baimo.workspace.queue import unadopted
+from baimo.workspace.spread import _join  # pyright: ignore[reportPrivateUsage]
 from baimo.workspace.training import task_rows, training
 from baimo.workspace.tuning import Planned, Tuning, base_hash, recipe_version
 from baimo.workspace.workspace import Workspace
@@ -263,6 +266,7 @@ def test_a_call_of_a_child_is_entered_into_the_ledger_once(workspace: Workspace)
         ({"source": "nowhere.jsonl"}, UsageError),
         ({"recipe": "sfd"}, UsageError),
         ({"model": "local/smolm"}, UnknownModel),
+        ({"model": "openai/gpt-4o"}, UsageError),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_child_starts(
@@ -272,6 +276,25 @@ def test_what_cannot_be_is_refused_before_a_child_starts(
     with pytest.raises(error):
         Scripted(workspace).tune(options(workspace, **given), onlooker, no)
     assert onlooker.notices == []
+
+
+def test_a_cluster_that_does_not_answer_is_no_fault_of_ours() -> None:
+    class Ray:
+        def init(self, **given: object) -> None:
+            raise ConnectionError("ray client connection timeout")
+
+    with pytest.raises(ConfigError, match="ray://x:1"):
+        _join(Ray(), "ray://x:1")
+
+
+def test_a_setting_that_there_is_not_is_told_with_the_nearest_or_all() -> None:
+    for name, key, named in (
+        ("n_epoch", "fit.unknown_setting", "did you mean n_epochs?"),
+        ("zzz", "fit.no_such_setting", "n_epochs, "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            planned("medium", Facts(rows=1, tokens=1, longest=1), {name: 3})
+        assert caught.value.key == key and named in caught.value.hint
 
 
 @pytest.mark.parametrize("given", [{"suffix": "a b"}, {"set": ("n_epochs",)}, {"gpus": 0}])

@@ -17,6 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from baimo.errors import AuthenticationFailed, BadReply, ProviderError, RateLimited, RequestRefused
+from baimo.text import text
 
 LONGEST_QUOTE = 300
 """Characters of a server's message that are repeated to the user."""
@@ -115,7 +116,8 @@ def fault(
     if status == 402 or (status in {400, 403, 429} and _NO_CREDIT.search(whole or message)):
         return AuthenticationFailed("providers.no_credit", **facts)
     if status in {401, 403}:
-        return AuthenticationFailed("providers.key_refused", key=place.key or "–", **facts)
+        where = place.key or text("providers.key_place")
+        return AuthenticationFailed("providers.key_refused", key=where, **facts)
     if status in {429, 529} or (status == 503 and wait is not None):
         return RateLimited("providers.rate_limited", retry_after_s=wait, **facts)
     if status >= 500 or status in {408, 425}:

@@ -118,7 +118,8 @@ def overridden(recipe: str, settings: Chosen, overrides: Mapping[str, Any]) -> C
     for name, value in overrides.items():
         if name not in values:
             near = difflib.get_close_matches(name, values, n=1)
-            raise ConfigError("fit.unknown_setting", recipe=recipe, name=name, near=", ".join(near or values))
+            key, known = ("fit.unknown_setting", near) if near else ("fit.no_such_setting", values)
+            raise ConfigError(key, recipe=recipe, name=name, near=", ".join(known))
         if value is None or value == "auto":
             continue
         try:

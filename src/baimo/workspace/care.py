@@ -155,7 +155,7 @@ class Care:
         try:
             said = self._queue.forecast(self.job, (event for _, event in self._folder.events()))
         except BaimoError as error:
-            message = " ".join(filter(None, (str(error), error.hint)))
+            message = " → ".join(filter(None, (str(error), error.hint)))
             self._fail({"code": error.key.replace(".", "_"), "message": message})
             return
         self._change(lambda one: replace(one, forecast=said))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from baimo.core.registry import require
-from baimo.errors import ProviderError
+from baimo.errors import ConfigError, ProviderError
 from baimo.tuning.folder import JobFolder
 
 LOCAL = "ray://local"
@@ -33,6 +33,7 @@ def spread(folder: JobFolder, processes: int, on: str = "") -> None:
     Raises:
         ProviderError: one of them died.
         MissingExtra: Ray is not installed.
+        ConfigError: there is no Ray cluster.
     """
     if on:
         _on_ray(folder, processes, on)
@@ -67,8 +68,7 @@ def _on_ray(folder: JobFolder, processes: int, on: str) -> None:
     from ray.train import RunConfig, ScalingConfig  # pyright: ignore[reportMissingImports]
     from ray.train.torch import TorchTrainer  # pyright: ignore[reportMissingImports]
 
-    address = "local" if on == LOCAL else on
-    ray.init(address=address, log_to_driver=True, include_dashboard=False if on == LOCAL else None)
+    _join(ray, on)
     trainer = TorchTrainer(
         _ray_member,
         train_loop_config={"folder": str(folder.path)},
@@ -81,6 +81,18 @@ def _on_ray(folder: JobFolder, processes: int, on: str) -> None:
         _told(folder, error)
     finally:
         ray.shutdown()
+
+
+def _join(ray: Any, on: str) -> None:
+    """
+    Raises:
+        ConfigError: nobody answers there.
+    """
+    address = "local" if on == LOCAL else on
+    try:
+        ray.init(address=address, log_to_driver=True, include_dashboard=False if on == LOCAL else None)
+    except ConnectionError as error:
+        raise ConfigError("tune.no_cluster", address=on) from error
 
 
 def _told(folder: JobFolder, error: Exception) -> None:

@@ -18,6 +18,7 @@ from baimo.core.task import Example, Task
 from baimo.core.tuning import Row
 from baimo.errors import DataError, RequestRefused, TemplateError, UsageError
 from baimo.store.votes import Vote, Votes
+from baimo.text import text
 from baimo.tuning.data import lineage
 from baimo.tuning.data.checks import Report, check
 from baimo.tuning.data.clean import Line, clean
@@ -147,10 +148,11 @@ class TrainingData:
         """Write the answers that are kept with calls; also says why calls were left out.
 
         Raises:
-            UsageError, NotFound: a filter names what there is not.
+            UsageError, NotFound: a filter names what there is not, or nothing is kept.
             DataError: the file cannot be written.
         """
         found = self.collected(options)
+        _some(found.rows, found.skipped, "data.none_kept", "data.skipped")
         line = {
             "step": "collect",
             "removed": sum(found.skipped.values()),
@@ -166,7 +168,7 @@ class TrainingData:
         """Write what people preferred in blind votes; also says why votes were left out.
 
         Raises:
-            UsageError, NotFound: a filter names what there is not, or what votes do not have.
+            UsageError, NotFound: a filter names what there is not or what votes do not have, or there is no preference.
             DataError: the file cannot be written.
         """
         for name in ("surface", "status", "route", "run", "tag"):
@@ -174,6 +176,7 @@ class TrainingData:
                 raise UsageError("data.votes_filter", option=f"--{name}")
         skipped: Counter[str] = Counter()
         found = preference_rows(self._votes(options), skipped)
+        _some(found, skipped, "data.none_preferred", "data.votes_skipped")
         line = {"step": "votes", "removed": sum(skipped.values()), "changed": 0, "kept": len(found)}
         made = _made(out, found, ({**line, "skipped": dict(skipped)},), force=force)
         return made, skipped
@@ -308,6 +311,18 @@ def _asked(example: Example, renderer: Any) -> Iterator[str]:
 
 def _rows(readings: Iterable[Reading]) -> list[Row]:
     return [row for reading in readings for row in reading.rows]
+
+
+def _some(rows: Sequence[Row], skipped: Mapping[str, int], key: str, told: str) -> None:
+    """
+    Raises:
+        UsageError: there are no rows to write.
+    """
+    if not rows:
+        left = "; ".join(
+            text(told, count=count, why=text(f"data.why_{name}")) for name, count in skipped.items()
+        )
+        raise UsageError(key, left=f" ({left})" if left else "")
 
 
 def _made(path: Path, rows: Sequence[Row], steps: tuple[Line, ...], *, force: bool) -> Made:

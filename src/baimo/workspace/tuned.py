@@ -99,7 +99,7 @@ def guarded(folder: JobFolder, working: Callable[[], object]) -> int:
     try:
         working()
     except BaimoError as error:
-        return _failed(folder, error, " ".join(filter(None, (str(error), error.hint))))
+        return _failed(folder, error, " → ".join(filter(None, (str(error), error.hint))))
     except Exception as error:
         traceback.print_exc()
         problem = f"{type(error).__name__}: {error}"

@@ -167,7 +167,7 @@ class Tuning:
         jobs = self.queue.jobs
         found = next(iter(jobs.page(None, limit=1)), None) if id == "last" else jobs.find(id)
         if found is None:
-            raise NotFound("tune.no_job", job=id)
+            raise NotFound("tune.no_jobs" if id == "last" else "tune.no_job", job=id)
         return found
 
     # what is asked
@@ -184,6 +184,8 @@ class Tuning:
             prompt=options.prompt,
         )
         base = self.base(options.model)
+        if base is None and options.recipe != "prompt":
+            raise UsageError("tune.not_loaded", model=options.model, recipe=options.recipe)
         spec = TuneSpec(
             id=self.queue.jobs.new_id(),
             recipe=Spec(name=options.recipe, args=options.settings(), version=recipe_version(options.recipe)),

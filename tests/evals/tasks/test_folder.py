@@ -125,6 +125,16 @@ def test_a_candidate_may_take_its_prompt_from_a_file(folder: Path) -> None:
     assert found.prompt.few_shot == FewShot(count=1, ids=("1",))
 
 
+def test_settings_are_not_offered_as_a_task(tmp_path: Path) -> None:
+    (tmp_path / "baimo.toml").touch()
+    with pytest.raises(TaskError) as caught:
+        load_task(tmp_path)
+    assert caught.value.key == "tasks.no_manifest"
+    (tmp_path / "tsk.toml").touch()
+    with pytest.raises(TaskError, match=r"but tsk\.toml$"):
+        load_task(tmp_path)
+
+
 def test_two_candidates_need_two_names(folder: Path) -> None:
     task = load_task(_with(folder, '[[candidates]]\nmodel = "a/b"\n[[candidates]]\nmodel = "a/b"\n'))
     with pytest.raises(TaskError, match="two candidates are called a/b"):

@@ -156,12 +156,19 @@ def test_every_flaw_is_named_with_its_line(
     assert (error.key, error.facts.get("line")) == (key, line)
 
 
+def test_unknown_columns_are_told_with_the_command_that_names_them(tmp_path: Path) -> None:
+    error = _error(_file(tmp_path, "a.jsonl", b'{"q": "x"}\n'))
+    assert f"baimo tasks import {tmp_path / 'a.jsonl'} FOLDER --input" in error.hint
+
+
 @pytest.mark.parametrize(
     ("text", "codec", "guess"),
     [
         ("这是一个测试文件", "gb18030", "GBK / GB18030"),
         ("這是一個測試檔案", "big5", "Big5"),
         ("これはテストです", "shift_jis", "Shift-JIS"),
+        ("input,target\r\n问题 0: 好,坏", "gb2312", "GBK / GB18030"),
+        ("même fête, Noël", "cp1252", "Windows-1252 / Latin-1"),
         ("déjà vu, où ça?", "cp1252", "Windows-1252 / Latin-1"),
         ("hello", "utf-16", "UTF-16"),
     ],

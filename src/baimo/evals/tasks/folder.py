@@ -33,6 +33,8 @@ from baimo.evals.tasks.manifest import (
 from baimo.evals.tasks.notes import Note, Notebook
 
 _BARE_NAMES = ("promptfooconfig.yaml", "promptfooconfig.yml", "promptfooconfig.json")
+_OTHERS = ("baimo.toml", "pyproject.toml")
+"""Settings that are no task: renaming them would lose them."""
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 _MOST_LABELS = 200
 _SHORT_ANSWER = 120
@@ -90,7 +92,7 @@ def _in_folder(folder: Path) -> Path:
     for name in (FILE_NAME, *_BARE_NAMES):
         if (folder / name).is_file():
             return folder / name
-    near = ", ".join(sorted(file.name for file in folder.glob("*.toml")))
+    near = ", ".join(sorted(file.name for file in folder.glob("*.toml") if file.name not in _OTHERS))
     raise TaskError("tasks.no_manifest_near" if near else "tasks.no_manifest", path=folder, near=near)
 
 

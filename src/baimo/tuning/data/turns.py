@@ -68,7 +68,9 @@ def turns(value: Any, place: Place) -> Turns:
     Raises:
         DataError: a turn cannot be a Message.
     """
-    if not isinstance(value, list) or not value:
+    if value == []:
+        raise place.wrong("no_messages")
+    if not isinstance(value, list):
         raise place.wrong("bad_messages", found=kind_of(value))
     made: list[Message] = []
     told: dict[int, bool] = {}
@@ -176,8 +178,6 @@ def _content(value: Any, number: int, place: Place) -> str | tuple[Part, ...]:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)):
-        return json.dumps(value)
     if not isinstance(value, list):
         raise place.wrong("bad_content", turn=number + 1, found=kind_of(value))
     parts = tuple(_part(one, number, place) for one in cast("list[Any]", value))

@@ -23,6 +23,7 @@ from baimo.evals.tasks.formats.messages import (
     role_of,
     text_of,
     tools_of,
+    turns_of,
 )
 from baimo.evals.tasks.formats.rows import Row
 from baimo.evals.tasks.formats.shapes import as_items, as_map, kind_of
@@ -70,11 +71,8 @@ def openai_evals(rows: Iterable[Row], path: Path, columns: Columns, notebook: No
 def sharegpt(rows: Iterable[Row], path: Path, columns: Columns, notebook: Notebook) -> Iterator[Example]:
     """ShareGPT records: {"conversations": [{"from": "human", "value": …}]}; the last assistant turn is the target."""
     for row in rows:
-        turns = row.value.get("conversations")
-        if not isinstance(turns, list) or not turns:
-            found = kind_of(turns)
-            raise TaskError("tasks.bad_messages", path=path, line=row.line, found=found)
-        messages = tuple(_sharegpt_turn(turn, path, row.line) for turn in cast("list[Any]", turns))
+        turns = turns_of(row.value.get("conversations"), path, row.line)
+        messages = tuple(_sharegpt_turn(turn, path, row.line) for turn in turns)
         system = row.value.get("system")
         if isinstance(system, str) and system:
             messages = (Message(role="system", content=system), *messages)

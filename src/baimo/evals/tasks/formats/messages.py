@@ -36,9 +36,16 @@ def messages_of(value: Any, path: Path, line: int) -> tuple[Message, ...]:
     """A conversation from a list of {"role", "content"}; a list that holds one such list is opened."""
     if isinstance(value, list) and len(cast("list[Any]", value)) == 1 and isinstance(value[0], list):
         value = cast("list[Any]", value)[0]
-    if not isinstance(value, list) or not value:
+    return tuple(message_of(item, path, line) for item in turns_of(value, path, line))
+
+
+def turns_of(value: Any, path: Path, line: int) -> list[Any]:
+    """The turns of a conversation as they stand in the file; at least one."""
+    if value == []:
+        raise TaskError("tasks.no_messages", path=path, line=line)
+    if not isinstance(value, list):
         raise TaskError("tasks.bad_messages", path=path, line=line, found=kind_of(value))
-    return tuple(message_of(item, path, line) for item in cast("list[Any]", value))
+    return cast("list[Any]", value)
 
 
 def message_of(item: Any, path: Path, line: int) -> Message:

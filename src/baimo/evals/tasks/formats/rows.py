@@ -237,7 +237,16 @@ def encoding_guess(raw: bytes) -> str:
         share = sum(letter in frequent for letter in letters) / max(len(letters), 1)
         if share > best:
             best, likely = share, title
-    return likely
+    # a short text may hold none of those letters; in GB 2312, letters of Western texts would have to come in pairs
+    return "GBK / GB18030" if not best and _decodes(raw, "gb2312") else likely
+
+
+def _decodes(raw: bytes, codec: str) -> bool:
+    try:
+        raw.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def near_files(path: Path) -> str:
