@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
 
 from baimo.server.workers import PATIENCE, Workers
@@ -59,7 +60,10 @@ class Kept(Workers):
 
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiprocess, "Process", lambda config, sockets: New(99))
+    def process(*given: Any) -> New:
+        return New(99)
+
+    monkeypatch.setattr(multiprocess, "Process", process)
 
 
 STARTING = Worker(1)
@@ -106,6 +110,6 @@ def test_a_server_that_is_told_to_end_did_not_fail_to_start() -> None:
 def test_a_server_that_uvicorn_ends_because_of_a_worker_has_failed() -> None:
     kept = Kept()
     kept.look(Worker(2, ready=True))
-    kept.look(Worker(2, multiprocess.STARTUP_FAILURE))
+    kept.look(Worker(2, STARTUP_FAILURE))
     assert kept.should_exit.is_set()
     assert kept.failed
