@@ -66,6 +66,30 @@ def test_a_ledger_that_fails_is_a_reason_and_where_it_is_stays_ours(tmp_path: Pa
             service.books = books
 
 
+def test_a_disk_that_takes_no_calls_is_a_reason_at_once(tmp_path: Path) -> None:
+    with served(tmp_path) as house:
+        books, key = house.state["service"].books, house.key()
+        journal, writer = books._journal, books._writer
+        books._journal = Full()
+        writer._succeeded = lambda trade: None  # the database's disk is the same
+        writer._error = StoreError("store.full", where="/somewhere")
+        try:
+            assert house.chat(key).status == 503
+            assert ready(house) == (503, ["ledger"])
+        finally:
+            books._journal, writer._error = journal, None
+            del writer._succeeded
+        assert ready(house) == (200, [])
+        assert house.chat(key).status == 200
+
+
+class Full:
+    """A journal without room."""
+
+    def opened(self, id: str, payload: bytes) -> None:
+        raise StoreError("store.full", where="/somewhere")
+
+
 def test_without_a_grace_the_first_trouble_is_a_reason(tmp_path: Path) -> None:
     with served(tmp_path, TOML + "[serve]\nready_grace_s = 0\n") as house:
         service = house.state["service"]

@@ -55,7 +55,7 @@ async def state(service: Service) -> State:
     """Whether calls are welcome, and what is wrong.
 
     Without the database calls go on, against keys and leases in memory, so it is no reason until it has been away for
-    `serve.ready_grace_s`: every process would be taken out at once.
+    `serve.ready_grace_s`: every process would be taken out at once. A disk that is full is one at once.
     """
     away: list[Reason] = []
     if not service.books.health().ok:
@@ -74,7 +74,7 @@ async def state(service: Service) -> State:
         closed.append(Reason("stopping", text("observe.stopping")))
     if _all_broken(service):
         closed.append(Reason("models", text("observe.models_fail")))
-    return State(not closed and not too_long, closed + away)
+    return State(not closed and not too_long and service.books.admits(), closed + away)
 
 
 async def _reached(service: Service) -> bool:

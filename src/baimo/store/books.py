@@ -97,6 +97,7 @@ class Books:
         self._database = database
         self._queue = self._writer.queue
         self._stopped = threading.Event()
+        self._full = False
         try:
             with database.writing() as connection:
                 locked_head(connection)
@@ -170,7 +171,11 @@ class Books:
             raise StoreError("ledger.stopped")
         if not entry.began_ms:
             entry.began_ms = self.now_ms()
-        self._journal.opened(entry.id, opening(entry))
+        try:
+            self._journal.opened(entry.id, opening(entry))
+        except StoreError:
+            self._full = True
+            raise
 
     def close(self, entry: Entry, charged: Sequence[Charge] = ()) -> None:
         """Enter how a call ended; from here on its Record cannot be lost. Sets `at_ms`, `limits` and `charges`.
@@ -244,6 +249,11 @@ class Books:
             StoreError: the database does not take it; the journal keeps it.
         """
         return self._writer.flush()
+
+    def admits(self) -> bool:
+        """Whether calls can begin; False = the disk had no room for one, and the ledger was not written since."""
+        self._full = self._full and self._writer.error is not None
+        return not self._full
 
     def health(self) -> Health:
         """Whether Records reach the database, and if not, since when and why."""
