@@ -129,6 +129,7 @@ FAMILIES = {
     "report.col_*": ("evals",),
     "report.forecast_*": ("evals",),
     "report.stopped_*": ("evals",),
+    "report.why_*": ("evals",),
     "scorers.choice_*": ("evals/scorers",),
     "scorers.code_*": ("evals/scorers",),
     "scorers.contains_*": ("evals/scorers",),

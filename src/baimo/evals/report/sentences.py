@@ -278,7 +278,7 @@ def _lost(lines: tuple[Standing, ...]) -> list[str]:
     )
     return [
         say(
-            f"warn_{each.outcome}_reason",
+            f"why_{each.outcome}",
             candidate=name(line.candidate),
             n=count(each.samples),
             all=count(line.failed if each.outcome == "failed" else line.unscored),
