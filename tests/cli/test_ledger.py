@@ -178,6 +178,9 @@ def test_a_sum_of_nothing_but_unknown_costs_is_unknown(kept: Path) -> None:
     assert costs["openai/gpt-4.1"].endswith(
         " USD"
     )  # one of them is unknown, and counted in a column of its own
+    sums = {row["group"]["model"]: row for row in baimo("ledger", "sum", "--by", "model", "--json").data}
+    assert (sums["house/x"]["cost"], sums["house/x"]["unpriced"]) == (None, 1)
+    assert sums["openai/gpt-4.1"]["cost"]
 
 
 def test_what_a_client_named_cannot_move_the_cursor(kept: Path) -> None:
@@ -248,11 +251,11 @@ def test_what_has_outlived_its_time_goes_without_being_named(folder: Path) -> No
             at_ms = now_ms - days * DAY_MS
             store.settle(record(number, at_ms=at_ms, tenant="acme", content_hash=content.hash))
             kept.append(Kept(f"rec_{number}", "acme", at_ms, content.hash, content.stored))
-            Cached(database).put("acme", f"answer {number}", at_ms, b"answer")
+            Cached(database).put("acme", f"answer {number}", at_ms, b"answer", 0)
         with database.writing() as connection:
             put(connection, kept)
         assert workspace.bookkeeping.prune(None) == (0, 4)  # two contents, two answers
-        assert Cached(database).get("acme", "answer 2", 0) == b"answer"
+        assert Cached(database).get("acme", "answer 2", 0).data == b"answer"
         assert audit.acts(database, limit=1)[0].facts == {"records": 0, "contents": 4}
         assert workspace.bookkeeping.prune(None) == (0, 0)
         assert len(audit.acts(database)) == 2  # nothing was done, so nothing is said

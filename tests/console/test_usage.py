@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -178,3 +179,22 @@ def test_only_who_sees_the_whole_ledger_reconciles(house: Served) -> None:
     assert red.get("/console/usage/reconcile").status == 403
     assert rows(red.get("/console/usage").html)[1][:2] == ["acme/small", "1"]
     assert len(rows(red.get("/console/usage/latency").html)) == 2
+
+
+def test_money_of_which_nothing_is_known_is_no_zero(tmp_path: Path) -> None:
+    with served(tmp_path) as endpoint:
+        endpoint.workspace.store.settle(
+            Record(
+                id="rec_dark",
+                at_ms=int(datetime.now(UTC).timestamp() * 1000),
+                surface="chat",
+                model="house/dark",
+                usage=Usage(tokens_in=1, tokens_out=1),
+            )
+        )
+        browser = Browser(endpoint)
+        browser.sign_in(endpoint.key(role="viewer"))
+        shown = browser.get("/console/usage?by=model&sort=cost").html
+        assert rows(shown)[1][-2:] == ["–", "1"]
+        assert '<p class="figure">–</p>' in shown
+        assert "$0.00" not in shown + browser.get("/console").html

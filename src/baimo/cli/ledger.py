@@ -256,9 +256,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _figure(row: dict[str, Any], name: str) -> str:
     """Unknown costs are counted beside the sum, never in it."""
-    if name == "cost" and row["unpriced"] == row["calls"]:
-        return "?"
-    return f"{row['cost']} {row['currency']}" if name == "cost" else str(row[name])
+    if name != "cost":
+        return str(row[name])
+    return "?" if row["cost"] is None else f"{row['cost']} {row['currency']}"
 
 
 def _shown(value: Any) -> str:

@@ -105,7 +105,7 @@ class Bookkeeping:
         return line
 
     def content(self, id: str) -> dict[str, Any] | None:
-        """The prompt and answer kept with a Record: surface, request, answer, cut; None when none are."""
+        """The prompt and answer kept with a Record: surface, request, answer, cut, data_class; None = none are."""
         found = self._contents.content(id)
         if found is None:
             return None
@@ -264,10 +264,11 @@ def line_row(line: Line) -> dict[str, Any]:
 
 
 def sum_row(by: Sequence[str], spend: Spend) -> dict[str, Any]:
-    """A sum as JSON-ready data; the cost is exact, in units of its currency."""
+    """A sum as JSON-ready data; the cost is exact, in units of its currency, and None where no call's is known."""
     figures = spend._asdict()
     figures.pop("group")
-    cost = cost_text(figures.pop("cost_micros"), figures.pop("cost_rest"))
+    micros, rest = figures.pop("cost_micros"), figures.pop("cost_rest")
+    cost = None if spend.unpriced == spend.calls else cost_text(micros, rest)
     return {"group": dict(zip(by, spend.group, strict=True)), **figures, "cost": cost}
 
 

@@ -115,7 +115,7 @@ async def _optional(visit: Visit, operation: str, path: str, **query: Any) -> An
 
 
 def totals(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sums over groups, one for each currency: calls, failures, tokens, money."""
+    """Sums over groups, one for each currency: calls, failures, tokens, money (None = of no call it is known)."""
     found: dict[str, dict[str, Any]] = {}
     for one in sums:
         total = found.setdefault(
@@ -126,13 +126,14 @@ def totals(sums: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "failed": 0,
                 "unpriced": 0,
                 "tokens": 0,
-                "cost": Decimal(),
+                "cost": None,
             },
         )
         for name in ("calls", "failed", "unpriced"):
             total[name] += one[name]
         total["tokens"] += one["tokens_in"] + one["tokens_out"]
-        total["cost"] += Decimal(one["cost"])
+        if one["cost"] is not None:
+            total["cost"] = (total["cost"] or 0) + Decimal(one["cost"])
     return list(found.values())
 
 

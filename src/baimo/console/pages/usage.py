@@ -69,7 +69,7 @@ def _sorted(rows: Sequence[Mapping[str, Any]], by: str) -> list[Mapping[str, Any
     """Largest first; names and days as they are read."""
     if by == "group":
         return sorted(rows, key=lambda one: list(one["group"].values()))
-    return sorted(rows, key=lambda one: (-Decimal(one[by]), -one["calls"], str(one["group"])))
+    return sorted(rows, key=lambda one: (-Decimal(one[by] or 0), -one["calls"], str(one["group"])))
 
 
 def _drill(asked: Mapping[str, str], row: Mapping[str, Any], since: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def _plots(sums: Sequence[Mapping[str, Any]], since: str) -> list[tuple[str, Mar
             calls[day] += one["calls"]
             failed[day] += one["failed"]
             spent = money.setdefault(one["currency"], {})
-            spent[day] = spent.get(day, Decimal()) + Decimal(one["cost"])
+            spent[day] = spent.get(day, Decimal()) + Decimal(one["cost"] or 0)
     found = [("calls_per_day", bars([Bar(day, float(count)) for day, count in calls.items()]))]
     if any(failed.values()):
         found.append(

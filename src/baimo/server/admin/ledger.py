@@ -84,6 +84,8 @@ class ContentShown:
     answer: Any
     cut: bool
     """One of them was longer than is kept."""
+    data_class: str = ""
+    """Under which it was asked; empty = it was not noted yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +115,8 @@ class SumShown:
     tokens_out: int
     tokens_cached: int
     tokens_cache_write: int
-    cost: str
-    """Exact, in units of `currency`."""
+    cost: str | None
+    """Exact, in units of `currency`; null = of none of the calls it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
