@@ -5,13 +5,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baimo.core.tenant import Limit, Tenant
 from baimo.errors import StoreError
-from baimo.gateway.cache import Cache, Kept
+from baimo.gateway.cache import NO_MARK, Cache, Kept
 from baimo.store.cached import Cached
 from baimo.store.engine import Database
 from tests.gateway.doubles import (
@@ -183,10 +184,10 @@ def test_answers_that_are_too_old_are_asked_for_again() -> None:
 
 
 class BrokenShelf:
-    def get(self, tenant: str, key: str, since_ms: int) -> bytes | None:
+    def get(self, tenant: str, key: str, since_ms: int) -> tuple[bytes | None, int]:
         raise StoreError("store.locked", where="x")
 
-    def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None:
+    def put(self, tenant: str, key: str, at_ms: int, data: bytes, times: int) -> None:
         raise StoreError("store.locked", where="x")
 
 
@@ -200,8 +201,8 @@ def test_memory_in_front_of_the_store_is_bounded() -> None:
 
     async def fill() -> list[bool]:
         for number in range(10):
-            await held.put("t", str(number), Kept([], b"x" * 30, "m", "m", 0))
-        return [await held.get("t", str(number)) is not None for number in range(10)]
+            await held.put("t", str(number), Kept([], b"x" * 30, "m", "m", 0), NO_MARK)
+        return [(await held.get("t", str(number)))[0] is not None for number in range(10)]
 
     assert asyncio.run(fill()) == [False] * 7 + [True] * 3
 
@@ -211,9 +212,42 @@ def test_what_a_tenant_was_answered_leaves_memory_and_the_others_answers_stay() 
 
     async def fill() -> list[bool]:
         for tenant in ("one", "two"):
-            await held.put(tenant, "key", Kept([], b"x" * 60, "m", "m", 0))
-            await held.put(tenant, "other", Kept([], b"x" * 20, "m", "m", 0))
+            _, mark = await held.get(tenant, "key")
+            await held.put(tenant, "key", Kept([], b"x" * 60, "m", "m", 0), mark)
+            await held.put(tenant, "other", Kept([], b"x" * 20, "m", "m", 0), mark)
             held.clear("one")
-        return [await held.get("two", key) is not None for key in ("key", "other")]
+        return [(await held.get("two", key))[0] is not None for key in ("key", "other")]
 
     assert asyncio.run(fill()) == [True, True]  # what was cleared takes no room
+
+
+def test_an_answer_that_was_asked_for_before_memory_was_cleared_does_not_come_back() -> None:
+    held, kept = Cache(None, ttl_s=60, wall_ms=lambda: 0), Kept([], b"x", "m", "m", 0)
+
+    async def late() -> tuple[bool, bool]:
+        _, before = await held.get("t", "key")
+        held.clear("t")
+        await held.put("t", "key", kept, before)
+        gone, after = await held.get("t", "key")
+        await held.put("t", "key", kept, after)
+        return gone is None, (await held.get("t", "key"))[0] is not None
+
+    assert asyncio.run(late()) == (True, True)
+
+
+def test_an_answer_that_is_read_while_memory_is_cleared_is_not_held() -> None:
+    kept = Kept([], b"x", "m", "m", 0)
+
+    class Slow:
+        """Is cleared while it is read."""
+
+        def get(self, tenant: str, key: str, since_ms: int) -> tuple[bytes | None, int]:
+            held.clear("t")
+            return msgspec.msgpack.encode(kept), 0
+
+        def put(self, tenant: str, key: str, at_ms: int, data: bytes, times: int) -> None:
+            raise AssertionError("nothing is written")
+
+    held = Cache(Slow(), ttl_s=60, wall_ms=lambda: 0)
+    assert asyncio.run(held.get("t", "key"))[0] == kept
+    assert not held._near

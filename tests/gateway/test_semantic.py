@@ -54,10 +54,10 @@ def test_a_similar_question_is_known_as_soon_as_the_first_is_answered() -> None:
     began, written = threading.Event(), threading.Event()
 
     class SlowShelf:
-        def get(self, tenant: str, key: str, since_ms: int) -> None:
-            return None
+        def get(self, tenant: str, key: str, since_ms: int) -> tuple[None, int]:
+            return None, 0
 
-        def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None:
+        def put(self, tenant: str, key: str, at_ms: int, data: bytes, times: int) -> None:
             began.set()
             written.wait(PATIENCE_S)
 

@@ -40,6 +40,18 @@ class Kept(NamedTuple):
     """When; milliseconds since 1970."""
 
 
+class Mark(NamedTuple):
+    """How often answers had been deleted when one was looked for: nothing that was begun before outlives that."""
+
+    here: int
+    """From this process's memory, whoever's."""
+    there: int
+    """The tenant's, from the shelf."""
+
+
+NO_MARK = Mark(0, 0)
+
+
 class LookedUp(msgspec.Struct, frozen=True):
     """What the cache had for a call."""
 
@@ -47,6 +59,8 @@ class LookedUp(msgspec.Struct, frozen=True):
     """The answer."""
     key: str = ""
     """Under which a new answer goes there; empty = it does not."""
+    mark: Mark = NO_MARK
+    """When that was looked up."""
     question: Question | None = None
     vector: Sequence[float] | None = None
     """The question's, to be remembered with the answer."""
@@ -60,11 +74,13 @@ NOT_LOOKED_UP = LookedUp()
 class Shelf(Protocol):
     """Where answers are kept for good: `store.cached.Cached`. Its methods block."""
 
-    def get(self, tenant: str, key: str, since_ms: int) -> bytes | None:
-        """What was put there since then."""
+    def get(self, tenant: str, key: str, since_ms: int) -> tuple[bytes | None, int]:
+        """What was put there since then, and how often the tenant's answers have been deleted."""
         ...
 
-    def put(self, tenant: str, key: str, at_ms: int, data: bytes) -> None: ...
+    def put(self, tenant: str, key: str, at_ms: int, data: bytes, times: int) -> None:
+        """Keep an answer, unless the tenant's were deleted more often than `times`."""
+        ...
 
 
 class Cache:
@@ -91,6 +107,7 @@ class Cache:
         self._wall_ms = wall_ms
         self._near: OrderedDict[tuple[str, str], Kept] = OrderedDict()
         self._near_bytes = 0
+        self._clears = 0
 
     def key(self, call: Call, peek: Peek) -> str:
         """What the answer depends on; empty = it cannot be answered from a cache."""
@@ -105,36 +122,60 @@ class Cache:
         hashed.update(same)
         return hashed.hexdigest()
 
-    async def get(self, tenant: str, key: str) -> Kept | None:
-        """The answer to exactly this request, if it is not too old."""
+    async def get(self, tenant: str, key: str, *, near: bool = True) -> tuple[Kept | None, Mark]:
+        """The answer to exactly this request, if it is not too old; with what `put` wants to know of this moment.
+
+        Args:
+            tenant: whose.
+            key: of the request.
+            near: what is in memory will do, and then nothing is to be put.
+        """
+        clears = self._clears
         since_ms = self._wall_ms() - self._ttl_ms
-        kept = self._near.get((tenant, key))
+        kept = self._near.get((tenant, key)) if near else None
         if kept is not None and kept.at_ms >= since_ms:
             self._near.move_to_end((tenant, key))
-            return kept
+            return kept, NO_MARK
         if self._shelf is None:
-            return None
+            return None, Mark(clears, 0)
         try:
-            data = await asyncio.to_thread(self._shelf.get, tenant, key, since_ms)
+            data, times = await asyncio.to_thread(self._shelf.get, tenant, key, since_ms)
+        except StoreError:
+            return None, Mark(clears, -1)  # what cannot be read is not written either
+        try:
             kept = None if data is None else from_msgpack(data, Kept)
-        except (StoreError, msgspec.DecodeError):
-            return None
-        if kept is not None:
+        except msgspec.DecodeError:
+            kept = None
+        if kept is not None and clears == self._clears:
             self._hold((tenant, key), kept)
-        return kept
+        return kept, Mark(clears, times)
 
-    async def put(self, tenant: str, key: str, kept: Kept) -> None:
-        """Keep an answer."""
+    def takes(self, mark: Mark) -> bool:
+        """Whether what was looked for at this moment may be kept: nothing was deleted since."""
+        return mark.here == self._clears
+
+    async def put(self, tenant: str, key: str, kept: Kept, mark: Mark) -> None:
+        """Keep an answer.
+
+        Args:
+            tenant: whose.
+            key: of the request.
+            kept: the answer.
+            mark: of `get`, before the answer was asked for.
+        """
+        if not self.takes(mark):
+            return
         self._hold((tenant, key), kept)
         if self._shelf is not None:
             try:
                 data = msgspec.msgpack.encode(kept)
-                await asyncio.to_thread(self._shelf.put, tenant, key, kept.at_ms, data)
+                await asyncio.to_thread(self._shelf.put, tenant, key, kept.at_ms, data, mark.there)
             except StoreError:
                 return  # it is answered from memory for now
 
     def clear(self, tenant: str | None = None) -> None:
         """Forget what is in memory of one tenant, or of all."""
+        self._clears += 1
         for place in [place for place in self._near if tenant is None or place[0] == tenant]:
             self._near_bytes -= len(self._near.pop(place).body)
 

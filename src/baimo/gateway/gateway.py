@@ -261,17 +261,17 @@ class Gateway:
         key = parts.cache.key(call, peek) if reads or writes else ""
         if not key:
             return NOT_LOOKED_UP
-        kept = await parts.cache.get(tenant, key) if reads else None
-        if kept is not None:
+        kept, mark = await parts.cache.get(tenant, key, near=reads)
+        if kept is not None and reads:
             return LookedUp(kept, how=b"hit")
         question, vector = None, None
         if parts.semantic is not None and (question := parts.semantic.question(call, peek)) is not None:
             vector = await parts.semantic.vector(self.serve, call, question.text)
             hit = parts.semantic.nearest(tenant, question, vector) if reads and vector is not None else None
-            kept = await parts.cache.get(tenant, hit.key) if hit is not None else None
+            kept = (await parts.cache.get(tenant, hit.key))[0] if hit is not None else None
             if hit is not None and kept is not None:
                 return LookedUp(kept, how=b"similar; cosine=%.4f" % hit.similarity)
-        return LookedUp(None, key if writes else "", question, vector)
+        return LookedUp(None, key if writes else "", mark, question, vector)
 
     # answer
 
@@ -352,13 +352,13 @@ class Gateway:
             reply.whole(200, headers, kept.body)
 
     async def _cached(self, call: Call, grant: Grant, headers: Headers, body: bytes, model_used: str) -> None:
-        found = grant.looked_up
-        if body:
+        found, cache = grant.looked_up, self._parts.cache
+        if body and cache.takes(found.mark):
             # before the store is written: the client has its answer and may ask again at once
             if self._parts.semantic is not None and found.question is not None and found.vector is not None:
                 self._parts.semantic.remember(call.tenant.id, found.question, found.vector, found.key)
             kept = Kept(headers, body, grant.entry.model, model_used, grant.entry.at_ms)
-            await self._parts.cache.put(call.tenant.id, found.key, kept)
+            await cache.put(call.tenant.id, found.key, kept, found.mark)
 
     # what went wrong
 
@@ -440,6 +440,7 @@ class Gateway:
                     "request": call.body[:LONGEST_CONTENT],
                     "answer": answer[:LONGEST_CONTENT],
                     "cut": max(len(call.body), len(answer)) > LONGEST_CONTENT,
+                    "data_class": grant.data_class,
                 }
             )
 

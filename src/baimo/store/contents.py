@@ -138,6 +138,7 @@ class Contents(Shelf):
         """
         with self._database.writing() as connection:
             self._overwriting(connection)
+            raise_forgotten(connection, tenant)  # first: who keeps an answer at this moment waits
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
@@ -155,7 +156,6 @@ class Contents(Shelf):
             }
             facts = {"deleted": gone}
             audit.enter(connection, by, "tenant.forget", tenant, facts, self.now_ms())
-            raise_forgotten(connection, tenant)
         self._emptied_log()
         return gone
 

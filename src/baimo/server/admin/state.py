@@ -16,7 +16,7 @@ from baimo.server import probes
 from baimo.server.admin.operation import Asking, Nothing, Operation
 from baimo.server.admin.paging import Paged
 from baimo.store import audit
-from baimo.store.accounts import EVERYBODY, raise_forgotten
+from baimo.store.accounts import EVERYBODY
 from baimo.store.cached import Cached
 from baimo.store.ledger import Ledger
 from baimo.workspace.accounting import tenant_id
@@ -182,23 +182,15 @@ async def _reload(asking: Asking, _: Nothing) -> Reloaded:
 async def _clear_cache(asking: Asking, asked: CacheAsked) -> CacheCleared:
     tenant = await asyncio.to_thread(asking.within, asked.tenant)
     shelf = Cached(asking.service.workspace.store.database)
-    if tenant is None:
-        deleted = await asyncio.to_thread(shelf.expire, 1 << 62)
-    else:
-        deleted = await asyncio.to_thread(shelf.forget, tenant)
+    deleted = await asyncio.to_thread(shelf.forget, tenant)
     subject = OWNER_NAME if tenant == "" else tenant or ""
-    whose = EVERYBODY if tenant is None else tenant
-    await asyncio.to_thread(_entered, asking, "cache.clear", subject, {"deleted": deleted}, forgotten=whose)
-    asking.service.forgot(whose)
+    await asyncio.to_thread(_entered, asking, "cache.clear", subject, {"deleted": deleted})
+    asking.service.forgot(EVERYBODY if tenant is None else tenant)
     return CacheCleared(deleted=deleted)
 
 
-def _entered(
-    asking: Asking, act: str, subject: str, facts: dict[str, Any], *, forgotten: str | None = None
-) -> None:
+def _entered(asking: Asking, act: str, subject: str, facts: dict[str, Any]) -> None:
     with asking.service.workspace.store.database.writing() as connection:
-        if forgotten is not None:
-            raise_forgotten(connection, forgotten)
         audit.enter(connection, asking.actor, act, subject, facts, time.time_ns() // 1_000_000)
 
 
