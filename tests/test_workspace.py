@@ -10,9 +10,9 @@ import pytest
 
 from baimo import Workspace
 from baimo.core.verdict import Forecast, Progress
-from baimo.errors import TaskError, UnknownModel, UsageError
+from baimo.errors import Forbidden, TaskError, UnknownModel, UsageError
 from baimo.evals.options import CompareOptions
-from baimo.settings import CompareSettings, ProviderSettings, Settings, WorkspaceSettings
+from baimo.settings import CompareSettings, PolicySettings, ProviderSettings, Settings, WorkspaceSettings
 from tests.cli.tasks import ROWS, task
 
 
@@ -161,6 +161,30 @@ def test_confidential_work_never_leaves(model: str, tmp_path: Path, settings: Se
             workspace.compare(options(tmp_path, model=("knows/m", model)))
         assert caught.value.key == "compare.confidential"
         assert workspace.store.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "key"),
+    [
+        ({"outside": "deny"}, "compare.may_not_leave"),
+        ({"outside": "public_only"}, "compare.may_not_leave"),
+        ({"data_class": "confidential"}, "compare.may_not_leave"),
+        ({"pii": "mask"}, "compare.masked"),
+    ],
+)
+def test_the_policy_holds_for_comparisons_as_for_calls(
+    policy: Any, key: str, tmp_path: Path, settings: Settings
+) -> None:
+    task(tmp_path)
+    given = Settings(
+        workspace=settings.workspace, providers=settings.providers, policy=PolicySettings(**policy)
+    )
+    with Workspace(tmp_path, given=given) as workspace:
+        with pytest.raises(Forbidden) as caught:
+            workspace.compare(options(tmp_path, model=("knows/m", "outside/m")))
+        assert caught.value.key == key
+        assert workspace.store.runs() == []
+        assert workspace.compare(options(tmp_path, model=("knows/m",))).calls
 
 
 def test_a_pattern_names_every_model_that_fits(tmp_path: Path, settings: Settings) -> None:

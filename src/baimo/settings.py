@@ -21,6 +21,8 @@ Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Outside = Literal["allow", "public_only", "deny"]
+"""Whether models outside the walls may be called: by all, with public data only, or not at all."""
 CAPITALS = r"^[A-Z]{3}\Z"
 Currency = Annotated[str, msgspec.Meta(pattern=CAPITALS)]
 AT_ONCE = 16
@@ -280,7 +282,7 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     data_class: Literal["public", "internal", "confidential"] = "internal"
     """Of requests whose tenant and key say nothing. confidential is never sent outside."""
-    outside: Literal["allow", "public_only", "deny"] = "allow"
+    outside: Outside = "allow"
     """Whether models outside the walls may be called: by all, with public data only, or not at all."""
     pii: Literal["off", "mask"] = "off"
     """mask: personal data is replaced before an outside call and put back in the answer."""

@@ -14,13 +14,14 @@ from baimo.core.call import Request
 from baimo.core.message import Message
 from baimo.core.registry import Spec
 from baimo.core.tuning import TuneSpec
-from baimo.errors import UsageError
+from baimo.errors import Forbidden, UsageError
 from baimo.evals.tasks.folder import load_task
 from baimo.tuning.bench import Bench
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.recipes import prompt
 from baimo.tuning.teaching import permitted
 from baimo.workspace.lending import Lent
+from baimo.workspace.permit import Permit
 from baimo.workspace.workspace import Workspace
 
 TOML = """
@@ -51,7 +52,7 @@ def lent(tmp_path: Path) -> Iterator[Lent]:
     folder = JobFolder(tmp_path / "job")
     spec = TuneSpec(id="ftjob-1", recipe=Spec(name="prompt"), base="echo/echo", task=str(task))
     folder.write(spec, [])
-    made = Lent(Workspace(tmp_path), folder, spec, load_task(task))
+    made = Lent(Workspace(tmp_path), folder, spec, Permit(data_class="internal"), load_task(task))
     yield made
     made.close()
 
@@ -83,7 +84,7 @@ def test_a_search_begins_with_the_prompt_that_was_named(lent: Lent, tmp_path: Pa
     )
     task, folder = load_task(tmp_path / "again"), JobFolder(tmp_path / "job")
     for named, begun in (("", "long"), ("long", "long"), ("short", "short"), ("other", None)):
-        borrowed = Lent(Workspace(tmp_path), folder, replace(folder.spec(), prompt=named), task)
+        borrowed = Lent(Workspace(tmp_path), folder, replace(folder.spec(), prompt=named), Permit(), task)
         try:
             if begun is None:
                 with pytest.raises(UsageError, match="long, short"):
@@ -105,3 +106,24 @@ def test_a_search_on_a_lent_task_pays_records_and_leaves_a_prompt(lent: Lent, tm
     assert figures["before"]["mean"] == 1.0  # an echo needs no examples, and they are not forced on it
     assert figures["winner"] == "start"
     assert figures["cost_micros"] > 0
+
+
+def test_a_job_asks_what_its_order_permits_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "baimo.toml").write_text(TOML)
+    folder = JobFolder(tmp_path / "job")
+    folder.write(TuneSpec(id="ftjob-2", recipe=Spec(name="grpo"), base="echo/echo"), [])
+    hello = Request(model="echo/echo", messages=(Message(role="user", content="hello"),))
+    outside = replace(hello, model="openai/gpt-4.1")
+    denied = Permit(data_class="internal", outside="public_only")
+    for permit, asked, words in (
+        (Permit(key="k", models=("other/*",)), hello, "k may not use echo/echo"),
+        (Permit(key="k", limited=True), hello, "Money is limited"),
+        (denied, outside, "may not go there"),
+    ):
+        lent = Lent(Workspace(tmp_path), folder, folder.spec(), permit)
+        try:
+            with pytest.raises(Forbidden, match=words):
+                asyncio.run(lent.ask(asked))
+        finally:
+            lent.close()
+    assert not [event for _, event in folder.events() if event["kind"] == "record"]

@@ -134,6 +134,14 @@ class Price:
             tiers=tuple(replace(tier, **each(common, tier)) for tier in self.tiers),
         )
 
+    @property
+    def free(self) -> bool:
+        """Whether it is known that no call costs anything."""
+        fixed = (self.cache_write_per_million, self.cache_write_1h_per_million, self.per_call)
+        each = (self, *self.tiers)
+        needed = [rate for one in each for rate in (one.input_per_million, one.output_per_million)]
+        return None not in needed and not any((*needed, *fixed, *(one.cached_per_million for one in each)))
+
     def rates(self, tokens_in: int) -> Rates | None:
         """The rates of a call with a prompt of `tokens_in` tokens; None when one that matters is not known."""
         tier = next((tier for tier in reversed(self.tiers) if tokens_in > tier.above_tokens), self)

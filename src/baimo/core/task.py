@@ -13,6 +13,7 @@ from baimo.core.call import JsonFormat, Sampling
 from baimo.core.ids import digest
 from baimo.core.message import Message, Tool
 from baimo.core.registry import Spec
+from baimo.core.tenant import DataClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class Task:
     """Asked of every candidate that does not say otherwise."""
     candidates: tuple[Mapping[str, Any], ...] = ()
     """[[candidates]] of task.toml as data; the workspace resolves them."""
-    data_class: str = "internal"
+    data_class: DataClass = "internal"
     """public, internal or confidential: confidential work is only sent to models that run inside."""
     folder: str = ""
     """Where it was read from; relative paths of scorers start here."""

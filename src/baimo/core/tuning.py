@@ -10,6 +10,7 @@ from typing import Any, Literal
 from baimo.core.ids import digest
 from baimo.core.message import Message, Tool
 from baimo.core.registry import Spec
+from baimo.core.tenant import DataClass
 
 Effort = Literal["small", "medium", "large"]
 
@@ -195,6 +196,8 @@ class TuneJob:
     """When it ended."""
     key: str = ""
     """Public part of the key that asked for it."""
+    data_class: DataClass = "public"
+    """Of the files that it learns from, as far as they say."""
     progress: TuneProgress | None = None
     """The newest figures."""
     minutes: float | None = None

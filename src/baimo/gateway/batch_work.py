@@ -317,6 +317,7 @@ class Work:
                     size=file.size,
                     sha256=file.sha256,
                     lives_s=lives_s,
+                    data_class=batch.data_class,
                 )
 
     # small things

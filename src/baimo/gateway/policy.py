@@ -11,7 +11,7 @@ from typing import Literal
 
 from baimo.core.tenant import OWNER, DataClass, Key, Tenant
 from baimo.errors import CallRefused
-from baimo.settings import PolicySettings
+from baimo.settings import Outside, PolicySettings
 
 CLASSES: tuple[DataClass, ...] = ("public", "internal", "confidential")
 """From the least to the most strict."""
@@ -51,11 +51,11 @@ def strictest(*classes: DataClass) -> DataClass:
     return max(classes, key=CLASSES.index)
 
 
-def may_leave(policy: PolicySettings, data: DataClass) -> bool:
-    """Whether models outside the walls may get data of this class."""
-    if data == "confidential" or policy.outside == "deny":
+def may_leave(outside: Outside, data: DataClass) -> bool:
+    """Whether models outside the walls may get data of this class where the policy says `outside` of them."""
+    if data == "confidential" or outside == "deny":
         return False
-    return policy.outside == "allow" or data == "public"
+    return outside == "allow" or data == "public"
 
 
 def masks(policy: PolicySettings, tenant: Tenant) -> bool:

@@ -247,7 +247,7 @@ class Router:
         return UnknownModel("gateway.unknown", name=asked[:200])
 
     def _may_go(self, model: Model, data: DataClass) -> bool:
-        return self._names.vendor(model.vendor).inside or may_leave(self._settings.policy, data)
+        return self._names.vendor(model.vendor).inside or may_leave(self._settings.policy.outside, data)
 
     def _can(self, model: Model, surface: Surface) -> bool:
         kinds = KINDS.intersection(model.abilities)

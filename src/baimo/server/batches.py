@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from baimo.core.call import Usage
-from baimo.core.tenant import DataClass, Key, Tenant
+from baimo.core.tenant import DataClass, Key
 from baimo.errors import BaimoError, CallRefused, Conflict, NotFound, StoreError, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, Line
 from baimo.gateway.batch_work import LIVES_S, Tools
@@ -25,9 +25,9 @@ from baimo.gateway.batches import crew
 from baimo.gateway.call import Call
 from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate, Room
-from baimo.gateway.policy import CLASS_HEADER, data_class, strictest
+from baimo.gateway.policy import CLASS_HEADER, data_class
 from baimo.gateway.surface import Counts, Surface
-from baimo.server.files import cursor, lifetime, listing, number, permitted
+from baimo.server.files import class_of, classed, cursor, lifetime, listing, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
 from baimo.server.surfaces.responses_memory import Remembering, begun
@@ -193,11 +193,8 @@ async def _created(request: Request) -> Response:
     lives_s = LIVES_S
     if after is not None:
         lives_s = lifetime(after.row.get("anchor"), after.row.get("seconds"), "output_expires_after")
-    data = classed(request, service, key, tenant)
-    if (uploader := service.keyring.known(file.key)) is not None and uploader.data_class is not None:
-        data = strictest(data, uploader.data_class)
     batch = ordered(service, key, tenant, endpoint=endpoint, input_file=file.id, metadata=metadata(given))
-    batch = replace(batch, output_lives_s=lives_s, data_class=data)
+    batch = replace(batch, output_lives_s=lives_s, data_class=classed(request, class_of(service, file)))
     # however soon the client wanted it deleted: not before its lines were asked
     await asyncio.to_thread(service.files.extend, tenant, file.id, batch.expires_ms + WINDOW_MS)
     await asyncio.to_thread(service.batches.add, batch)
@@ -226,16 +223,6 @@ def ordered(
         created_ms=now_ms,
         expires_ms=now_ms + WINDOW_MS,
     )
-
-
-def classed(request: Request, service: Service, key: Key, tenant: str) -> DataClass:
-    """The data class of what this request brings.
-
-    Raises:
-        CallRefused: its header names no class.
-    """
-    whose = service.keyring.tenant(tenant) or Tenant(id=tenant)
-    return data_class(service.settings.policy, key, whose, dict(request.headers.raw))
 
 
 def _headers(data: DataClass) -> Mapping[bytes, bytes]:

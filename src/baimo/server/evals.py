@@ -15,13 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused, Conflict, NotFound, NotSupported
 from baimo.evals.graders.code import isolated
 from baimo.evals.graders.kinds import models_of, runs_code
 from baimo.gateway.idle import Gate
+from baimo.gateway.policy import strictest
 from baimo.server.batches import metadata, room
 from baimo.server.evals_wire import config, criteria, data_source, graders, name, page_row
-from baimo.server.files import cursor, number, permitted
+from baimo.server.files import class_of, classed, cursor, number, permitted
 from baimo.server.lines import SURFACE, Lines
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces.given import Given
@@ -165,9 +167,9 @@ async def _run_created(request: Request) -> Response:
         Lines(service).known(model, key)
     if any(runs_code(grader) for grader in graders(evaluation)):
         await allowed_code(evaluation.tenant)
-    source = asked["source"]
+    source, data = asked["source"], classed(request)
     if source["type"] == "file_id":
-        await _check_file(service, evaluation.tenant, source["id"])
+        data = strictest(data, await _file_class(service, evaluation.tenant, source["id"]))
     run = EvalRun(
         id=service.eval_runs.new_id(),
         tenant=evaluation.tenant,
@@ -175,6 +177,7 @@ async def _run_created(request: Request) -> Response:
         evaluation=evaluation.id,
         name=name(given, model or evaluation.name),
         model=model,
+        data_class=data,
         metadata=metadata(given),
         created_ms=service.eval_runs.now_ms(),
     )
@@ -183,7 +186,8 @@ async def _run_created(request: Request) -> Response:
     return json_response(run_row(run, asked, _address(request)), 201)
 
 
-async def _check_file(service: Service, tenant: str, id: str) -> None:
+async def _file_class(service: Service, tenant: str, id: str) -> DataClass:
+    """The class of a file that can be used."""
     file = await asyncio.to_thread(service.files.get, tenant, id)
     if file is None:
         raise NotFound("files.unknown", id=id[:100])
@@ -191,6 +195,7 @@ async def _check_file(service: Service, tenant: str, id: str) -> None:
         raise CallRefused(
             "evaluations.not_evals", field="data_source.source.id", id=file.id, purpose=file.purpose
         )
+    return class_of(service, file)
 
 
 async def _runs_listed(request: Request) -> Response:

@@ -13,14 +13,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from baimo.core.tenant import Key
+from baimo.core.tenant import DataClass, Key
 from baimo.errors import CallRefused, Conflict, Forbidden, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES
 from baimo.gateway.keyring import permits_surface
+from baimo.gateway.policy import data_class, strictest
 from baimo.server.replies import caller, json_response, presented, service_of
 from baimo.server.surfaces.form import boundary_of
 from baimo.server.upload import Form
 from baimo.store.files import Files, Incoming, StoredFile
+from baimo.workspace.serving import Service
 
 _MIB_512 = 512 * 1024 * 1024
 PURPOSES: Mapping[str, int] = {"batch": MOST_BYTES, "fine-tune": _MIB_512, "evals": _MIB_512}
@@ -73,6 +75,24 @@ def permitted(request: Request, surface: str) -> tuple[Key, str]:
     if not permits_surface(key, surface):
         raise Forbidden("gateway.surface_forbidden", key=key.public, surface=surface)
     return key, tenant.id
+
+
+def classed(request: Request, *named: DataClass) -> DataClass:
+    """The class of what a request works on: the strictest of tenant, key, header, and of what it only names.
+
+    Raises:
+        Unauthenticated: no valid key.
+        CallRefused: its header names no class.
+    """
+    key, tenant = caller(request)
+    policy = service_of(request).settings.policy
+    return strictest(data_class(policy, key, tenant, dict(request.headers.raw)), *named)
+
+
+def class_of(service: Service, file: StoredFile) -> DataClass:
+    """The class of a file: what was said when it came, or what its key says now."""
+    uploader = service.keyring.known(file.key)
+    return strictest(file.data_class, (uploader and uploader.data_class) or "public")
 
 
 def number(request: Request, field: str, *, usual: int, most: int) -> int:
@@ -134,7 +154,7 @@ class Taken(NamedTuple):
 
 async def _upload(request: Request) -> Response:
     key, tenant = permitted(request, "files")
-    files = service_of(request).files
+    files, data = service_of(request).files, classed(request)
     # the purpose may come behind the file: the longest of all holds until then
     taking = Taking(boundary_of(presented(request)), "file", lambda: files.incoming(tenant, most_of(None)))
     try:
@@ -153,6 +173,7 @@ async def _upload(request: Request) -> Response:
             name=taken.filename[:LONGEST_NAME] or taken.incoming.path.name,
             purpose=purpose,
             lives_s=_lives_s(taken.fields),
+            data_class=data,
         )
     except ClientDisconnect:
         return Response(status_code=499)

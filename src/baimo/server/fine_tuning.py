@@ -14,14 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from baimo.core.tenant import DataClass
 from baimo.core.tuning import TuneJob
 from baimo.errors import CallRefused, Conflict, Forbidden, NotFound, NotSupported
-from baimo.evals.graders.kinds import grader_of, runs_code
+from baimo.evals.graders.kinds import grader_of, models_of, runs_code
 from baimo.server import fine_tuning_wire as wire
 from baimo.server.evals import allowed_code
-from baimo.server.files import cursor, number, permitted
-from baimo.server.replies import json_response, service_of
+from baimo.server.files import class_of, classed, cursor, number, permitted
+from baimo.server.replies import caller, json_response, service_of
 from baimo.workspace.fine_tuning import FineTuning, Page, validating
+from baimo.workspace.permit import permit
 from baimo.workspace.queue import tended
 from baimo.workspace.serving import Service
 
@@ -72,10 +74,21 @@ async def running(service: Service) -> AsyncGenerator[None]:
 async def _ordered(request: Request) -> Response:
     key, tenant = permitted(request, SURFACE)
     order = wire.ordered(await request.body())
-    if order.grader is not None and runs_code(grader_of(order.grader)):
-        await allowed_code(tenant)
     service = service_of(request)
-    job = await asyncio.to_thread(service.tuning.order, order, key, tenant)
+    named = (order.training_file, order.validation_file)
+    files = [await asyncio.to_thread(service.files.get, tenant, id) for id in named if id]
+    classes: list[DataClass] = [class_of(service, file) for file in files if file is not None]
+    data = classed(request, *classes)
+    if order.grader is not None:
+        grader = grader_of(order.grader)
+        if runs_code(grader):
+            await allowed_code(tenant)
+        allowed = permit(service.settings.policy, *caller(request), data)
+        for name in sorted(models_of(grader)):
+            model = service.catalogue.model(name)
+            allowed.check(model, inside=service.catalogue.vendor(model.vendor).inside)
+            allowed.check_money(model)
+    job = await asyncio.to_thread(service.tuning.order, order, key, tenant, data)
     service.on_order()
     return json_response(_row(request, job))
 

@@ -16,7 +16,7 @@ from baimo.evals.graders.grade import Grade
 from baimo.evals.graders.grading import grade, sample_of
 from baimo.evals.graders.kinds import Grader, grader_of, models_of, runs_code, type_of
 from baimo.server.evals import allowed_code
-from baimo.server.files import permitted
+from baimo.server.files import classed, permitted
 from baimo.server.lines import SURFACE, Lines
 from baimo.server.replies import caller, json_response, service_of
 from baimo.server.surfaces.given import Given
@@ -45,7 +45,7 @@ async def _run(request: Request) -> Response:
     lines = Lines(service_of(request))
     for model in models_of(grader):
         lines.known(model, key)
-    asker = Asker(lines.of_key(key, tenant))
+    asker = Asker(lines.of_key(key, tenant, classed(request)))
     made = await grade(grader, {} if item is None else item.row, sample_of(sample), asker.helpers)
     return json_response(grade_row(made))
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import monotonic
 
-from baimo.core.tenant import Key, Tenant
+from baimo.core.tenant import DataClass, Key, Tenant
 from baimo.errors import UnknownModel
 from baimo.gateway.call import Call
 from baimo.gateway.collected import Collected
 from baimo.gateway.idle import Gate
+from baimo.gateway.policy import CLASS_HEADER
 from baimo.gateway.surface import Surface
 from baimo.server.surfaces.table import surfaces
 from baimo.store.evaluation_runs import EvalRun
@@ -20,7 +21,6 @@ from baimo.workspace.serving import Service
 
 SURFACE = "evals"
 """`Record.surface` of every call, and the name under which keys may be allowed evaluations."""
-_HEADERS: Mapping[bytes, bytes] = {b"content-type": b"application/json"}
 
 
 class Lines:
@@ -44,16 +44,16 @@ class Lines:
             return frozenset(model.vendor for model in service.parts.router.behind(name, key))
 
         return Line(
-            send=self._send(lambda: service.keyring.standing(run.key), run.id),
+            send=self._send(lambda: service.keyring.standing(run.key), run.data_class, run.id),
             embedder=self.embedder(key),
             gate=self._gate,
             vendors=vendors,
             halted=halted,
         )
 
-    def of_key(self, key: Key, tenant: Tenant) -> Line:
-        """The way of somebody who waits."""
-        return Line(send=self._send(lambda: (key, tenant), ""), embedder=self.embedder(key))
+    def of_key(self, key: Key, tenant: Tenant, data: DataClass) -> Line:
+        """The way of somebody who waits; `data` is the class of what is judged."""
+        return Line(send=self._send(lambda: (key, tenant), data), embedder=self.embedder(key))
 
     def embedder(self, key: Key) -> str:
         """The model that embeds texts: a route or model of that name, OpenAI's own, else the first that embeds."""
@@ -73,8 +73,9 @@ class Lines:
         if not self._service.parts.router.behind(name, key):
             raise UnknownModel("evaluations.no_model", name=name[:200])
 
-    def _send(self, payer: Callable[[], tuple[Key, Tenant]], run: str) -> Send:
+    def _send(self, payer: Callable[[], tuple[Key, Tenant]], data: DataClass, run: str = "") -> Send:
         rightful: dict[str, tuple[Key, Key]] = {}
+        headers = {b"content-type": b"application/json", CLASS_HEADER: data.encode()}
 
         async def send(path: str, body: bytes) -> Said:
             reply = Collected()
@@ -87,7 +88,7 @@ class Lines:
                 Call(
                     surface=self._table[path],
                     body=body,
-                    headers=_HEADERS,
+                    headers=headers,
                     key=known[1],
                     tenant=tenant,
                     reply=reply,

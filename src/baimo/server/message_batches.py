@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from baimo.core.tenant import Key
+from baimo.core.tenant import DataClass, Key
 from baimo.errors import CallRefused, Conflict, NotFound, TooLarge
 from baimo.gateway.batch_input import MOST_BYTES, MOST_LINES
-from baimo.server.batches import cancelled, classed, found, ordered
-from baimo.server.files import DAYS_30_S, cursor, number, permitted
+from baimo.server.batches import cancelled, found, ordered
+from baimo.server.files import DAYS_30_S, classed, cursor, number, permitted
 from baimo.server.replies import json_response, service_of
 from baimo.server.surfaces import wirejson
 from baimo.store.batches import Batch
@@ -120,9 +120,9 @@ async def _created(request: Request) -> Response:
     key, tenant = permitted(request, "batches")
     service = service_of(request)
     body = await request.body()
-    data = classed(request, service, key, tenant)
+    data = classed(request)
     asked = await asyncio.to_thread(_checked, body)
-    file = await asyncio.to_thread(_written, service, key, tenant, asked)
+    file = await asyncio.to_thread(_written, service, key, tenant, asked, data)
     batch = ordered(service, key, tenant, endpoint=ENDPOINT, input_file=file.id)
     batch = replace(
         batch,
@@ -155,7 +155,7 @@ def _checked(body: bytes) -> Sequence[_Asked]:
     return asked
 
 
-def _written(service: Service, key: Key, tenant: str, asked: Sequence[_Asked]) -> StoredFile:
+def _written(service: Service, key: Key, tenant: str, asked: Sequence[_Asked], data: DataClass) -> StoredFile:
     incoming = service.files.incoming(tenant, MOST_BYTES)
     try:
         for one in asked:
@@ -172,6 +172,7 @@ def _written(service: Service, key: Key, tenant: str, asked: Sequence[_Asked]) -
             name="requests.jsonl",
             purpose="batch",
             lives_s=DAYS_30_S,
+            data_class=data,
         )
     except TooLarge as error:
         raise TooLarge("batches.too_long", bytes=incoming.size, limit=MOST_BYTES) from error

@@ -6,6 +6,7 @@ Source: developers.openai.com/api/reference/resources/uploads.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +17,7 @@ from baimo.errors import CallRefused, NotFound
 from baimo.server.files import (
     LONGEST_NAME,
     Taking,
+    classed,
     file_row,
     lifetime,
     permitted,
@@ -75,6 +77,7 @@ async def _begun(request: Request) -> Response:
         purpose=purpose,
         size=size,
         lives_s=lives_s,
+        data_class=classed(request),
     )
     return json_response(upload_row(made))
 
@@ -103,6 +106,7 @@ async def _completed(request: Request) -> Response:
     if not parts:
         raise CallRefused("surfaces.missing", field="part_ids")
     service = service_of(request)
+    upload = replace(upload, data_class=classed(request, upload.data_class))
     ended, file = await asyncio.to_thread(service.uploads.complete, upload, parts, given.text("md5"))
     await asyncio.to_thread(readable, service.files, file)
     return json_response(upload_row(ended, file))

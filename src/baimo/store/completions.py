@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import delete, func, insert, select, update
 
+from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.contents import opened
 from baimo.store.engine import Database
@@ -41,6 +42,8 @@ class StoredCompletion:
     """Body of the request."""
     answer: Mapping[str, Any]
     """Body of the answer; of a stream, what it amounts to."""
+    data_class: DataClass = "public"
+    """Under which it was asked, as far as that was noted."""
 
 
 class StoredCompletions:
@@ -165,7 +168,8 @@ class StoredCompletions:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         for row in rows:
-            request, answer = _bodies(bytes(row.content))
+            content = opened(bytes(row.content))
+            request, answer = _decoded(content)
             yield StoredCompletion(
                 id=row.id,
                 record=row.record,
@@ -174,6 +178,7 @@ class StoredCompletions:
                 labels=json.loads(row.labels),
                 request=request,
                 answer=answer,
+                data_class=msgspec.msgpack.decode(content).get("data_class", "public"),
             )
 
 
@@ -205,10 +210,6 @@ def _index_row(row: Any) -> dict[str, Any] | None:
         "model": row.asked,
         "labels": json.dumps({name: str(value) for name, value in labels.items()}),
     }
-
-
-def _bodies(stored: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    return _decoded(opened(stored))
 
 
 def _decoded(content: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from baimo.core.ids import base32, sortable_id
+from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.engine import Database
 from baimo.store.held import HeldOrders
@@ -56,6 +57,8 @@ class EvalRun:
     """For people."""
     model: str = ""
     """Name of the model that answers; empty = the data bring their answers."""
+    data_class: DataClass = "public"
+    """Of the rows; once they are entered, also what stored answers among them say."""
     status: RunStatus = "queued"
     """As OpenAI names it."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -92,6 +95,8 @@ class Source(NamedTuple):
     position: int
     row: Mapping[str, Any]
     """{"item": …, "sample": …}; without a sample, the model is asked."""
+    data_class: DataClass = "public"
+    """As far as it is known of this row alone; not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,12 +216,12 @@ class EvalRuns(HeldOrders[EvalRun]):
                 {
                     "tenant": run.tenant,
                     "run": run.id,
-                    "position": position,
+                    "position": one.position,
                     "status": "queued",
-                    "source": msgspec.json.encode(row).decode(),
+                    "source": msgspec.json.encode(one.row).decode(),
                     "item": "",
                 }
-                for position, row in stretch
+                for one in stretch
             ]
             with self._database.writing() as connection:
                 connection.execute(insert(items), rows)

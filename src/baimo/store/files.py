@@ -20,6 +20,7 @@ from sqlalchemy import delete, func, insert, or_, select, tuple_, update
 
 from baimo.core.ids import sortable_id
 from baimo.core.moments import DAY_MS
+from baimo.core.tenant import DataClass
 from baimo.errors import StoreError, TooLarge
 from baimo.store import tables
 from baimo.store.engine import Database
@@ -53,6 +54,8 @@ class StoredFile:
     """Wall clock, milliseconds since 1970."""
     expires_ms: int | None = None
     """Deleted from then on; None = never."""
+    data_class: DataClass = "public"
+    """Of what it holds, as far as whoever brought it has said."""
 
 
 class Incoming:
@@ -170,7 +173,15 @@ class Files(Shelf):
         return Incoming(self.path(tenant, self.new_id()), most)
 
     def keep(
-        self, incoming: Incoming, *, tenant: str, key: str, name: str, purpose: str, lives_s: int | None
+        self,
+        incoming: Incoming,
+        *,
+        tenant: str,
+        key: str,
+        name: str,
+        purpose: str,
+        lives_s: int | None,
+        data_class: DataClass = "public",
     ) -> StoredFile:
         """Finish a file and enter it.
 
@@ -181,6 +192,7 @@ class Files(Shelf):
             name: as the client calls it.
             purpose: what it may be used for.
             lives_s: seconds until it is deleted; None = it stays.
+            data_class: of what it holds.
 
         Raises:
             TooLarge: several uploads at once have taken all the room.
@@ -197,6 +209,7 @@ class Files(Shelf):
                 size=incoming.size,
                 sha256=incoming.sha256.hexdigest(),
                 lives_s=lives_s,
+                data_class=data_class,
                 most=self.most_bytes,
             )
         except BaseException:
@@ -214,6 +227,7 @@ class Files(Shelf):
         size: int,
         sha256: str,
         lives_s: int | None,
+        data_class: DataClass = "public",
         most: int | None = None,
     ) -> StoredFile:
         """Enter a file whose contents are in place; again, it changes nothing.
@@ -238,6 +252,7 @@ class Files(Shelf):
             sha256=sha256,
             created_ms=now_ms,
             expires_ms=None if lives_s is None else now_ms + lives_s * 1000,
+            data_class=data_class,
         )
         with self._database.writing() as connection:
             which = (table.c.tenant == tenant, table.c.id == id)

@@ -339,4 +339,5 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("0018_files_by_time", ("CREATE INDEX files_by_time ON files (tenant, created_ms, id)",)),
     ("0019_responses_class", ("ALTER TABLE responses ADD COLUMN data_class TEXT NOT NULL DEFAULT 'public'",)),
+    ("0020_files_class", ("ALTER TABLE files ADD COLUMN data_class TEXT NOT NULL DEFAULT 'public'",)),
 )

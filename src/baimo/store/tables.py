@@ -239,6 +239,7 @@ files = Table(
     Column("sha256", Text),
     Column("created_ms", BigInteger),
     Column("expires_ms", BigInteger, nullable=True),
+    Column("data_class", Text),
 )
 
 batches = Table(

@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from baimo.core.ids import plain, sortable_id
+from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused, Conflict, NotFound, TooLarge
 from baimo.store import tables
 from baimo.store.engine import Database
@@ -71,6 +72,8 @@ class Upload:
     """Nothing is taken from then on."""
     lives_s: int | None = None
     """Seconds that the file is kept; None = it stays."""
+    data_class: DataClass = "public"
+    """Of the file."""
     status: Literal["pending", "completed", "cancelled", "expired"] = "pending"
     """As OpenAI names it."""
     parts: tuple[UploadPart, ...] = ()
@@ -93,7 +96,15 @@ class Uploads(Shelf):
         self._files = files
 
     def begin(
-        self, *, tenant: str, key: str, name: str, purpose: str, size: int, lives_s: int | None
+        self,
+        *,
+        tenant: str,
+        key: str,
+        name: str,
+        purpose: str,
+        size: int,
+        lives_s: int | None,
+        data_class: DataClass = "public",
     ) -> Upload:
         """Announce a file.
 
@@ -104,6 +115,7 @@ class Uploads(Shelf):
             purpose: what it may be used for.
             size: bytes.
             lives_s: seconds until the file is deleted, once it is one; None = it stays.
+            data_class: of the file.
 
         Raises:
             TooLarge: the tenant has no room for it beside its files and what it has announced before.
@@ -119,6 +131,7 @@ class Uploads(Shelf):
             created_ms=now_ms,
             expires_ms=now_ms + LIVES_MS,
             lives_s=lives_s,
+            data_class=data_class,
         )
         most = self._files.most_bytes
         with self._database.writing() as connection:
@@ -257,6 +270,7 @@ class Uploads(Shelf):
                 name=upload.name,
                 purpose=upload.purpose,
                 lives_s=upload.lives_s,
+                data_class=upload.data_class,
             )
         finally:
             whole.abandon()

@@ -81,7 +81,7 @@ class Comparing:
         """See `Workspace.forecast`."""
         async with self.workspace.providers() as providers:
             run, task, settled = self._begun(options, watcher or Silent())
-            allowed = rights(self.workspace, run)
+            allowed = rights(self.workspace, run, task.data_class)
             contenders = self._contenders(run, task, settled, providers, watcher or Silent(), allowed)
             return forecast_of(settled, task, contenders, self._answers(run, settled, allowed))
 
@@ -104,7 +104,7 @@ class Comparing:
         async with self.workspace.providers() as providers:
             run, task, options = self._begun(options, watcher)
             run = replace(run, status="queued", tenant=tenant, key=key, name=name)
-            allowed, forecast = rights(self.workspace, run), None
+            allowed, forecast = rights(self.workspace, run, task.data_class), None
             chosen = self._lineup(run, task, options, watcher)
             models = [self.catalogue.model(one.model) for one in chosen]
             for model in models:
@@ -129,7 +129,10 @@ class Comparing:
     ) -> Verdict:
         """See `Workspace.compare`."""
         run, task, options = self._begun(options, watcher or Silent())
-        folder, allowed = run_folder(self.workspace.path, run.id), rights(self.workspace, run)
+        folder, allowed = (
+            run_folder(self.workspace.path, run.id),
+            rights(self.workspace, run, task.data_class),
+        )
         with ExitStack() as held:
             if not held.enter_context(folder.held()):
                 raise Conflict("compare.under_way", run=run.id)
@@ -163,8 +166,8 @@ class Comparing:
 
             async def ask(request: Request) -> Completion:
                 model = self.catalogue.model(request.model)
-                allowed.check(model)
                 self._check_class(task, model)
+                allowed.check(model)
                 route = route_to(model, providers.provider(model.vendor))
                 answer = await answers.get(route, replace(request, model=model.upstream), surface=JUDGE)
                 return answer.completion
@@ -308,9 +311,9 @@ class Comparing:
         notice = watcher.notice
         for candidate in self._lineup(run, task, options, watcher):
             model = self.catalogue.model(candidate.model)
+            self._check_class(task, model)
             allowed.check(model)
             vendor = self.catalogue.vendor(model.vendor)
-            self._check_class(task, model)
             if self._absent(model):
                 notice(text("compare.pulling", model=model.name, source=model.weights))
                 pull(model, self.workspace.models)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused
 from baimo.evals.scorers.base import is_object
 from baimo.providers.openai_reply import count, fields, items
@@ -24,6 +25,8 @@ from baimo.workspace.eval_sampling import sample_of_chat, sample_of_response
 
 MOST_ROWS = 1_000_000
 _MOST_ERRORS = 10
+_Classed = tuple[dict[str, Any], DataClass]
+"""A row, and the class that is known of it alone."""
 
 
 class Kept(NamedTuple):
@@ -101,19 +104,21 @@ def sources(run: EvalRun, evaluation: Evaluation, asked: Mapping[str, Any], kept
     """
     source = fields(asked.get("source"))
     kind = source.get("type")
+    rows: Iterator[_Classed]
     if kind == "file_content":
-        rows = iter(_shaped(row) for row in items(source.get("content")))
+        rows = ((_shaped(row), "public") for row in items(source.get("content")))
     elif kind == "file_id":
-        rows = _lines(run, str(source.get("id", "")), Schema(evaluation.source), kept.files)
+        lines = _lines(run, str(source.get("id", "")), Schema(evaluation.source), kept.files)
+        rows = ((row, "public") for row in lines)
     elif kind == "stored_completions":
         kept.written()  # a client that has its answer counts it among the stored ones
         rows = _completions(run, evaluation, source, kept.completions)
     else:
         rows = _responses(run, source, kept.responses)
-    for position, row in enumerate(rows):
+    for position, (row, data_class) in enumerate(rows):
         if position >= MOST_ROWS:
             raise CallRefused("evaluations.too_many", limit=MOST_ROWS)
-        yield Source(position, row)
+        yield Source(position, row, data_class)
 
 
 def _shaped(row: object) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def _refuse(wrong: Iterator[tuple[int, str]], field: str) -> None:
 
 def _completions(
     run: EvalRun, evaluation: Evaluation, source: Mapping[str, Any], kept: StoredCompletions
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[_Classed]:
     labels = {**fields(evaluation.source.get("metadata")), **fields(source.get("metadata"))}
     found = kept.walk(
         run.tenant,
@@ -177,10 +182,10 @@ def _completions(
             "metadata": dict(one.labels),
             "created_at": one.created_ms // 1000,
         }
-        yield {"item": item, "sample": sample}
+        yield {"item": item, "sample": sample}, one.data_class
 
 
-def _responses(run: EvalRun, source: Mapping[str, Any], kept: Responses) -> Iterator[dict[str, Any]]:
+def _responses(run: EvalRun, source: Mapping[str, Any], kept: Responses) -> Iterator[_Classed]:
     for one in kept.walk(
         run.tenant, after_s=count(source.get("created_after")), before_s=count(source.get("created_before"))
     ):
@@ -193,7 +198,7 @@ def _responses(run: EvalRun, source: Mapping[str, Any], kept: Responses) -> Iter
                 "metadata": data.get("metadata") or {},
                 "created_at": one.created_ms // 1000,
             }
-            yield {"item": item, "sample": sample_of_response(data)}
+            yield {"item": item, "sample": sample_of_response(data)}, one.data_class
 
 
 def _fits(data: Mapping[str, Any], source: Mapping[str, Any], one: KeptResponse) -> bool:

@@ -15,11 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from baimo.core.tenant import DataClass
 from baimo.core.waiting import happened
 from baimo.errors import BaimoError, CallRefused, ScorerError, StoreError
 from baimo.evals.graders.grade import Grade
 from baimo.evals.graders.grading import grade, with_json
 from baimo.evals.graders.kinds import Grader, grader_of
+from baimo.gateway.policy import strictest
 from baimo.providers.openai_reply import fields
 from baimo.store.evaluation_runs import EvalRun, EvalRuns, ItemStatus, ModelTokens, OutputItem, Source
 from baimo.store.evaluations import Evaluation, Evaluations
@@ -150,10 +152,10 @@ class EvalWork:
         if evaluation is None or not self._asked:
             return None
         self._graders = [(str(row["name"]), grader_of(row)) for row in evaluation.criteria]
-        line = tools.line(run, self.halted)
-        self._line = line._replace(pause=self._pause, send=partial(self._sent, line))
         if run.rows is None:
             await asyncio.to_thread(self._enter, evaluation)
+        line = tools.line(self.run, self.halted)
+        self._line = line._replace(pause=self._pause, send=partial(self._sent, line))
         await asyncio.to_thread(self._recount)
         return None if self._lost or not self.run.active else evaluation
 
@@ -166,11 +168,12 @@ class EvalWork:
         """Enter all rows of data; half of them do not count."""
         run, tools = self.run, self._tools
         count = 0
+        data: DataClass = run.data_class
 
         def counted() -> Any:
-            nonlocal count
+            nonlocal count, data
             for source in sources(run, evaluation, self._asked, tools.kept):
-                count += 1
+                count, data = count + 1, strictest(data, source.data_class)
                 yield source
 
         tools.runs.enter(run, counted())
@@ -179,6 +182,7 @@ class EvalWork:
             lambda one: replace(
                 one,
                 rows=count,
+                data_class=data,
                 started_ms=now_ms,
                 status="in_progress" if one.status == "queued" else one.status,
             )

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from baimo.core.ids import digest
 from baimo.core.model import Model
 from baimo.core.registry import Spec
-from baimo.core.tenant import Key
+from baimo.core.tenant import DataClass, Key
 from baimo.core.tuning import Adapter, JobStatus, Row, TuneJob, TuneSpec
 from baimo.errors import BaimoError, CallRefused, LimitReached, NotFound
 from baimo.gateway.keyring import permits_name
@@ -105,13 +105,14 @@ class FineTuning:
         self.see = see
         self._remove = remove
 
-    def order(self, order: Order, key: Key, tenant: str) -> TuneJob:
+    def order(self, order: Order, key: Key, tenant: str, data: DataClass = "public") -> TuneJob:
         """Enter a job, whose files are still to be validated.
 
         Args:
             order: what is asked.
             key: who asks.
             tenant: for whom.
+            data: class of what the job learns from.
 
         Raises:
             CallRefused: a file is not there or is for something else, no such model can be tuned here, or the recipe
@@ -139,7 +140,9 @@ class FineTuning:
             suffix=order.suffix,
             tenant=tenant,
         )
-        job = self.queue.submit(spec, (), asked=order.asked, key=key.public, status=JobStatus.VALIDATING)
+        job = self.queue.submit(
+            spec, (), asked=order.asked, key=key.public, data_class=data, status=JobStatus.VALIDATING
+        )
         files = {"training": order.training_file, "validation": order.validation_file}
         self.jobs.tell(spec.id, "validating_both" if order.validation_file else "validating", **files)
         if order.integrations:

@@ -30,6 +30,7 @@ from baimo.tuning.bench import Reward
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.search.work import Work
 from baimo.tuning.teaching import Teacher
+from baimo.workspace.permit import Permit
 from baimo.workspace.training import named_prompt
 from baimo.workspace.workspace import Workspace
 
@@ -40,9 +41,15 @@ class Lent:
     """Calls and judgements for one job; everything asynchronous happens in a thread of its own."""
 
     def __init__(
-        self, workspace: Workspace, folder: JobFolder, spec: TuneSpec, task: Task | None = None
+        self,
+        workspace: Workspace,
+        folder: JobFolder,
+        spec: TuneSpec,
+        permit: Permit,
+        task: Task | None = None,
     ) -> None:
         self._workspace, self._folder, self._spec, self._task = workspace, folder, spec, task
+        self._permit = permit
         self._loop = asyncio.new_event_loop()
         self._providers: Providers | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="baimo-lent", daemon=True)
@@ -67,6 +74,7 @@ class Lent:
         Raises:
             ProviderError: the model could not answer; the attempt is recorded all the same.
             UsageError: the task is confidential and the model outside.
+            Forbidden: the key that ordered the job may not ask this model, or not with this data, or not for money.
         """
         return await self._elsewhere(self._asked(request))
 
@@ -147,7 +155,7 @@ class Lent:
             model=model,
             inside=inside,
             terms=terms_of(model, inside=inside),
-            data_class=self._task.data_class if self._task is not None else policy.data_class,
+            data_class=self._permit.data_class,
             outside=policy.outside,
         )
 
@@ -191,6 +199,8 @@ class Lent:
         inside = catalogue.vendor(model.vendor).inside
         if self._task is not None and self._task.data_class == "confidential" and not inside:
             raise UsageError("compare.confidential", task=self._task.name, model=model.name)
+        self._permit.check(model, inside=inside)
+        self._permit.check_money(model)
         if self._providers is None:
             self._providers = self._workspace.providers()
         asked = replace(request, model=model.upstream)

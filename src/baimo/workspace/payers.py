@@ -1,7 +1,7 @@
 """What a comparison may do in the name of the key that ordered it.
 
-Prevents the failure where work beside the gateway has a way around it: the models that a key may use, what may leave
-the walls, and limits on money hold here as they do there. The command line of the machine may everything.
+Prevents the failure where work beside the gateway has a way around it: limits on money hold here as they do there, and
+so does what its `Permit` says of models. No limit holds for the command line of the machine.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from baimo.core.model import Model
 from baimo.core.money import MICROS
 from baimo.core.run import Run
-from baimo.core.tenant import Key, Tenant
-from baimo.errors import Forbidden, UsageError
+from baimo.core.tenant import DataClass, Key, Tenant
+from baimo.errors import UsageError
 from baimo.evals.answers import Payer
-from baimo.gateway.keyring import Keyring, permits_name
-from baimo.gateway.policy import data_class, masks, may_leave
+from baimo.gateway.keyring import Keyring
 from baimo.store.purses import Limited, Purse
+from baimo.workspace.permit import permit
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class Rights:
     """Of one run."""
 
-    def __init__(self, workspace: Workspace, run: Run, key: Key | None, tenant: Tenant | None) -> None:
-        self._workspace, self._run, self._key, self._tenant = workspace, run, key, tenant
-        limits: list[Limited] = []
-        if key is not None and tenant is not None:
-            limits += [Limited("key", key.meter, one) for one in key.limits if one.counts == "cost"]
-            limits += [Limited("tenant", tenant.id, one) for one in tenant.limits if one.counts == "cost"]
+    def __init__(
+        self, workspace: Workspace, run: Run, data: DataClass, key: Key | None, tenant: Tenant | None
+    ) -> None:
+        self._workspace, self._run = workspace, run
+        self._permit = permit(workspace.settings.policy, key, tenant, data)
+        limits = () if key is None or tenant is None else money_limits(key, tenant)
         self._limited = bool(limits)
         self.purse = Purse(workspace.store.database, limits)
         self.payer = Payer(
@@ -47,18 +47,7 @@ class Rights:
         Raises:
             Forbidden: the key may not use this model, or may not send there what the task holds.
         """
-        if self._key is None or self._tenant is None:
-            return
-        if not permits_name(self._key, model.name):
-            raise Forbidden("compare.not_permitted", key=self._key.public, model=model.name)
-        if self._workspace.catalogue.vendor(model.vendor).inside:
-            return
-        policy = self._workspace.settings.policy
-        data = data_class(policy, self._key, self._tenant, {})
-        if not may_leave(policy, data):
-            raise Forbidden("compare.may_not_leave", model=model.name, data=data)
-        if masks(policy, self._tenant):
-            raise Forbidden("compare.masked", model=model.name)
+        self._permit.check(model, inside=self._workspace.catalogue.vendor(model.vendor).inside)
 
     def check_limit(self, max_cost: float | None) -> None:
         """
@@ -81,14 +70,27 @@ class Rights:
         self.purse.fill(max(0, round((max_cost or 0) * MICROS) - spent), time.time_ns() // 1_000_000)
 
 
-def rights(workspace: Workspace, run: Run) -> Rights:
+def money_limits(key: Key, tenant: Tenant) -> tuple[Limited, ...]:
+    """The limits on money that hold for what this key orders."""
+    owned = (("key", key.meter, key.limits), ("tenant", tenant.id, tenant.limits))
+    return tuple(
+        Limited(scope, name, one) for scope, name, limits in owned for one in limits if one.counts == "cost"
+    )
+
+
+def rights(workspace: Workspace, run: Run, data: DataClass) -> Rights:
     """What a run may do.
+
+    Args:
+        workspace: whose.
+        run: which.
+        data: class of its task.
 
     Raises:
         Unauthenticated: the key that ordered it is gone, revoked, or has expired.
         Forbidden: its tenant is disabled.
     """
     if not run.key:
-        return Rights(workspace, run, None, None)
+        return Rights(workspace, run, data, None, None)
     keyring = Keyring(workspace.accounts, wall=time.time)
-    return Rights(workspace, run, *keyring.standing(run.key))
+    return Rights(workspace, run, data, *keyring.standing(run.key))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from baimo.core.ids import plain
+from baimo.core.tenant import DataClass
 from baimo.core.tuning import JobStatus, Row, TuneForecast, TuneJob, TuneSpec
 from baimo.errors import BaimoError, Conflict, NotFound
 from baimo.store.jobs import JobEvent, Jobs
@@ -89,6 +90,7 @@ class Queue:
         asked: Mapping[str, Any] | None = None,
         forecast: TuneForecast | None = None,
         key: str = "",
+        data_class: DataClass = "public",
         status: JobStatus = JobStatus.QUEUED,
         written: bool = False,
     ) -> TuneJob:
@@ -101,6 +103,7 @@ class Queue:
             asked: the request as the client sent it.
             forecast: what it will take.
             key: public part of the key that asks.
+            data_class: of the files that it learns from.
             status: queued, or validating_files if the rows are written later (`queued`).
             written: spec and rows are in the job's folder already.
         """
@@ -109,6 +112,7 @@ class Queue:
             status=status,
             created_ms=self.jobs.now_ms(),
             key=key,
+            data_class=data_class,
             forecast=forecast,
             asked=dict(asked or {}),
         )

@@ -32,6 +32,7 @@ from baimo.tuning.folder import JobFolder
 from baimo.tuning.forecast import enough
 from baimo.tuning.launch import TAKEN
 from baimo.typed import from_json
+from baimo.workspace.permit import Permit
 
 NICE = 10
 """Calls that are served here come first."""
@@ -60,6 +61,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     """Folder in which baimo.toml is looked for."""
     flags: dict[str, Any] = {}
     """Settings that are stronger than that file."""
+    permit: Permit = Permit()
+    """Which models it may ask."""
     processes: int = 1
     """Processes that share the job, one per GPU."""
     on: str = ""
@@ -157,7 +160,7 @@ def _bench(folder: JobFolder, spec: TuneSpec, given: Given) -> tuple[Bench, Any]
         from baimo.workspace.workspace import Workspace
 
         task = _task(spec)
-        lent = Lent(Workspace(given.workspace, flags=given.flags), folder, spec, task)
+        lent = Lent(Workspace(given.workspace, flags=given.flags), folder, spec, given.permit, task)
         rewards, ask, searched = lent.rewards(given.grader), lent.ask, lent.work()
         teachers = lent.teacher
     bench = Bench(

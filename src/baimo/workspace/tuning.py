@@ -22,8 +22,10 @@ from baimo import errors
 from baimo.core.ids import digest, plain
 from baimo.core.record import Record
 from baimo.core.registry import Spec
+from baimo.core.tenant import DataClass
 from baimo.core.tuning import JobStatus, TuneForecast, TuneJob, TuneSpec
 from baimo.errors import BaimoError, ConfigError, NotFound, UsageError
+from baimo.gateway.keyring import Keyring
 from baimo.models.catalogue import TUNED
 from baimo.store.jobs import JobEvent, Jobs
 from baimo.text import text
@@ -34,8 +36,10 @@ from baimo.tuning.launch import Child, Launch, last_lines
 from baimo.tuning.options import TuneOptions
 from baimo.typed import converted
 from baimo.workspace.care import ASK_FIRST, Adopt
+from baimo.workspace.permit import Permit, permit
 from baimo.workspace.queue import Queue, settled, unadopted
 from baimo.workspace.training import Training, data_errors, training
+from baimo.workspace.tuned import ASKING
 
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
@@ -346,10 +350,11 @@ class Tuning:
         options: Mapping[str, Any] = {} if job.key else job.asked.get("options") or {}
         reinforcement: Mapping[str, Any] = method.get("reinforcement") or {}
         flags = {"workspace.path": str(workspace.path.absolute()), "workspace.models": str(workspace.models)}
+        asks = job.spec.recipe.name in ASKING
         return Launch(
             directory=workspace.folder.absolute(),
             threads=tune.threads,
-            secrets=self._secrets(job.spec.recipe.name),
+            secrets=self._secrets() if asks else (),
             bench={
                 "base": str(base) if base else "",
                 "device": tune.device,
@@ -359,18 +364,31 @@ class Tuning:
                 "grader": reinforcement.get("grader"),
                 "workspace": str(workspace.folder.absolute()),
                 "flags": flags,
+                **({"permit": plain(self._permit(job))} if asks else {}),
                 "processes": options.get("gpus") or 1,
                 "on": options.get("on") or "",
                 "calibrating": bool(job.asked.get(ASK_FIRST)) and job.forecast is None,
             },
         )
 
-    def _secrets(self, recipe: str) -> list[str]:
-        """Variables with the keys of providers, for recipes that ask models."""
-        from baimo.workspace.tuned import ASKING
+    def _permit(self, job: TuneJob) -> Permit:
+        """
+        Raises:
+            Unauthenticated: the key that ordered the job is gone, revoked, or has expired.
+            Forbidden: its tenant is disabled.
+            TaskError: its task is gone.
+        """
+        from baimo.evals.tasks.folder import load_task
 
-        if recipe not in ASKING:
-            return []
+        policy = self.settings.policy
+        brought: list[DataClass] = [load_task(job.spec.task).data_class] if job.spec.task else []
+        if not job.key:
+            return permit(policy, None, None, *brought)
+        keyring = Keyring(self.workspace.accounts, wall=time.time)
+        return permit(policy, *keyring.standing(job.key), *brought, job.data_class)
+
+    def _secrets(self) -> list[str]:
+        """Variables with the keys of providers, for recipes that ask models."""
         settings, catalogue = self.settings, self.workspace.catalogue
         given = [one for each in settings.providers.values() for one in (each.key, *each.headers.values())]
         named = [one.removeprefix("env:") for one in given if one.startswith("env:")]
