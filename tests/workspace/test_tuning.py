@@ -14,8 +14,17 @@ import pytest
 
 from baimo.core.message import Message
 from baimo.core.registry import Spec
+from baimo.core.tenant import Key, Limit, Tenant
 from baimo.core.tuning import Adapter, JobStatus, Row, TuneJob, TuneSpec
-from baimo.errors import ConfigError, DataError, NotFound, TaskError, UnknownModel, UsageError
+from baimo.errors import (
+    ConfigError,
+    DataError,
+    NotFound,
+    TaskError,
+    Unauthenticated,
+    UnknownModel,
+    UsageError,
+)
 from baimo.settings import Settings, TuneSettings, WorkspaceSettings
 from baimo.store.jobs import JobEvent
 from baimo.tuning.adapters.card import lineage_of, write_card
@@ -25,6 +34,8 @@ from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Launch
 from baimo.tuning.options import TuneOptions
 from baimo.tuning.plans.sft import planned
+from baimo.typed import converted
+from baimo.workspace.permit import Permit
 from baimo.workspace.queue import unadopted
 from baimo.workspace.spread import _join  # pyright: ignore[reportPrivateUsage]
 from baimo.workspace.training import task_rows, training
@@ -418,3 +429,29 @@ def test_a_line_that_cannot_be_read_stops_everything_and_is_named(tmp_path: Path
     path.write_text('{"messages": [{"role": "user", "content": "a"}]}\nnonsense\n')
     with pytest.raises(DataError, match="2"):
         training(path, "sft", valid=None, task=None, prompt=None)
+
+
+def test_a_child_is_told_whom_its_job_may_ask(workspace: Workspace) -> None:
+    tuning = Tuning(workspace)
+    workspace.accounts.create_tenant(Tenant(id="acme", data_class="confidential"))
+    key = workspace.accounts.create_key(Key(tenant="acme", models=("local/*",), limits=(COST,))).key
+
+    def told(recipe: str, **facts: Any) -> Permit | None:
+        spec = TuneSpec(id="ftjob-1", recipe=Spec(name=recipe), base=str(workspace.folder / "base"))
+        job = TuneJob(spec=spec, status=JobStatus.QUEUED, created_ms=0, **facts)
+        permit = tuning.launch(job).bench.get("permit")
+        return None if permit is None else converted(permit, Permit)
+
+    assert told("sft", key=key.public) is None  # it asks nobody
+    assert told("grpo") == Permit(data_class="internal")
+    ours = Permit(key=key.public, models=("local/*",), data_class="confidential", limited=True)
+    assert told("grpo", key=key.public) == ours
+    open_ = workspace.accounts.create_key(Key()).key
+    strict = told("distill", key=open_.public, data_class="confidential")
+    assert strict == Permit(key=open_.public, data_class="confidential")
+    workspace.accounts.revoke(key.public)
+    with pytest.raises(Unauthenticated):
+        told("prompt", key=key.public)
+
+
+COST = Limit(counts="cost", amount=5_000_000, window="month")
