@@ -96,3 +96,15 @@ def test_a_flag_of_a_later_version_is_named_with_what_it_carries() -> None:
 
 def test_a_flag_whose_detail_is_missing_still_reads() -> None:
     assert "?" in figures.flag(Flag(kind="copy"))
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"),
+    [("en", ("left out", "it was left out on the way: no key")), ("zh", ("已退出", "中途退出：no key"))],
+)
+def test_who_was_left_out_on_the_way_is_told_in_both_languages(
+    lang: str, said: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAIMO_LANG", lang)
+    found = Flag(kind="withdrawn", detail={"reason": "no key"}, disqualifies=True)
+    assert (figures.flag_name("withdrawn"), figures.flag(found)) == said

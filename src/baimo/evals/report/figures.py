@@ -211,6 +211,7 @@ def flag(found: Flag) -> str:
         "of": name(str(detail.get("of", UNKNOWN))),
         "empty": share(_number(detail.get("empty"))),
         "refusals": share(_number(detail.get("refusals"))),
+        "reason": name(str(detail.get("reason", UNKNOWN))),
         "times": f"{_number(detail.get('times_median')) or math.nan:.1f}",
         "raw": share(_number(detail.get("win_rate"))),
         "controlled": share(_number(detail.get("length_controlled"))),
