@@ -62,6 +62,24 @@ def test_answers_and_refusals_may_be_read_by_the_pages_that_are_named(house: Ser
         assert said.status == status and not {ALLOW, "vary"} & said.headers.keys()
 
 
+def test_what_the_connection_itself_refuses_can_be_read_too(
+    house: Served, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {"content-length": str(1 << 40), "connection": "close"}
+    for origin, allowed in ((PAGE, PAGE), (OTHER, None)):
+        said = house.call("POST", "/v1/chat/completions", key, b"", {**long, "origin": origin})
+        assert (said.status, said.headers.get(ALLOW), said.headers["vary"]) == (413, allowed, "origin")
+    assert "vary" not in house.call("POST", "/v1/files", key, b"", long).headers
+    assert "vary" not in house.call("POST", "/api/keys", key, b"", {**long, "origin": PAGE}).headers
+
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(house.state["service"].keyring, "authenticate", broken)
+    said = house.call("POST", "/v1/chat/completions", key, {"model": "acme/small"}, {"origin": PAGE})
+    assert (said.status, said.headers[ALLOW]) == (500, PAGE)
+
+
 @pytest.mark.parametrize("path", ["/api/me", "/console/sign-in", "/healthz", "/"])
 def test_nothing_but_the_model_apis_is_opened_to_pages(house: Served, key: str, path: str) -> None:
     said = house.call("GET", path, key, headers={"origin": PAGE})

@@ -232,5 +232,9 @@ class Exchange:
             self.started = True
             self.keep_alive = False
             status, key = (503, "gateway.stopping") if cut else (500, "lane.internal")
-            self._lane.write(refusal(status, key, self._lane.lanes.standing, request_id=self.request_id))
+            lanes = self._lane.lanes
+            standing = lanes.standing
+            if lanes.origins:
+                standing += crossing(self.headers.get(b"origin"), lanes.origins)
+            self._lane.write(refusal(status, key, standing, request_id=self.request_id))
             self._end()

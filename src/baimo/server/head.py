@@ -42,6 +42,8 @@ class Refused(NamedTuple):
     status: int
     key: str
     limit: float = 0
+    lines: bytes = b""
+    """Of the answer's head, beside those that every answer has."""
 
 
 class Limits(Protocol):

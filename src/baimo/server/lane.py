@@ -21,7 +21,7 @@ from baimo.providers.wire.outbox import outbox
 from baimo.providers.wire.parked import Parked
 from baimo.server.cold import Asked, Cold
 from baimo.server.exchange import Exchange, Hot
-from baimo.server.head import Refused, forwarded, joined, not_upgrading, refusal, unacceptable
+from baimo.server.head import Refused, crossing, forwarded, joined, not_upgrading, refusal, unacceptable
 from baimo.server.known import Known
 from baimo.server.lanes import Handler, Lanes
 from baimo.server.turn import Turn
@@ -157,7 +157,7 @@ class Lane(asyncio.Protocol):
         elif not self._pumping:
             self._pump()
 
-    def refuse(self, status: int, key: str, limit: float = 0) -> None:
+    def refuse(self, status: int, key: str, limit: float = 0, lines: bytes = b"") -> None:
         """Answer with an error when it is this request's turn, and end the connection."""
         self.lanes.refused[key] += 1
         self._reading = DEAF
@@ -171,7 +171,7 @@ class Lane(asyncio.Protocol):
             self._current = None
         elif incoming is not None and incoming in self._queue:
             self._queue.remove(incoming)
-        self._queue.append(Refused(status, key, limit))
+        self._queue.append(Refused(status, key, limit, lines))
         if not self._pumping:
             self._pump()
 
@@ -345,6 +345,8 @@ class Lane(asyncio.Protocol):
         limits = lanes.limits_of(path) if handler is None else lanes.limits
         trouble = unacceptable(method, target, headers, fields, modern, upgrade, limits)
         if trouble is not None:
+            if lanes.origins and path.startswith(b"/v1/"):
+                trouble = trouble._replace(lines=crossing(fields.get(b"origin"), lanes.origins))
             self.refuse(*trouble)
             return
         expects = modern and b"expect" in fields
@@ -409,7 +411,8 @@ class Lane(asyncio.Protocol):
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _say_no(self, refused: Refused) -> None:
-        self.write(refusal(refused.status, refused.key, self.lanes.standing, limit=refused.limit))
+        standing = self.lanes.standing + refused.lines
+        self.write(refusal(refused.status, refused.key, standing, limit=refused.limit))
         self._server_state.total_requests += 1
         self._linger()
 
