@@ -17,7 +17,9 @@ import pytest
 from baimo.core.ids import canonical
 from baimo.core.run import Run
 from baimo.core.tenant import Limit
+from baimo.core.tuning import Adapter
 from baimo.evals.options import CompareOptions
+from baimo.store.adapters import Adapters
 from baimo.tuning.folder import JobFolder
 from baimo.workspace.compare_folder import run_folder
 from baimo.workspace.compare_queue import CompareQueue
@@ -287,6 +289,30 @@ def test_rights_and_budgets_of_the_key_hold(house: Served) -> None:
     (limit,) = house.call("GET", "/api/me", poor).data["limits"]
     assert float(limit["used"]) == verdict["cost_micros"] / 1e6 and float(limit["held"]) == 0
     assert house.workspace.bookkeeping.verify().ok
+
+
+def test_tuned_models_of_the_owner_are_unknown_to_its_tenants(house: Served, engineer: str) -> None:
+    red, names = (
+        house.key(role="engineer", tenant="red"),
+        ("ft:small:owner::abcdef1", "ft:small:owner::abcdef2"),
+    )
+    Adapters(house.workspace.store.database).put(
+        Adapter(
+            id="ad_1",
+            name=names[0],
+            tenant="",
+            base="acme/small",
+            base_hash="",
+            folder="adapters/ad_1",
+            status="ready",
+            created_ms=1,
+        )
+    )
+    path, body = "/api/comparisons/forecast", {"task": "moods", "model": [names[0]]}
+    assert house.call("POST", path, engineer, body).status == 200
+    said = [house.call("POST", path, red, {**body, "model": [name]}).data["error"] for name in names]
+    assert said[0]["code"] == "models.unknown"
+    assert said[0] == said[1] | {"message": said[0]["message"]}
 
 
 def test_runs_of_the_command_line_are_the_owners(house: Served, engineer: str) -> None:

@@ -45,6 +45,7 @@ class Rights:
     def check(self, model: Model) -> None:
         """
         Raises:
+            UnknownModel: its tenant knows no such model.
             Forbidden: the key may not use this model, or may not send there what the task holds.
         """
         self._permit.check(model, inside=self._workspace.catalogue.vendor(model.vendor).inside)
