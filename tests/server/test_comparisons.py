@@ -291,6 +291,26 @@ def test_rights_and_budgets_of_the_key_hold(house: Served) -> None:
     assert house.workspace.bookkeeping.verify().ok
 
 
+@pytest.mark.parametrize("how", ["revoked", "narrowed", "disabled"])
+def test_a_key_that_may_not_ask_any_more_ends_its_comparison(house: Served, engineer: str, how: str) -> None:
+    accounts = house.workspace.accounts
+    house.tenant(how)
+    written(house.folder / ".baimo" / "tenants" / how / "tasks")
+    key = house.key(role="engineer", tenant=how)
+    run = begun(house, key, model=["slow/*"], exhaustive=True, batch=4)
+    until(lambda: house.call("GET", f"/api/comparisons/{run}", engineer).data["progress"])
+    if how == "revoked":
+        accounts.revoke(key.split("-")[1])
+    elif how == "narrowed":
+        accounts.change_key(key.split("-")[1], {"models": ("slow/one",)})
+    else:
+        accounts.change_tenant(how, {"disabled": True})
+    known = ended(house, engineer, run)
+    assert known["comparison"]["status"] == "stopped" and known["verdict"]["calls"] < 80
+    words = {"revoked": "revoked", "narrowed": "may not use slow/two", "disabled": "disabled"}
+    assert words[how] in known["notices"][-1]
+
+
 def test_tuned_models_of_the_owner_are_unknown_to_its_tenants(house: Served, engineer: str) -> None:
     red, names = (
         house.key(role="engineer", tenant="red"),
