@@ -275,10 +275,12 @@ def test_a_call_of_a_child_is_entered_into_the_ledger_once(workspace: Workspace)
         "run": job.spec.id,
         "cost_micros": 7,
     }
+    key = workspace.accounts.create_key(Key(tags=(("team", "search"),))).key.public
     for _ in range(2):
-        tuning.queue.record(replace(job, key="k"), {"id": "rec_1", "record": record})
+        tuning.queue.record(replace(job, key=key), {"id": "rec_1", "record": record})
     (entered,) = workspace.store.records(run=job.spec.id)
-    assert entered.id == "rec_1" and entered.cost_micros == 7 and entered.key == "k"
+    assert entered.id == "rec_1" and entered.cost_micros == 7 and entered.key == key
+    assert entered.tags == {"team": "search"}
 
 
 @pytest.mark.parametrize(

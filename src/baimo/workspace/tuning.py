@@ -418,7 +418,9 @@ class Tuning:
         record = converted(facts["record"], Record)
         store = self.workspace.store
         if all(known.id != record.id for known in store.records(run=job.spec.id, since_ms=record.at_ms)):
-            store.settle(replace(record, key=job.key))
+            self._keyring.refresh()
+            key = self._keyring.known(job.key)
+            store.settle(replace(record, key=job.key, tags={} if key is None else dict(key.tags)))
 
 
 def adopting(workspace: Workspace) -> Adopt:
