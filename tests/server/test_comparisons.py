@@ -311,6 +311,26 @@ def test_a_key_that_may_not_ask_any_more_ends_its_comparison(house: Served, engi
     assert words[how] in known["notices"][-1]
 
 
+def test_who_goes_on_with_a_comparison_does_so_with_rights_and_money_of_their_own(house: Served) -> None:
+    house.tenant("three")
+    written(house.folder / ".baimo" / "tenants" / "three" / "tasks")
+    ann, bob, cat = (
+        house.key(role="engineer", tenant="three", models=models) for models in ((), ("slow/one",), ())
+    )
+    run = begun(house, ann, model=["slow/*"], exhaustive=True, batch=4)
+    path = f"/api/comparisons/{run}"
+    until(lambda: house.call("GET", path, ann).data["progress"])
+    assert house.call("POST", f"{path}/stop", ann, {}).status == 200
+    assert ended(house, ann, run)["comparison"]["status"] == "stopped"
+    assert house.call("POST", f"{path}/resume", bob, {}).status == 200
+    refused = ended(house, ann, run)["comparison"]
+    assert refused["status"] == "failed" and "may not use slow/two" in refused["problem"]
+    assert house.call("POST", f"{path}/resume", cat, {}).status == 200
+    assert ended(house, ann, run)["comparison"]["status"] == "done"
+    paid = house.call("GET", f"/api/ledger/records?run={run}&limit=1000", ann).data["data"]
+    assert {one["key"] for one in paid} == {key.split("-")[1] for key in (ann, cat)}
+
+
 def test_tuned_models_of_the_owner_are_unknown_to_its_tenants(house: Served, engineer: str) -> None:
     red, names = (
         house.key(role="engineer", tenant="red"),
