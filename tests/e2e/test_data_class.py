@@ -108,13 +108,15 @@ def test_what_is_uploaded_as_confidential_stays_so(endpoint: Endpoint, model: Up
             purpose="batch",
             extra_headers=CONFIDENTIAL,
         )
-        data = line(1, "a secret in parts").encode()
-        upload = sdk.uploads.create(
-            filename="in.jsonl", purpose="batch", mime_type="application/jsonl", bytes=len(data)
-        )
-        part = sdk.uploads.parts.create(upload.id, data=data)
-        parted = sdk.uploads.complete(upload.id, part_ids=[part.id], extra_headers=CONFIDENTIAL).file
-        for file in (whole, parted):
+        parted: list[Any] = []
+        for marked, other in (({}, CONFIDENTIAL), (CONFIDENTIAL, {})):
+            data = line(1, "a secret in parts").encode()
+            upload = sdk.uploads.create(
+                filename="in.jsonl", purpose="batch", mime_type="application/jsonl", bytes=len(data)
+            )
+            part = sdk.uploads.parts.create(upload.id, data=data, extra_headers=marked)
+            parted.append(sdk.uploads.complete(upload.id, part_ids=[part.id], extra_headers=other).file)
+        for file in (whole, *parted):
             assert file is not None
             batch = sdk.batches.create(
                 input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
@@ -164,6 +166,28 @@ def test_confidential_rows_are_neither_answered_nor_judged_outside(
         assert graded.metadata.errors.model_grader_server_error
     assert heard(model, "Answer: open")
     assert not any(heard(model, f"a {what}") for what in ("secret row", "told secret", "secret sample"))
+
+
+def test_what_a_confidential_evaluation_asks_is_not_judged_outside(
+    endpoint: Endpoint, model: Upstream
+) -> None:
+    judge: Any = JUDGE | {"input": [{"role": "user", "content": "a judge's secret"}]}
+    source = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}, "sample": {}}]}}
+    with (
+        client(endpoint, endpoint.new_key("--data-class", "confidential")) as theirs,
+        client(endpoint) as ours,
+    ):
+        ordered = (
+            theirs.evals.create(data_source_config=ITEMS, testing_criteria=[judge]),  # type: ignore[arg-type]
+            ours.evals.create(
+                data_source_config=ITEMS,  # type: ignore[arg-type]
+                testing_criteria=[judge],
+                extra_headers=CONFIDENTIAL,
+            ),
+        )
+        for evaluation in ordered:
+            assert judged(ours, evaluation, source).result_counts.errored == 1
+    assert not heard(model, "a judge's secret")
 
 
 def test_what_was_answered_inside_is_not_judged_outside_afterwards(

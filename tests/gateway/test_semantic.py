@@ -90,6 +90,19 @@ def test_every_embedding_is_paid_for_by_the_caller() -> None:
     assert asked.books.used["key:abcdef123456:requests:total:"] == 4
 
 
+@pytest.mark.parametrize("of", ["batch", "run"])
+def test_an_embedding_belongs_to_the_batch_or_evaluation_of_its_question(of: str) -> None:
+    asked = house()
+    call = asked.call(asking(text="hello"))
+    setattr(call, of, "it_1")
+    asyncio.run(asked.gateway.serve(call))
+    asked.books.settled()
+    assert [(one.surface, one.run) for one in asked.books.records] == [
+        ("embeddings", "it_1"),
+        ("chat", "it_1"),
+    ]
+
+
 @pytest.mark.parametrize(
     "other",
     [

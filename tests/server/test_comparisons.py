@@ -17,7 +17,9 @@ import pytest
 from baimo.core.ids import canonical
 from baimo.core.run import Run
 from baimo.core.tenant import Limit
+from baimo.core.tuning import Adapter
 from baimo.evals.options import CompareOptions
+from baimo.store.adapters import Adapters
 from baimo.tuning.folder import JobFolder
 from baimo.workspace.compare_folder import run_folder
 from baimo.workspace.compare_queue import CompareQueue
@@ -287,6 +289,70 @@ def test_rights_and_budgets_of_the_key_hold(house: Served) -> None:
     (limit,) = house.call("GET", "/api/me", poor).data["limits"]
     assert float(limit["used"]) == verdict["cost_micros"] / 1e6 and float(limit["held"]) == 0
     assert house.workspace.bookkeeping.verify().ok
+
+
+@pytest.mark.parametrize("how", ["revoked", "narrowed", "disabled"])
+def test_a_key_that_may_not_ask_any_more_ends_its_comparison(house: Served, engineer: str, how: str) -> None:
+    accounts = house.workspace.accounts
+    house.tenant(how)
+    written(house.folder / ".baimo" / "tenants" / how / "tasks")
+    key = house.key(role="engineer", tenant=how)
+    run = begun(house, key, model=["slow/*"], exhaustive=True, batch=4)
+    until(lambda: house.call("GET", f"/api/comparisons/{run}", engineer).data["progress"])
+    if how == "revoked":
+        accounts.revoke(key.split("-")[1])
+    elif how == "narrowed":
+        accounts.change_key(key.split("-")[1], {"models": ("slow/one",)})
+    else:
+        accounts.change_tenant(how, {"disabled": True})
+    known = ended(house, engineer, run)
+    assert known["comparison"]["status"] == "stopped" and known["verdict"]["calls"] < 80
+    words = {"revoked": "revoked", "narrowed": "may not use slow/two", "disabled": "disabled"}
+    assert words[how] in known["notices"][-1]
+
+
+def test_who_goes_on_with_a_comparison_does_so_with_rights_and_money_of_their_own(house: Served) -> None:
+    house.tenant("three")
+    written(house.folder / ".baimo" / "tenants" / "three" / "tasks")
+    ann, bob, cat = (
+        house.key(role="engineer", tenant="three", models=models) for models in ((), ("slow/one",), ())
+    )
+    run = begun(house, ann, model=["slow/*"], exhaustive=True, batch=4)
+    path = f"/api/comparisons/{run}"
+    until(lambda: house.call("GET", path, ann).data["progress"])
+    assert house.call("POST", f"{path}/stop", ann, {}).status == 200
+    assert ended(house, ann, run)["comparison"]["status"] == "stopped"
+    assert house.call("POST", f"{path}/resume", bob, {}).status == 200
+    refused = ended(house, ann, run)["comparison"]
+    assert refused["status"] == "failed" and "may not use slow/two" in refused["problem"]
+    assert house.call("POST", f"{path}/resume", cat, {}).status == 200
+    assert ended(house, ann, run)["comparison"]["status"] == "done"
+    paid = house.call("GET", f"/api/ledger/records?run={run}&limit=1000", ann).data["data"]
+    assert {one["key"] for one in paid} == {key.split("-")[1] for key in (ann, cat)}
+
+
+def test_tuned_models_of_the_owner_are_unknown_to_its_tenants(house: Served, engineer: str) -> None:
+    red, names = (
+        house.key(role="engineer", tenant="red"),
+        ("ft:small:owner::abcdef1", "ft:small:owner::abcdef2"),
+    )
+    Adapters(house.workspace.store.database).put(
+        Adapter(
+            id="ad_1",
+            name=names[0],
+            tenant="",
+            base="acme/small",
+            base_hash="",
+            folder="adapters/ad_1",
+            status="ready",
+            created_ms=1,
+        )
+    )
+    path, body = "/api/comparisons/forecast", {"task": "moods", "model": [names[0]]}
+    assert house.call("POST", path, engineer, body).status == 200
+    said = [house.call("POST", path, red, {**body, "model": [name]}).data["error"] for name in names]
+    assert said[0]["code"] == "models.unknown"
+    assert said[0] == said[1] | {"message": said[0]["message"]}
 
 
 def test_runs_of_the_command_line_are_the_owners(house: Served, engineer: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from baimo.config import settings
+from baimo.core.tenant import DataClass
 from baimo.errors import NotFound, UsageError
 from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.folder import load_task
@@ -45,7 +46,9 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path, given=settings(tmp_path))
 
 
-def evaluated(evaluating: Evaluating, right: dict[str, int], criteria: Any = (CHECK,)) -> Evaluation:
+def evaluated(
+    evaluating: Evaluating, right: dict[str, int], criteria: Any = (CHECK,), data: DataClass = "public"
+) -> Evaluation:
     """An evaluation with a run for each model, of which so many rows are right."""
     evaluation = Evaluation(
         id=evaluating.evaluations.new_id(),
@@ -65,6 +68,7 @@ def evaluated(evaluating: Evaluating, right: dict[str, int], criteria: Any = (CH
             evaluation=evaluation.id,
             name=f"run of {model}",
             model=model,
+            data_class=data,
             status="completed",
             created_ms=1,
         )
@@ -108,6 +112,16 @@ def test_an_evaluation_becomes_a_task_with_its_rows_prompts_graders_and_models(
         with pytest.raises(UsageError):
             evaluating.task(evaluation.id, tmp_path / "task")
         assert evaluating.task(evaluation.id, tmp_path / "task", force=True).folder == made.folder
+
+
+def test_the_task_of_a_confidential_run_is_confidential(workspace: Workspace, tmp_path: Path) -> None:
+    with workspace:
+        evaluating = workspace.evaluating
+        for number, data in enumerate(("public", "confidential")):
+            evaluation = evaluated(evaluating, {"acme/good": 40, "acme/poor": 4}, data=data)
+            made = evaluating.task(evaluation.id, tmp_path / data)
+            assert load_task(made.folder).data_class == ("internal", "confidential")[number]
+        assert evaluating.verdict(made, CompareOptions(task="", exhaustive=True)).winner == "replay/acme/good"
 
 
 def test_a_verdict_over_the_runs_asks_no_model(workspace: Workspace, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from baimo.core.ids import plain
 from baimo.core.model import Model
 from baimo.core.money import Price
 from baimo.core.tenant import Key, Limit, Tenant
-from baimo.errors import Forbidden
+from baimo.errors import Forbidden, UnknownModel
 from baimo.settings import PolicySettings
 from baimo.typed import converted
 from baimo.workspace.permit import Permit, permit
@@ -66,6 +66,14 @@ def test_a_key_asks_the_models_that_it_names() -> None:
     found = permit(PolicySettings(), Key(public="k", tenant="acme", models=("other/*",)), TENANT)
     with pytest.raises(Forbidden, match="k may not use acme/one"):
         found.check(MODEL, inside=True)
+
+
+def test_a_tuned_model_of_the_owner_is_unknown_to_a_tenant() -> None:
+    tuned = Model(name="ft:one:owner::abcdef", vendor="acme", upstream="one")
+    permit(PolicySettings(), Key(public="k"), Tenant(id="")).check(tuned, inside=True)
+    permit(PolicySettings(), None, None).check(tuned, inside=True)
+    with pytest.raises(UnknownModel):
+        permit(PolicySettings(), KEY, TENANT).check(tuned, inside=True)
 
 
 def test_limited_money_is_not_spent_by_what_sets_none_aside() -> None:

@@ -139,15 +139,15 @@ def test_a_job_is_planned_forecast_run_and_adopted(workspace: Workspace) -> None
     assert onlooker.kinds.count("started") == 2  # the first steps, and the rest: nothing is computed twice
 
 
-def ordered(tuning: Tuning, **args: Any) -> TuneJob:
+def ordered(tuning: Tuning, recipe: str = "sft", key: str = "key", **args: Any) -> TuneJob:
     """A job as a client of the endpoint orders it: nobody has forecast it."""
     spec = TuneSpec(
         id=tuning.queue.jobs.new_id(),
-        recipe=Spec(name="sft", args={"steps": 200, "pause_s": 0.02, **args}),
+        recipe=Spec(name=recipe, args={"steps": 200, "pause_s": 0.02, **args}),
         base=str(tuning.workspace.folder / "base"),
     )
     row = Row(messages=(Message(role="user", content="a"), Message(role="assistant", content="b")))
-    return tuning.queue.submit(spec, [row], key="key")
+    return tuning.queue.submit(spec, [row], key=key)
 
 
 def test_a_job_of_the_endpoint_is_forecast_by_its_own_first_steps_and_goes_on(workspace: Workspace) -> None:
@@ -169,6 +169,26 @@ def test_a_job_of_the_endpoint_that_does_not_fit_is_ended_and_says_so(workspace:
     assert done.status is JobStatus.FAILED and done.error is not None
     assert done.error["code"] == "tune_memory_limit" and "51" in done.error["message"]
     assert not tuning.queue.at(job.spec.id).alive and not tuning.queue.at(job.spec.id).adapter.exists()
+
+
+@pytest.mark.parametrize("how", ["revoked", "disabled"])
+def test_a_job_that_asks_models_ends_with_the_rights_of_its_key(workspace: Workspace, how: str) -> None:
+    tuning, accounts = Scripted(workspace), workspace.accounts
+    accounts.create_tenant(Tenant(id="acme"))
+    key = accounts.create_key(Key(tenant="acme")).key.public
+    job = ordered(tuning, "grpo", key, steps=10_000)
+
+    def seen() -> bool:
+        if any(event.kind == "progress" for event in tuning.queue.jobs.events(job.spec.id, limit=99)):
+            if how == "revoked":
+                accounts.revoke(key)
+            else:
+                accounts.change_tenant("acme", {"disabled": True})
+        return False
+
+    done = tuning.settled(job.spec.id, Onlooker(), seen)
+    assert done.status is JobStatus.FAILED and done.error is not None
+    assert how in done.error["message"] and not tuning.queue.at(job.spec.id).alive
 
 
 def test_preferences_are_not_imitated_unless_they_are_told_apart(workspace: Workspace) -> None:
@@ -265,10 +285,12 @@ def test_a_call_of_a_child_is_entered_into_the_ledger_once(workspace: Workspace)
         "run": job.spec.id,
         "cost_micros": 7,
     }
+    key = workspace.accounts.create_key(Key(tags=(("team", "search"),))).key.public
     for _ in range(2):
-        tuning.queue.record(replace(job, key="k"), {"id": "rec_1", "record": record})
+        tuning.queue.record(replace(job, key=key), {"id": "rec_1", "record": record})
     (entered,) = workspace.store.records(run=job.spec.id)
-    assert entered.id == "rec_1" and entered.cost_micros == 7 and entered.key == "k"
+    assert entered.id == "rec_1" and entered.cost_micros == 7 and entered.key == key
+    assert entered.tags == {"team": "search"}
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ class Semantic:
                 reply=reply,
                 began=self._now(),
                 request_id=call.request_id,
+                run=call.batch or call.run,
             )
         )
         if reply.status != 200:

@@ -90,6 +90,7 @@ async def _created(request: Request) -> Response:
         name=name(given, "eval"),
         source=await asyncio.to_thread(config, given),
         criteria=criteria(given),
+        data_class=classed(request),
         metadata=metadata(given),
         created_ms=now_ms,
         updated_ms=now_ms,
@@ -167,7 +168,7 @@ async def _run_created(request: Request) -> Response:
         Lines(service).known(model, key)
     if any(runs_code(grader) for grader in graders(evaluation)):
         await allowed_code(evaluation.tenant)
-    source, data = asked["source"], classed(request)
+    source, data = asked["source"], classed(request, class_of(service, evaluation))
     if source["type"] == "file_id":
         data = strictest(data, await _file_class(service, evaluation.tenant, source["id"]))
     run = EvalRun(

@@ -21,6 +21,7 @@ from baimo.gateway.policy import data_class, strictest
 from baimo.server.replies import caller, json_response, presented, service_of
 from baimo.server.surfaces.form import boundary_of
 from baimo.server.upload import Form
+from baimo.store.evaluations import Evaluation
 from baimo.store.files import Files, Incoming, StoredFile
 from baimo.workspace.serving import Service
 
@@ -89,10 +90,10 @@ def classed(request: Request, *named: DataClass) -> DataClass:
     return strictest(data_class(policy, key, tenant, dict(request.headers.raw)), *named)
 
 
-def class_of(service: Service, file: StoredFile) -> DataClass:
-    """The class of a file: what was said when it came, or what its key says now."""
-    uploader = service.keyring.known(file.key)
-    return strictest(file.data_class, (uploader and uploader.data_class) or "public")
+def class_of(service: Service, kept: StoredFile | Evaluation) -> DataClass:
+    """The class of what is kept: what was said when it came, or what its key says now."""
+    maker = service.keyring.known(kept.key)
+    return strictest(kept.data_class, (maker and maker.data_class) or "public")
 
 
 def number(request: Request, field: str, *, usual: int, most: int) -> int:

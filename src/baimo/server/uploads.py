@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused, NotFound
 from baimo.server.files import (
     LONGEST_NAME,
@@ -83,14 +84,14 @@ async def _begun(request: Request) -> Response:
 
 
 async def _taken(request: Request) -> Response:
-    upload = await _upload(request)
+    upload, data = await _upload(request), classed(request)
     uploads = service_of(request).uploads
     taking = Taking(boundary_of(presented(request)), "data", lambda: uploads.incoming(upload))
     try:
         async for piece in request.stream():
             await taking.take(piece)
         taken = await taking.done()
-        part = await asyncio.to_thread(uploads.add, upload, taken.incoming)
+        part = await asyncio.to_thread(uploads.add, upload, taken.incoming, data)
     except ClientDisconnect:
         return Response(status_code=499)
     finally:
@@ -106,7 +107,8 @@ async def _completed(request: Request) -> Response:
     if not parts:
         raise CallRefused("surfaces.missing", field="part_ids")
     service = service_of(request)
-    upload = replace(upload, data_class=classed(request, upload.data_class))
+    told: list[DataClass] = [upload.data_class, *(part.data_class for part in upload.parts)]
+    upload = replace(upload, data_class=classed(request, *told))
     ended, file = await asyncio.to_thread(service.uploads.complete, upload, parts, given.text("md5"))
     await asyncio.to_thread(readable, service.files, file)
     return json_response(upload_row(ended, file))

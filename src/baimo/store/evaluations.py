@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from baimo.core.ids import plain
+from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.evaluation_runs import overwriting
 from baimo.store.shelf import Shelf
@@ -37,6 +38,8 @@ class Evaluation:
     """testing_criteria as the client sent them, each with a name of its own."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     """The client's labels."""
+    data_class: DataClass = "public"
+    """Of its criteria."""
     created_ms: int
     """Wall clock, milliseconds since 1970."""
     updated_ms: int

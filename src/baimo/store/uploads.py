@@ -48,6 +48,8 @@ class UploadPart:
     """Length."""
     created_ms: int
     """Wall clock, milliseconds since 1970."""
+    data_class: DataClass = "public"
+    """Of what it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +168,13 @@ class Uploads(Shelf):
         part = sortable_id("part", self.now_ms(), os.urandom(7))
         return Incoming(self._folder(upload) / part, min(left, LONGEST_PART))
 
-    def add(self, upload: Upload, incoming: Incoming) -> UploadPart:
+    def add(self, upload: Upload, incoming: Incoming, data_class: DataClass = "public") -> UploadPart:
         """Finish a part and enter it.
+
+        Args:
+            upload: that it is a part of.
+            incoming: its bytes.
+            data_class: of what it holds.
 
         Raises:
             Conflict: nothing is taken any more.
@@ -175,7 +182,9 @@ class Uploads(Shelf):
             StoreError: it cannot be kept.
         """
         incoming.finish()
-        part = UploadPart(id=incoming.path.name, bytes=incoming.size, created_ms=self.now_ms())
+        part = UploadPart(
+            id=incoming.path.name, bytes=incoming.size, created_ms=self.now_ms(), data_class=data_class
+        )
 
         def longer(one: Upload) -> Upload:
             if sum(known.bytes for known in one.parts) + part.bytes > one.bytes:

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from baimo.core.tuning import JobStatus, TuneJob, TuneProgress
-from baimo.errors import BaimoError, Conflict
+from baimo.errors import BaimoError, Conflict, Forbidden, Unauthenticated
 from baimo.store.jobs import JobEvent, line_event
 from baimo.text import text
 from baimo.tuning.folder import JobFolder
@@ -69,6 +69,7 @@ class Care:
         if not self._read():
             return False
         if alive:
+            self._check()
             self._foretell()
             self._converge()
             return True
@@ -155,13 +156,20 @@ class Care:
         try:
             said = self._queue.forecast(self.job, (event for _, event in self._folder.events()))
         except BaimoError as error:
-            message = " → ".join(filter(None, (str(error), error.hint)))
-            self._fail({"code": error.key.replace(".", "_"), "message": message})
+            self._fail(_told(error))
             return
         self._change(lambda one: replace(one, forecast=said))
         if asks:
             with contextlib.suppress(Conflict):  # it was cancelled just now
                 self.job = self._queue.pause(self.job.spec.tenant, self.job.spec.id)
+
+    def _check(self) -> None:
+        """End a job whose child may not ask any more."""
+        if self.job.status is JobStatus.RUNNING:
+            try:
+                self._queue.check(self.job)
+            except (Unauthenticated, Forbidden) as error:
+                self._fail(_told(error))
 
     # what the child is to do
 
@@ -295,6 +303,11 @@ class Care:
         )
         self.job = after or self.job
         return after is not None
+
+
+def _told(error: BaimoError) -> dict[str, Any]:
+    message = " → ".join(filter(None, (str(error), error.hint)))
+    return {"code": error.key.replace(".", "_"), "message": message}
 
 
 def _error_of(failed: Mapping[str, Any]) -> dict[str, Any]:

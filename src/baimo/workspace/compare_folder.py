@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from baimo.core.verdict import Forecast, Progress, Verdict
-from baimo.errors import BaimoError
+from baimo.errors import BaimoError, Forbidden, Unauthenticated
 from baimo.tuning.folder import JobFolder
 from baimo.typed import converted
 
@@ -96,11 +96,25 @@ class Told:
             self._last, self._told_at = None, now
 
 
-async def obeyed(folder: JobFolder, stop: Callable[[], object], beat: Callable[[int], None]) -> None:
-    """Stop when the folder says so; until then, beat now and then."""
+async def obeyed(
+    told: Told, stop: Callable[[], object], check: Callable[[], None], beat: Callable[[int], None]
+) -> None:
+    """Stop when the folder says so, or the run may not go on; until then, beat now and then.
+
+    Args:
+        told: of the run.
+        stop: ends it with a verdict on what is known.
+        check: raises Unauthenticated or Forbidden when it may not go on.
+        beat: says that it is alive, given the wall clock in milliseconds.
+    """
     due = time.monotonic() + BEAT_S
-    while not folder.wished():
+    while not told.folder.wished():
         await asyncio.sleep(LOOK_S)
+        try:
+            await asyncio.to_thread(check)
+        except (Unauthenticated, Forbidden) as error:
+            told.notice(str(error))
+            break
         if time.monotonic() >= due:
             due += BEAT_S
             await asyncio.to_thread(beat, time.time_ns() // 1_000_000)

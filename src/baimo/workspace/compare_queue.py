@@ -147,28 +147,27 @@ class CompareQueue:
             return stopped or run
         return run
 
-    def resume(self, run: Run, limits: Mapping[str, float | int | None], key: str) -> Run:
+    def resume(self, run: Run, limits: Mapping[str, float | int | None], key: Key) -> Run:
         """Put a comparison that has stopped, failed or died into the queue again; its answers are there.
 
         Args:
             run: goes on as it was begun.
             limits: of money, calls and minutes, instead of those that it had; None = as before.
-            key: public part of the key that asks, which answers for what the command line began.
+            key: asks, and pays from now on. One of the owner lets a tenant's run go on as its own key had begun it.
 
         Raises:
             Conflict: it runs, or there is nothing left to do.
         """
         folder = self._at(run)
         if run.status not in _ENDED or folder.alive:
-            key = "compare.all_done" if run.status == "done" else "compare.under_way"
-            raise Conflict(key, run=run.id)
+            why = "compare.all_done" if run.status == "done" else "compare.under_way"
+            raise Conflict(why, run=run.id)
         folder.path.mkdir(parents=True, exist_ok=True)
         self._order(run.id, limits)
         folder.wish("")
         folder.tell("queued")
-        queued = self.runs.change(
-            run.id, _ENDED, status="queued", ended_ms=None, problem="", key=run.key or key
-        )
+        payer = key.public if key.tenant == run.tenant else run.key
+        queued = self.runs.change(run.id, _ENDED, status="queued", ended_ms=None, problem="", key=payer)
         return queued or run
 
     def standing(self, run: Run) -> str:

@@ -197,7 +197,9 @@ class Comparing:
             if on_start is not None:
                 # from a signal handler: the loop must be woken to see it
                 on_start(partial(asyncio.get_running_loop().call_soon_threadsafe, comparison.stop))
-            obeying = asyncio.create_task(obeyed(watcher.folder, comparison.stop, allowed.purse.beat))
+            obeying = asyncio.create_task(
+                obeyed(watcher, comparison.stop, allowed.check_again, allowed.purse.beat)
+            )
             try:
                 verdict = await comparison.verdict()
             except BaseException as error:

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from baimo.core.ids import digest
+from baimo.core.tenant import DataClass
 from baimo.core.verdict import Verdict
 from baimo.errors import NotFound, UnknownModel, UsageError
 from baimo.evals.graders.kinds import parts_of
 from baimo.evals.options import CompareOptions
 from baimo.evals.tasks.folder import load_task
+from baimo.gateway.policy import strictest
 from baimo.models.catalogue import Catalogue
 from baimo.providers.openai_reply import count, fields, items
 from baimo.settings import ProviderSettings
@@ -68,7 +70,7 @@ def task_of_eval(
     """Write the task of an evaluation, with the recording of its runs.
 
     Args:
-        evaluation: its graders become scorers, all of which must pass.
+        evaluation: its graders become scorers, all of which must pass. The task is as strict as it and its runs.
         runs: their rows become the examples, their prompts its prompts, their models its candidates.
         folder: where the task is written.
         catalogue: knows the models that aliases stand for.
@@ -84,7 +86,8 @@ def task_of_eval(
         runs=[_run_object(one, catalogue) for one in runs],
         items=[item_row(one.run, item) for one in runs for item in one.items],
     )
-    (task,) = tasks_of(export)
+    classes: list[DataClass] = [evaluation.data_class, *(one.run.data_class for one in runs)]
+    (task,) = tasks_of(export, strictest("internal", *classes))
     names = _names(runs)
     (place,) = kept_tasks([task], folder, force=force)
     # rows are one example each in the order in which they first come, as the importer has it

@@ -74,6 +74,7 @@ class Lent:
         Raises:
             ProviderError: the model could not answer; the attempt is recorded all the same.
             UsageError: the task is confidential and the model outside.
+            UnknownModel: the tenant knows no such model.
             Forbidden: the key that ordered the job may not ask this model, or not with this data, or not for money.
         """
         return await self._elsewhere(self._asked(request))

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from baimo.core.model import Model
 from baimo.core.tenant import OWNER, DataClass, Key, Tenant
-from baimo.errors import Forbidden
+from baimo.errors import Forbidden, UnknownModel
 from baimo.gateway.keyring import permits_name
 from baimo.gateway.policy import data_class, masks, may_leave, strictest
+from baimo.models.catalogue import TUNED
 from baimo.settings import Outside, PolicySettings
 
 _NOBODY = (Key(), Tenant(id=OWNER))
@@ -24,6 +25,8 @@ class Permit:
 
     key: str = ""
     """Public part of the key that ordered it; empty = the command line."""
+    tenant: str = OWNER
+    """The key's."""
     models: tuple[str, ...] = ()
     """Key.models."""
     data_class: DataClass = "public"
@@ -38,8 +41,11 @@ class Permit:
     def check(self, model: Model, *, inside: bool) -> None:
         """
         Raises:
+            UnknownModel: it is a tuned one of the workspace's owner, of which its tenants know nothing.
             Forbidden: the key may not use this model, or what the work holds may not go there.
         """
+        if self.tenant != OWNER and model.name.startswith(TUNED):  # the catalogue has no others
+            raise UnknownModel("models.unknown", name=model.name, near="")
         if not permits_name(Key(models=self.models), model.name):
             raise Forbidden("compare.not_permitted", key=self.key, model=model.name)
         if inside:
@@ -75,6 +81,7 @@ def permit(policy: PolicySettings, key: Key | None, tenant: Tenant | None, *brou
     data = strictest(data, *brought)
     return Permit(
         key=who.public,
+        tenant=whose.id,
         models=who.models,
         data_class=data,
         outside=policy.outside,

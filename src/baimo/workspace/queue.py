@@ -65,6 +65,8 @@ class Queue:
     """Enters a call of the child into the ledger, given the Record as JSON; after a kill perhaps twice."""
     forecast: Callable[[TuneJob, Iterable[Mapping[str, Any]]], TuneForecast | None] = lambda job, events: None
     """What a job will take, given the events of its first steps; raises BaimoError where it does not fit."""
+    check: Callable[[TuneJob], None] = lambda job: None
+    """Raises Unauthenticated or Forbidden when a job that runs may not go on."""
     only: Collection[str] | None = None
     """Jobs to look after; None = all."""
     grace_s: float = 60.0

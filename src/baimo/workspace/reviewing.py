@@ -20,6 +20,7 @@ from baimo.core.ids import digest
 from baimo.core.message import Message
 from baimo.core.run import Outcome, Run, Sample
 from baimo.core.task import Example, Task
+from baimo.core.tenant import DataClass
 from baimo.errors import BaimoError, Conflict, NotFound, UsageError
 from baimo.evals.agreement import Agreement, agreement
 from baimo.evals.tasks.prompts import Renderer
@@ -254,15 +255,19 @@ class Reviewing:
     def _call(self, review: Review) -> tuple[tuple[Message, ...], str | None]:
         from baimo.tuning.data.collected import Kept, from_records
 
-        content = Contents(self.workspace.store.database).content(review.record, tenant=review.tenant)
-        if content is None:
+        kept = self._kept(review)
+        if not kept:
             return (), None
-        kept: dict[str, Any] = msgspec.msgpack.decode(content)
         rows = from_records([Kept(review.record, kept["surface"], kept["request"], kept["answer"])]).rows
         if not rows:
             return (), None
         *asked, said = rows[0].messages
         return tuple(asked), said.content if isinstance(said.content, str) else None
+
+    def _kept(self, review: Review) -> dict[str, Any]:
+        """What is kept with a call; empty = nothing."""
+        content = Contents(self.workspace.store.database).content(review.record, tenant=review.tenant)
+        return {} if content is None else msgspec.msgpack.decode(content)
 
     def _rubric(self, review: Review) -> str:
         try:
@@ -312,8 +317,9 @@ class Reviewing:
             draft = Draft(expected=_like(right, there.example.target), labels={"review": review.id})
             self.tasks.change(review.task, review.tenant, by, "review", edited(there.id, draft))
             return there.id
+        data: DataClass = "public"
         if review.record:
-            lineage["record"] = review.record
+            lineage["record"], data = review.record, self._kept(review).get("data_class", data)
         plain: list[Mapping[str, Any]] = [
             {"role": one.role, "content": one.content} for one in shown.messages
         ]
@@ -321,7 +327,7 @@ class Reviewing:
             raise UsageError("reviews.not_kept", field="/store")
         id = self.tasks.new_id()
         draft = Draft(messages=plain, expected=right, labels=lineage)
-        self.tasks.change(review.task, review.tenant, by, "review", added(draft, "test", id))
+        self.tasks.change(review.task, review.tenant, by, "review", added(draft, "test", id, data))
         return f"test:{id}"
 
     def agreements(self, tenant: str, *, task: str = "") -> Agreements:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from baimo.core.task import Example, Task
+from baimo.core.tenant import DataClass
 from baimo.errors import Conflict, NotFound, UsageError
+from baimo.gateway.policy import strictest
 from baimo.workspace.task_imports import freed
 from baimo.workspace.task_keeping import Placed, Split, conversation, placed_of, with_examples
 
@@ -40,13 +42,14 @@ class Draft:
         return asks == (None, None, None, None) and set(self.clear) <= {"expected"}
 
 
-def added(draft: Draft, split: Split, id: str) -> Change:
+def added(draft: Draft, split: Split, id: str, data_class: DataClass = "public") -> Change:
     """One example more.
 
     Args:
         draft: what it asks and expects.
         split: where.
         id: its id.
+        data_class: of what it holds; the task becomes as strict.
     """
 
     def changed(task: Task) -> tuple[Task, Mapping[str, Any]]:
@@ -56,6 +59,7 @@ def added(draft: Draft, split: Split, id: str) -> Change:
         if not (draft.input or draft.fields or draft.messages):
             raise UsageError("tasks.nothing_to_ask", field="/input")
         fresh = Placed(split, _drawn(Example(id=id, fields={}), draft))
+        task = replace(task, data_class=strictest(task.data_class, data_class))
         return with_examples(task, [*placed, fresh]), {"ids": [fresh.id]}
 
     return changed

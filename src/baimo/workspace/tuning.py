@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from baimo.core.record import Record
 from baimo.core.registry import Spec
 from baimo.core.tenant import DataClass
 from baimo.core.tuning import JobStatus, TuneForecast, TuneJob, TuneSpec
-from baimo.errors import BaimoError, ConfigError, NotFound, UsageError
+from baimo.errors import BaimoError, ConfigError, NotFound, StoreError, UsageError
 from baimo.gateway.keyring import Keyring
 from baimo.models.catalogue import TUNED
 from baimo.store.jobs import JobEvent, Jobs
@@ -114,6 +115,7 @@ class Tuning:
             adopt=self._adopt or adopting(workspace),
             record=self._record,
             forecast=self._foretold,
+            check=self._check,
         )
 
     def tune(self, options: TuneOptions, watcher: Watcher, halted: Callable[[], bool]) -> TuneJob | None:
@@ -384,8 +386,22 @@ class Tuning:
         brought: list[DataClass] = [load_task(job.spec.task).data_class] if job.spec.task else []
         if not job.key:
             return permit(policy, None, None, *brought)
-        keyring = Keyring(self.workspace.accounts, wall=time.time)
-        return permit(policy, *keyring.standing(job.key), *brought, job.data_class)
+        self._keyring.refresh()
+        return permit(policy, *self._keyring.standing(job.key), *brought, job.data_class)
+
+    @cached_property
+    def _keyring(self) -> Keyring:
+        return Keyring(self.workspace.accounts, wall=time.time)
+
+    def _check(self, job: TuneJob) -> None:
+        """
+        Raises:
+            Unauthenticated, Forbidden: it asks models in the name of a key that may not ask any more.
+        """
+        if job.key and job.spec.recipe.name in ASKING:
+            with suppress(StoreError):  # what cannot be read stays as it was, as in the gateway
+                self._keyring.refresh()
+            self._keyring.standing(job.key)
 
     def _secrets(self) -> list[str]:
         """Variables with the keys of providers, for recipes that ask models."""
@@ -402,7 +418,9 @@ class Tuning:
         record = converted(facts["record"], Record)
         store = self.workspace.store
         if all(known.id != record.id for known in store.records(run=job.spec.id, since_ms=record.at_ms)):
-            store.settle(replace(record, key=job.key))
+            self._keyring.refresh()
+            key = self._keyring.known(job.key)
+            store.settle(replace(record, key=job.key, tags={} if key is None else dict(key.tags)))
 
 
 def adopting(workspace: Workspace) -> Adopt:

@@ -178,6 +178,21 @@ def test_calls_whose_contents_are_kept_are_judged_and_stored_as_examples(house: 
     assert house.call("GET", "/api/tasks/time", expert).status == 404  # it held what was said
 
 
+def test_a_task_becomes_as_strict_as_a_call_that_is_stored_in_it(house: Served) -> None:
+    house.tenant("strict", keep_contents=True)
+    caller, expert = house.key(tenant="strict"), house.key(tenant="strict", role="engineer")
+    before = house.records
+    body = {"model": "acme/small", "messages": [{"role": "user", "content": "What time is it?"}]}
+    said = house.call("POST", "/v1/chat/completions", caller, body, {"x-baimo-data-class": "confidential"})
+    assert said.status == 200
+    house.recorded(before + 1)
+    house.call("POST", "/api/tasks", expert, {"name": "time", "example": {"input": "x", "expected": "y"}})
+    house.call("POST", "/api/reviews", expert, {"records": True, "task": "time", "since": "1d"})
+    assert house.call("GET", "/api/tasks/time", expert).data["data_class"] == "internal"
+    judge(house, expert, queue(house, expert)[0]["review"], "agree", store=True)
+    assert house.call("GET", "/api/tasks/time", expert).data["data_class"] == "confidential"
+
+
 def test_another_tenants_comparison_and_task_are_not_there(house: Served, ann: str) -> None:
     house.tenant("rose")
     theirs = house.key(tenant="rose", role="admin")

@@ -1,7 +1,8 @@
 """The files of a task whose examples were changed.
 
 Prevents the failure where an edit of one example rewrites what somebody wrote by hand: of task.toml only the table
-[data] changes, and only where it names files of another form; whatever that would not keep is written anew as a whole.
+[data] changes, where it names files of another form, and the data class; whatever that would not keep is written anew
+as a whole.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def texts_after(task: Task, manifest: str) -> dict[str, str | None]:
         raise UsageError("tasks.train_needed")
     texts: dict[str, str | None] = {**texts_of(task)}
     kept = with_data(manifest, _HOUSE | ({"train": TRAIN} if task.train else {}))
+    if kept is not None and tomllib.loads(kept).get("data_class", "internal") != task.data_class:
+        kept = with_value(kept, "data_class", task.data_class)
     if kept is not None:
         texts = {name: texts[name] for name in (TEST, TRAIN) if name in texts} | {FILE_NAME: kept}
     return texts if task.train else {**texts, TRAIN: None}

@@ -110,7 +110,7 @@ async def _resume(asking: Asking, asked: ResumeAsked) -> ComparisonDetail:
     found = await asyncio.to_thread(_one, asking, asked.run)
     limits = {name: getattr(asked, name) for name in LIMITS}
     CompareOptions(task="", **limits)  # raises UsageError where one is out of its range
-    await asyncio.to_thread(asking.service.comparisons.resume, found.run, limits, asking.key.public)
+    await asyncio.to_thread(asking.service.comparisons.resume, found.run, limits, asking.key)
     said = {name: value for name, value in limits.items() if value is not None}
     await asyncio.to_thread(_entered, asking, "comparison.resume", found.run.id, said)
     asking.service.on_comparison()

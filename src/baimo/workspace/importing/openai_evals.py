@@ -16,6 +16,7 @@ from typing import Any, cast
 from baimo.core.ids import canonical, digest
 from baimo.core.registry import Spec
 from baimo.core.task import Example, Task
+from baimo.core.tenant import DataClass
 from baimo.errors import BaimoError
 from baimo.evals.graders.kinds import grader_of, parts_of
 from baimo.evals.graders.template import variables
@@ -60,12 +61,12 @@ def imported_tasks(path: Path) -> list[ImportedTask]:
     return tasks_of(read_export(path))
 
 
-def tasks_of(export: Export) -> list[ImportedTask]:
-    """Every evaluation of an export as a task."""
+def tasks_of(export: Export, data_class: DataClass = "internal") -> list[ImportedTask]:
+    """Every evaluation of an export as a task of this class."""
     known = {str(one.get("id")) for one in export.evals}
     orphans = {str(run.get("eval_id")) for run in export.runs} - known
     evals = [*export.evals, *({"id": id, "name": id, "object": "eval"} for id in sorted(orphans))]
-    made = [_task(one, export, alone=len(evals) == 1) for one in evals]
+    made = [_task(one, export, data_class, alone=len(evals) == 1) for one in evals]
     return _named_apart([*made, *registry_tasks(export)])
 
 
@@ -82,7 +83,7 @@ def _named_apart(tasks: Iterable[ImportedTask]) -> list[ImportedTask]:
     return made
 
 
-def _task(one: Object, export: Export, *, alone: bool) -> ImportedTask:
+def _task(one: Object, export: Export, data_class: DataClass, *, alone: bool) -> ImportedTask:
     id = str(one.get("id"))
     runs = [run for run in export.runs if run.get("eval_id") == id or (alone and not run.get("eval_id"))]
     ids = {run.get("id") for run in runs}
@@ -101,6 +102,7 @@ def _task(one: Object, export: Export, *, alone: bool) -> ImportedTask:
         prompts=asking.prompts,
         candidates=tuple(openai_prompts.candidates(draft, asking)),
         description=openai_prompts.described(draft),
+        data_class=data_class,
     )
     _rest(draft, runs)
     files = texts_of(task)
