@@ -1,8 +1,9 @@
 """Prompts and answers of tenants that opted in: kept sealed beside the ledger, deleted without breaking it.
 
-Prevents two failures: a ledger that cannot be verified any more because somebody asked for their data to be deleted
-(the chain holds a hash of what was kept, never the thing), and a deleted answer that can still be guessed from that
-hash (a random salt is sealed in, and deleted with it).
+Prevents three failures: a ledger that cannot be verified any more because somebody asked for their data to be deleted
+(the chain holds a hash of what was kept, never the thing), a deleted answer that can still be guessed from that hash (a
+random salt is sealed in, and deleted with it), and one that a journal brings back (of calls that began before their
+tenant was forgotten nothing is kept).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from sqlalchemy.sql import ColumnElement
 
 from baimo.core.moments import DAY_MS
 from baimo.store import audit, tables
-from baimo.store.accounts import raise_forgotten
+from baimo.store.accounts import EVERYBODY, forget_until, raise_forgotten
 from baimo.store.audit import Actor
+from baimo.store.chain import locked_head
 from baimo.store.shelf import Shelf
 
 SALT_BYTES = 16
@@ -115,6 +117,11 @@ class Contents(Shelf):
         which = _which(tenant, before_ms, record)
         with self._database.writing() as connection:
             self._overwriting(connection)
+            if record is None:
+                now_ms = self.now_ms()
+                until_ms = now_ms if before_ms is None else min(now_ms, before_ms - 1)
+                forget_until(connection, EVERYBODY if tenant is None else tenant, until_ms)
+                locked_head(connection)
             gone = int(connection.execute(delete(table).where(*which)).rowcount)
             facts = {"deleted": gone, "before_ms": before_ms, "record": record}
             said = {name: value for name, value in facts.items() if value is not None}
@@ -139,6 +146,10 @@ class Contents(Shelf):
         with self._database.writing() as connection:
             self._overwriting(connection)
             raise_forgotten(connection, tenant)  # first: who keeps an answer at this moment waits
+            forget_until(connection, tenant, self.now_ms())
+            locked_head(
+                connection
+            )  # contents on their way out of a journal are here by now, or never will be
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
