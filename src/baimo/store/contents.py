@@ -147,9 +147,8 @@ class Contents(Shelf):
             self._overwriting(connection)
             raise_forgotten(connection, tenant)  # first: who keeps an answer at this moment waits
             forget_until(connection, tenant, self.now_ms())
-            locked_head(
-                connection
-            )  # contents on their way out of a journal are here by now, or never will be
+            # what is on its way out of a journal is here by now, or never will be
+            locked_head(connection)
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
