@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.sql import ColumnElement
 
@@ -23,6 +24,7 @@ from baimo.store.accounts import EVERYBODY, forget_until, raise_forgotten
 from baimo.store.audit import Actor
 from baimo.store.chain import locked_head
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 SALT_BYTES = 16
 KEPT = frozenset({"records", "totals", "totals_pruned", "rollups", "tenants", "keys", "audit"})
@@ -149,6 +151,8 @@ class Contents(Shelf):
             forget_until(connection, tenant, self.now_ms())
             # what is on its way out of a journal is here by now, or never will be
             locked_head(connection)
+            for table in (tables.runs, tables.evaluation_runs):  # who adds to one of them waits, or we do
+                connection.execute(select(table.c.id).where(table.c.tenant == tenant).with_for_update())
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
@@ -164,6 +168,7 @@ class Contents(Shelf):
                 name: int(connection.execute(statement).rowcount) + (before or {}).get(name, 0)
                 for name, statement in statements.items()
             }
+            gone["blobs"] = _unnamed(connection)
             facts = {"deleted": gone}
             audit.enter(connection, by, "tenant.forget", tenant, facts, self.now_ms())
         self._emptied_log()
@@ -199,6 +204,22 @@ class Contents(Shelf):
         if self._database.dialect == "sqlite":
             with self._database.reading() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _unnamed(connection: Connection) -> int:
+    """Delete tasks of comparisons that are gone; how many there were."""
+    runs, blobs = tables.runs, tables.blobs
+    named = {from_json(run, _Named).task_blob for run in connection.execute(select(runs.c.run)).scalars()}
+    left = [hash for hash in connection.execute(select(blobs.c.hash)).scalars() if hash not in named]
+    for hash in left:
+        connection.execute(delete(blobs).where(blobs.c.hash == hash))
+    return len(left)
+
+
+class _Named(msgspec.Struct):
+    """The part of a run that names its task."""
+
+    task_blob: str = ""
 
 
 def _which(tenant: str | None, before_ms: int | None, record: str | None = None) -> list[ColumnElement[bool]]:
