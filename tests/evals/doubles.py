@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from baimo.core.call import Completion, Delta, Request, Usage
 from baimo.core.model import Model
 from baimo.core.money import Price
 from baimo.core.registry import Spec
-from baimo.core.run import Score
+from baimo.core.run import Run, Score
 from baimo.core.task import Example
 from baimo.evals.answers import Answers, Limits, Route, route_to
 from baimo.providers.pace import SystemClock
@@ -81,6 +82,23 @@ def memory() -> Store:
     return Store(Database("sqlite:///:memory:"))
 
 
+def made_run(id: str, candidates: tuple[Mapping[str, Any], ...] = ()) -> Run:
+    """A run as it begins."""
+    return Run(
+        id=id,
+        task="t",
+        task_hash="",
+        options={},
+        candidates=candidates,
+        config_hash="",
+        seed=0,
+        started_ms=0,
+        version="0",
+    )
+
+
 def buying(store: Store, *, run: str = "run_a", limits: Limits = Limits()) -> Answers:
-    """Answers for one life of a run."""
+    """Answers for one life of a run, which is entered unless it is there."""
+    if store.run(run) is None:
+        store.begin(made_run(run))
     return Answers(store, SystemClock(), run=run, config_hash="", currency="USD", rates={}, limits=limits)

@@ -23,7 +23,7 @@ from baimo.evals.report.sentences import account
 from baimo.evals.tasks.prompts import Renderer
 from baimo.store.store import Store
 from tests.e2e.scripted import Listener
-from tests.evals.doubles import Script, Scripted, Scripture, buying, memory, route
+from tests.evals.doubles import Script, Scripted, Scripture, buying, made_run, memory, route
 
 SKILLS = {"v/good": 0.95, "v/fair": 0.6, "v/bad": 0.1}
 
@@ -107,17 +107,7 @@ class Play:
         )
 
     def made_run(self, candidates: tuple[Mapping[str, Any], ...] = ()) -> Run:
-        return Run(
-            id=self.run,
-            task="t",
-            task_hash="",
-            options={},
-            candidates=candidates,
-            config_hash="",
-            seed=0,
-            started_ms=0,
-            version="0",
-        )
+        return made_run(self.run, candidates)
 
     def verdict(self) -> Verdict:
         async def ran() -> Verdict:
@@ -386,7 +376,6 @@ def test_a_verdict_on_equals_can_be_stored(store: Store, assurance: str, decisio
     )
     verdict = play.verdict()
     assert type(verdict.certain) is bool
-    store.begin(play.made_run())
     store.finish(play.made_run(), verdict)
     assert store.verdict("run_a") == verdict
 

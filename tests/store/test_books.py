@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -34,8 +35,10 @@ from baimo.core.tenant import Key, Limit, Tenant, Window
 from baimo.errors import BudgetExceeded, LimitReached, StoreError
 from baimo.gateway.answers import retry_headers
 from baimo.settings import LedgerSettings
+from baimo.store import recovery
 from baimo.store.accounts import Accounts
 from baimo.store.books import Books
+from baimo.store.chain import locked_head
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.entries import Ended, read_ending
@@ -464,6 +467,70 @@ def test_contents_are_kept_sealed_with_their_record(database: Database, tmp_path
     assert Contents(database).content("rec_1") == b"question and answer"
     assert Contents(database).content("rec_2") == b"long " * 50_000
     assert Ledger(database).verify().ok
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_content_that_lies_in_a_journal_while_its_tenant_is_forgotten_is_not_kept(
+    database: Database, tmp_path: Path, whole: bool, killed: bool
+) -> None:
+    mine, contents = books(database, tmp_path), Contents(database, lambda: NOW_MS + 5)
+    waits, under_way = entry("rec_1", content=b"said"), entry("rec_2", content=b"said")
+    others = entry("rec_3", content=b"said", tenant="other")
+    for call in (waits, under_way, others):
+        mine.open(call)
+    mine.close(ended(waits))
+    mine.close(ended(others))
+    if whole:
+        contents.forget_tenant("acme")
+    else:
+        assert contents.forget(tenant="acme") == 0
+    mine.close(ended(under_way))
+    later = entry("rec_4", content=b"said", began_ms=NOW_MS + 6)
+    mine.open(later)
+    mine.close(ended(later))
+    if killed:
+        crash(mine)
+        mine = books(database, tmp_path)
+        assert mine.recovered == (4, 0)
+    mine.leave()
+    kept = [contents.content(f"rec_{number}") for number in range(1, 5)]
+    assert kept == [None, None, b"said", b"said"]
+    lines = [Ledger(database).line(f"rec_{number}") for number in range(1, 5)]
+    assert [bool(line and line.record.content_hash) for line in lines] == [False, False, True, True]
+    assert Ledger(database).verify().ok
+
+
+def test_a_content_that_is_written_while_its_tenant_is_forgotten_does_not_stay(
+    database: Database, tmp_path: Path
+) -> None:
+    mine, contents = books(database, tmp_path), Contents(database, lambda: NOW_MS + 5)
+    call = entry("rec_1", content=b"said")
+    mine.open(call)
+    mine.close(ended(call))
+    calls = [mine._writer._call(item) for item in mine._queue]
+    forgetting = threading.Thread(target=contents.forget_tenant, args=["acme"])
+    with database.writing() as connection:
+        recovery.entered(connection, calls, locked_head(connection))
+        forgetting.start()
+        forgetting.join(0.2)
+        assert forgetting.is_alive()
+    forgetting.join()
+    assert contents.content("rec_1") is None
+    mine._queue.clear()
+    mine.leave()
+
+
+def test_contents_in_a_journal_are_forgotten_by_age(database: Database, tmp_path: Path) -> None:
+    mine, contents = books(database, tmp_path), Contents(database, lambda: NOW_MS + 5)
+    calls = [entry(content=b"said", began_ms=NOW_MS + age_ms) for age_ms in (-1, 0)]
+    for call in calls:
+        mine.open(call)
+        mine.close(ended(call))
+    contents.forget(before_ms=NOW_MS)
+    contents.forget(tenant="acme", before_ms=NOW_MS - 60_000)
+    mine.leave()
+    assert [contents.content(call.id) for call in calls] == [None, b"said"]
 
 
 def test_odd_text_from_outside_stops_nothing(database: Database, tmp_path: Path) -> None:

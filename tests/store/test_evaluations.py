@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from baimo.store import tables
+from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.evaluation_runs import EvalRun, EvalRuns, ModelTokens, OutputItem, Source
 from baimo.store.evaluations import Evaluation, Evaluations
@@ -165,6 +166,29 @@ def test_entering_rows_again_replaces_them(runs: EvalRuns) -> None:
     run = ordered(runs, rows=3)
     runs.enter(run, [Source(0, {"item": {"n": "new"}})])
     assert [one.row for one in runs.waiting(run)] == [{"item": {"n": "new"}}]
+
+
+@pytest.mark.parametrize("by", ["run", "evaluation", "tenant"])
+def test_rows_that_are_entered_while_their_run_is_deleted_do_not_stay(
+    database: Database, evaluations: Evaluations, runs: EvalRuns, by: str
+) -> None:
+    evaluation = made(evaluations)
+    run = ordered(runs, evaluation.id)
+
+    def sources() -> Iterator[Source]:
+        for place in range(1200):
+            if place == 900:
+                if by == "run":
+                    runs.delete("acme", run.id)
+                elif by == "evaluation":
+                    evaluations.delete("acme", evaluation.id)
+                else:
+                    Contents(database).forget_tenant("acme")
+            yield Source(place, {"item": {"n": place}})
+
+    runs.enter(run, sources())
+    with database.reading() as connection:
+        assert connection.execute(select(tables.evaluation_items)).all() == []
 
 
 def test_items_are_found_by_id_page_and_status_within_their_run_and_tenant(runs: EvalRuns) -> None:

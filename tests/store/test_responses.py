@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
 
 from baimo.core.moments import DAY_MS
 from baimo.store import tables
+from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.responses import DAYS, KeptResponse, Responses
 
@@ -72,6 +74,17 @@ def test_no_tenant_sees_continues_or_deletes_what_is_anothers(responses: Respons
     assert [one.tenant for one in responses.turns("acme", "b")] == ["acme", "acme"]
     assert responses.forget("other") == 1
     assert responses.get("acme", "a") is not None
+
+
+def test_a_turn_that_ends_after_its_tenant_was_forgotten_is_not_kept(
+    database: Database, responses: Responses, clock: Clock
+) -> None:
+    began_ms = clock.now_ms
+    Contents(database, clock).forget_tenant("acme")
+    assert not responses.put(replace(turn("a"), began_ms=began_ms))
+    assert responses.get("acme", "a") is None
+    assert responses.put(replace(turn("a"), began_ms=began_ms + 1))
+    assert responses.put(replace(turn("a", tenant="other"), began_ms=began_ms))
 
 
 def test_a_conversation_may_branch(responses: Responses) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from baimo.core.message import Message, Part, Tool, ToolCall
 from baimo.core.money import Price
 from baimo.core.record import Record
 from baimo.core.run import Run, Sample, Score, StoredAnswer
-from baimo.errors import StoreError
+from baimo.errors import StoreError, TaskError, UsageError
 from baimo.store import migrations, tables
+from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.store import Spend, Store
 from tests.waiting import PATIENCE_S
@@ -134,15 +136,36 @@ def test_samples_keep_their_order_and_the_newest_judgement(store: Store) -> None
     def sample(example: str, lenient: float) -> Sample:
         return Sample(candidate="a", example=example, request_hash="h", score=Score.of(lenient, field="x"))
 
+    store.begin(run())
     store.add_samples("run_1", [sample("e2", 1.0), sample("e1", 0.0)], first_position=0)
     store.add_samples("run_1", [sample("e1", 0.5)], first_position=1)
     assert store.samples("run_1") == [sample("e2", 1.0), sample("e1", 0.5)]
 
 
 def test_blobs_are_kept_under_their_own_hash(store: Store) -> None:
-    hash = store.put_blob(b"\x00\xff", "task")
-    assert store.put_blob(b"\x00\xff", "task") == hash
+    hash = sha256(b"\x00\xff").hexdigest()
+    for id in ("run_1", "run_2"):
+        store.begin(run(id, task_blob=hash), b"\x00\xff")
     assert store.blob(hash) == b"\x00\xff" and store.blob("none") is None
+
+
+def test_a_comparison_is_forgotten_with_its_task_and_nothing_is_added_to_it_afterwards(store: Store) -> None:
+    for id, tenant, blob in (("run_1", "acme", "own"), ("run_2", "acme", "both"), ("run_3", "other", "both")):
+        store.begin(run(id, tenant=tenant, task_blob=blob), b"{}")
+    said = Sample(candidate="a", example="e", request_hash="h", score=Score.of(1.0, field="x"))
+    gone = Contents(store.database, lambda: 7).forget_tenant("acme")
+    assert (gone["runs"], gone["blobs"]) == (2, 1)
+    with pytest.raises(UsageError):  # who still works on it has nothing more to do
+        store.add_samples("run_1", [said], first_position=0)
+    store.settle(record("rec_1", run="run_1", tenant="acme"), bought("one"))
+    store.settle(record("rec_2", run="run_3", tenant="other"), bought("two"))
+    assert store.samples("run_1") == []
+    assert store.answer(bought("one").hash) is None and store.answer(bought("two").hash) is not None
+    assert [one.id for one in store.records()] == ["rec_1", "rec_2"]
+    with pytest.raises(TaskError):  # it was being prepared at that moment
+        store.begin(run("run_4", tenant="acme", task_blob="own", started_ms=7), b"{}")
+    store.begin(run("run_5", tenant="acme", task_blob="new", started_ms=8), b"{}")
+    assert [store.blob(hash) for hash in ("own", "both", "new")] == [None, b"{}", b"{}"]
 
 
 def test_the_tables_that_queries_use_are_those_that_the_migrations_make(empty_url: str) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, case, insert, select
 
 from baimo.core.credential import ENTROPY_BYTES, Credential, digest_of, minted, presented
 from baimo.core.ids import plain
@@ -37,6 +37,9 @@ REVISION = "accounts"
 """Row of the table revisions that every act raises."""
 FORGOTTEN = "forgotten:"
 """Before a tenant's id: row of the table revisions that is raised when what it said is deleted."""
+FORGOTTEN_AT = "forgotten_at:"
+"""Before a tenant's id: row of the table revisions that says until when what it said is not kept any more; milliseconds
+since 1970."""
 EVERYBODY = "*"
 """In place of a tenant's id: what all of them said."""
 
@@ -338,6 +341,32 @@ def raise_forgotten(connection: Connection, tenant: str) -> None:
     """Whoever holds in memory what a tenant, or `EVERYBODY`, said drops it a moment after the transaction ends."""
     raise_revision(connection, f"{FORGOTTEN}{tenant}")
     raise_revision(connection)
+
+
+def forget_until(connection: Connection, tenant: str, until_ms: int) -> None:
+    """From here on nothing is kept of a call of a tenant, or of `EVERYBODY`, that began until then."""
+    table = tables.revisions
+    new: Any = inserting(connection.dialect.name, table).values(
+        name=f"{FORGOTTEN_AT}{tenant}", revision=until_ms
+    )
+    known, said = table.c.revision, new.excluded.revision
+    latest = {"revision": case((known > said, known), else_=said)}
+    connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=latest))
+
+
+def forgotten_until(connection: Connection) -> Callable[[str], int]:
+    """Of a tenant: calls that began until then are not kept; milliseconds since 1970, -1 = all are."""
+    table = tables.revisions
+    query = select(table.c.name, table.c.revision).where(table.c.name.startswith(FORGOTTEN_AT))
+    found = {name.removeprefix(FORGOTTEN_AT): int(until_ms) for name, until_ms in connection.execute(query)}
+    everybody = found.get(EVERYBODY, -1)
+    return lambda tenant: max(found.get(tenant, -1), everybody)
+
+
+def holding_revision(connection: Connection) -> None:
+    """On PostgreSQL, who forgets a tenant waits for the rest of this transaction, or we wait for him."""
+    held = select(tables.revisions.c.revision).where(tables.revisions.c.name == REVISION)
+    connection.execute(held.with_for_update(read=True))
 
 
 def _tenant(connection: Connection, id: str) -> Tenant:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, func, select
 
 from baimo.store import tables
-from baimo.store.accounts import EVERYBODY, FORGOTTEN, REVISION, raise_forgotten
+from baimo.store.accounts import EVERYBODY, FORGOTTEN, holding_revision, raise_forgotten
 from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 
@@ -59,9 +59,7 @@ class Cached:
         """
         row = {"tenant": tenant, "hash": key, "at_ms": at_ms, "data": zlib.compress(data, 1)}
         with self._database.writing() as connection:
-            # on PostgreSQL, who deletes waits for us, or we for him
-            held = select(tables.revisions.c.revision).where(tables.revisions.c.name == REVISION)
-            connection.execute(held.with_for_update(read=True))
+            holding_revision(connection)
             if _times(connection, tenant) == times:
                 connection.execute(self._put, row)
 

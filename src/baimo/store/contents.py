@@ -1,8 +1,9 @@
 """Prompts and answers of tenants that opted in: kept sealed beside the ledger, deleted without breaking it.
 
-Prevents two failures: a ledger that cannot be verified any more because somebody asked for their data to be deleted
-(the chain holds a hash of what was kept, never the thing), and a deleted answer that can still be guessed from that
-hash (a random salt is sealed in, and deleted with it).
+Prevents three failures: a ledger that cannot be verified any more because somebody asked for their data to be deleted
+(the chain holds a hash of what was kept, never the thing), a deleted answer that can still be guessed from that hash (a
+random salt is sealed in, and deleted with it), and one that a journal brings back (of calls that began before their
+tenant was forgotten nothing is kept).
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.sql import ColumnElement
 
 from baimo.core.moments import DAY_MS
 from baimo.store import audit, tables
-from baimo.store.accounts import raise_forgotten
+from baimo.store.accounts import EVERYBODY, forget_until, raise_forgotten
 from baimo.store.audit import Actor
+from baimo.store.chain import locked_head
 from baimo.store.shelf import Shelf
+from baimo.typed import from_json
 
 SALT_BYTES = 16
 KEPT = frozenset({"records", "totals", "totals_pruned", "rollups", "tenants", "keys", "audit"})
@@ -115,6 +119,11 @@ class Contents(Shelf):
         which = _which(tenant, before_ms, record)
         with self._database.writing() as connection:
             self._overwriting(connection)
+            if record is None:
+                now_ms = self.now_ms()
+                until_ms = now_ms if before_ms is None else min(now_ms, before_ms - 1)
+                forget_until(connection, EVERYBODY if tenant is None else tenant, until_ms)
+                locked_head(connection)
             gone = int(connection.execute(delete(table).where(*which)).rowcount)
             facts = {"deleted": gone, "before_ms": before_ms, "record": record}
             said = {name: value for name, value in facts.items() if value is not None}
@@ -139,6 +148,11 @@ class Contents(Shelf):
         with self._database.writing() as connection:
             self._overwriting(connection)
             raise_forgotten(connection, tenant)  # first: who keeps an answer at this moment waits
+            forget_until(connection, tenant, self.now_ms())
+            # what is on its way out of a journal is here by now, or never will be
+            locked_head(connection)
+            for table in (tables.runs, tables.evaluation_runs):  # who adds to one of them waits, or we do
+                connection.execute(select(table.c.id).where(table.c.tenant == tenant).with_for_update())
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
@@ -154,6 +168,7 @@ class Contents(Shelf):
                 name: int(connection.execute(statement).rowcount) + (before or {}).get(name, 0)
                 for name, statement in statements.items()
             }
+            gone["blobs"] = _unnamed(connection)
             facts = {"deleted": gone}
             audit.enter(connection, by, "tenant.forget", tenant, facts, self.now_ms())
         self._emptied_log()
@@ -189,6 +204,22 @@ class Contents(Shelf):
         if self._database.dialect == "sqlite":
             with self._database.reading() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _unnamed(connection: Connection) -> int:
+    """Delete tasks of comparisons that are gone; how many there were."""
+    runs, blobs = tables.runs, tables.blobs
+    named = {from_json(run, _Named).task_blob for run in connection.execute(select(runs.c.run)).scalars()}
+    left = [hash for hash in connection.execute(select(blobs.c.hash)).scalars() if hash not in named]
+    for hash in left:
+        connection.execute(delete(blobs).where(blobs.c.hash == hash))
+    return len(left)
+
+
+class _Named(msgspec.Struct):
+    """The part of a run that names its task."""
+
+    task_blob: str = ""
 
 
 def _which(tenant: str | None, before_ms: int | None, record: str | None = None) -> list[ColumnElement[bool]]:

@@ -196,6 +196,7 @@ class EvalRuns(HeldOrders[EvalRun]):
         runs, items = tables.evaluation_runs, tables.evaluation_items
         with self._database.writing() as connection:
             overwriting(connection)
+            self._found(connection, tenant, id, lock=True)  # who enters rows of it waits, or we do
             connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
             gone = connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.id == id))
         return bool(gone.rowcount)
@@ -203,7 +204,7 @@ class EvalRuns(HeldOrders[EvalRun]):
     # items
 
     def enter(self, run: EvalRun, sources: Iterable[Source]) -> None:
-        """Enter rows of data, in place of whatever was entered of them before.
+        """Enter rows of data, in place of whatever was entered of them before, until the run is deleted.
 
         Not in one transaction: a long file must not keep the ledger waiting. That all are there, `EvalRun.rows` says.
         """
@@ -224,6 +225,8 @@ class EvalRuns(HeldOrders[EvalRun]):
                 for one in stretch
             ]
             with self._database.writing() as connection:
+                if self._found(connection, run.tenant, run.id, lock=True) is None:
+                    return
                 connection.execute(insert(items), rows)
 
     def finish(self, run: EvalRun, done: Sequence[OutputItem]) -> None:

@@ -119,6 +119,7 @@ class Evaluations(Shelf):
         table = tables.evaluations
         with self._database.writing() as connection:
             overwriting(connection)
+            connection.execute(of_it.with_for_update())  # who enters rows of one of them waits, or we do
             connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run.in_(of_it)))
             connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.evaluation == id))
             gone = connection.execute(delete(table).where(table.c.tenant == tenant, table.c.id == id))

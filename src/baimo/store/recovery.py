@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, case, delete, select, text, update
 
 from baimo.store import tables
+from baimo.store.accounts import forgotten_until
 from baimo.store.chain import Appending, Head, locked_head
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.draws import use
@@ -102,12 +103,14 @@ def known(connection: Connection, ids: Sequence[str]) -> set[str]:
 
 
 def entered(connection: Connection, calls: Iterable[Ended], head: Head) -> dict[str, int]:
-    """Append the lines of ended calls with their contents; returns what they charge, by bucket.
+    """Append the lines of ended calls with their contents, except those of calls that began before what their tenant
+    said was forgotten; returns what they charge, by bucket.
 
     Calls that are read while they are asked for are never all in memory.
     """
     appending = Appending(connection, head)
     charged: dict[str, int] = {}
+    until: Callable[[str], int] | None = None
     waiting = iter(calls)
     while stretch := list(itertools.islice(waiting, _AT_A_STRETCH)):
         rows: list[Row] = []
@@ -115,7 +118,9 @@ def entered(connection: Connection, calls: Iterable[Ended], head: Head) -> dict[
         contents: list[Kept] = []
         for call in stretch:
             row = call.row
-            if call.content:
+            if call.content and until is None:
+                until = forgotten_until(connection)
+            if call.content and until is not None and row[_BEGAN] > until(row[_TENANT]):
                 hash, stored = sealed(call.content)
                 kept: Row = (*row[: PLACE["content_hash"]], hash)  # the last column
                 rows.append(kept)
@@ -196,7 +201,7 @@ def _replay(database: Database, found: Remains, holder: str, now_ms: int) -> Rec
     return Recovered(ended, len(interrupted))
 
 
-_ID, _AT, _TENANT = PLACE["id"], PLACE["at_ms"], PLACE["tenant"]
+_ID, _AT, _TENANT, _BEGAN = (PLACE[name] for name in ("id", "at_ms", "tenant", "began_ms"))
 _ENROL = text(
     "INSERT INTO holders (id, host, pid, started, beat_ms) VALUES (:id, :host, :pid, :started, :beat)"
     " ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms"

@@ -1,8 +1,8 @@
 """What OpenAI's Responses API keeps between calls, so that a client need not send its conversation again.
 
-Prevents two failures: a conversation that another tenant continues or reads (every statement names the tenant), and
-one that breaks off in the middle because its first turn grew old while it went on (all turns of a conversation are
-kept until 30 days after its latest).
+Prevents three failures: a conversation that another tenant continues or reads (every statement names the tenant), one
+that breaks off in the middle because its first turn grew old while it went on (all turns of a conversation are kept
+until 30 days after its latest), and an answer that ends after its tenant was forgotten and is kept all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from baimo.core.moments import DAY_MS
 from baimo.core.tenant import DataClass
 from baimo.store import tables
+from baimo.store.accounts import forgotten_until, holding_revision
 from baimo.store.engine import Database
 from baimo.store.shelf import Shelf
 
@@ -48,6 +49,8 @@ class KeptResponse:
     """The strictest class of anything in it; whoever goes on from it is bound by it."""
     created_ms: int = 0
     """Wall clock, milliseconds since 1970; set when it is kept."""
+    began_ms: int | None = None
+    """Likewise, when the call began, if it is not over only now; not read back."""
 
 
 class Responses(Shelf):
@@ -65,8 +68,8 @@ class Responses(Shelf):
         super().__init__(database, now_ms)
         self._age_ms = days * DAY_MS
 
-    def put(self, kept: KeptResponse) -> None:
-        """Keep a turn, and the turns before it for as long."""
+    def put(self, kept: KeptResponse) -> bool:
+        """Keep a turn, and the turns before it for as long; False = its tenant was forgotten since it began."""
         table, now_ms = tables.responses, self.now_ms()
         conversation = kept.conversation or kept.id
         row = {
@@ -83,6 +86,9 @@ class Responses(Shelf):
         }
         older = (table.c.tenant == kept.tenant, table.c.conversation == conversation)
         with self._database.writing() as connection:
+            holding_revision(connection)
+            if kept.began_ms is not None and kept.began_ms <= forgotten_until(connection)(kept.tenant):
+                return False
             connection.execute(update(table).where(*older).values(expires_ms=row["expires_ms"]))
             # an id is given once; a vendor's that comes twice is the same response
             connection.execute(delete(table).where(table.c.tenant == kept.tenant, table.c.id == kept.id))
@@ -94,6 +100,7 @@ class Responses(Shelf):
                 )
                 rows = [{"tenant": kept.tenant, "item": name, "response": kept.id} for name in names]
                 connection.execute(insert(items), rows)
+        return True
 
     def get(self, tenant: str, id: str) -> KeptResponse | None:
         """A tenant's turn; None when it is not kept, or another tenant's."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
 from baimo.core.call import Completion, Request
 from baimo.core.ids import plain
 from baimo.core.record import Record
 from baimo.core.run import Run, Sample, StoredAnswer
 from baimo.core.verdict import Verdict
+from baimo.errors import TaskError, UsageError
 from baimo.store import tables
+from baimo.store.accounts import forgotten_until, holding_revision
 from baimo.store.chain import append
 from baimo.store.dialects import inserting
 from baimo.store.engine import Database
@@ -67,11 +68,12 @@ class Store:
         return found
 
     def settle(self, record: Record, answer: StoredAnswer | None = None, purse: Purse | None = None) -> None:
-        """Write a call's Record and, if there is one, its answer, and charge it to limits: all or nothing."""
+        """Write a call's Record and, if there is one, its answer, and charge it to limits: all or nothing. The answer
+        of a run that was deleted meanwhile is not kept."""
         with self.database.writing() as connection:
             record = record if purse is None else purse.charged(connection, record)
             append(connection, [row_of_record(record)])
-            if answer is not None:
+            if answer is not None and (not record.run or _is_there(connection, record.run)):
                 row = {
                     "hash": answer.hash,
                     "model": answer.request.model,
@@ -87,8 +89,16 @@ class Store:
 
     # runs
 
-    def begin(self, run: Run) -> None:
-        """Enter a run that starts now."""
+    def begin(self, run: Run, task: bytes = b"") -> None:
+        """Enter a run that starts now, and keep its task under `Run.task_blob`.
+
+        Args:
+            run: as it is now.
+            task: canonical JSON; empty = it is kept already.
+
+        Raises:
+            TaskError: its tenant was forgotten since it was made.
+        """
         row = {
             "id": run.id,
             "task": run.task,
@@ -100,6 +110,13 @@ class Store:
             "tenant": run.tenant,
         }
         with self.database.writing() as connection:
+            holding_revision(connection)
+            if run.started_ms <= forgotten_until(connection)(run.tenant):
+                raise TaskError("compare.no_task", run=run.id)
+            if task:
+                blob = {"hash": run.task_blob, "kind": "task", "data": task}
+                kept = inserting(self.database.dialect, tables.blobs).values(blob)
+                connection.execute(kept.on_conflict_do_nothing())
             connection.execute(insert(tables.runs).values(row))
 
     def finish(self, run: Run, verdict: Verdict | None) -> None:
@@ -134,7 +151,11 @@ class Store:
         return None if found is None else _decoded(found, Verdict)
 
     def add_samples(self, run: str, samples: Sequence[Sample], *, first_position: int) -> None:
-        """Enter a batch of samples; a sample that is entered again replaces the old one."""
+        """Enter a batch of samples; a sample that is entered again replaces the old one.
+
+        Raises:
+            UsageError: the run was deleted.
+        """
         if not samples:
             return
         statement = inserting(self.database.dialect, tables.samples)
@@ -151,6 +172,8 @@ class Store:
             for offset, sample in enumerate(samples)
         ]
         with self.database.writing() as connection:
+            if not _is_there(connection, run):
+                raise UsageError("compare.no_run", id=run, where=self.database.where)
             connection.execute(
                 statement.on_conflict_do_update(index_elements=["run", "candidate", "example"], set_=replace),
                 rows,
@@ -217,16 +240,6 @@ class Store:
 
     # blobs
 
-    def put_blob(self, data: bytes, kind: str) -> str:
-        """Keep bytes under their SHA-256, which is returned."""
-        hash = hashlib.sha256(data).hexdigest()
-        with self.database.writing() as connection:
-            row = {"hash": hash, "kind": kind, "data": data}
-            connection.execute(
-                inserting(self.database.dialect, tables.blobs).values(row).on_conflict_do_nothing()
-            )
-        return hash
-
     def blob(self, hash: str) -> bytes | None:
         """The bytes with this hash, or None."""
         with self.database.reading() as connection:
@@ -238,6 +251,12 @@ class Store:
     def close(self) -> None:
         """Give back every connection."""
         self.database.close()
+
+
+def _is_there(connection: Connection, run: str) -> bool:
+    """Whether there is such a run; who deletes it waits for us."""
+    query = select(tables.runs.c.id).where(tables.runs.c.id == run).with_for_update(read=True)
+    return connection.execute(query).first() is not None
 
 
 def _encoded(noun: object) -> str:

@@ -7,6 +7,7 @@ its folder says how far it is and takes the wish to stop, whoever began it: `bai
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -118,7 +119,7 @@ class Comparing:
                 candidates = [described(contender) for contender in contenders]
             run = replace(run, candidates=tuple(candidates))
         if enter:
-            self.workspace.store.begin(run)
+            self.workspace.store.begin(run, canonical(task))
         return Ordered(run, forecast, fetches)
 
     async def compare(
@@ -177,7 +178,7 @@ class Comparing:
             watcher.forecast(forecast)
             run = replace(run, candidates=tuple(described(contender) for contender in contenders))
             if options.resume is None:
-                self.workspace.store.begin(run)
+                self.workspace.store.begin(run, canonical(task))
             else:
                 # the path is walked again; a call that failed may be answered now
                 self.workspace.store.forget_samples(run.id)
@@ -233,7 +234,7 @@ class Comparing:
             id=sortable_id("run", started_ms, os.urandom(7)),
             task=task.name,
             task_hash=task.hash,
-            task_blob=self.workspace.store.put_blob(canonical(task), "task"),
+            task_blob=hashlib.sha256(canonical(task)).hexdigest(),
             options=plain(options),
             candidates=(),
             config_hash=self.settings.snapshot().hash,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from baimo.core.call import Completion, Request
@@ -41,7 +42,7 @@ def compared(house: Served, tenant: str = "", *, name: str = "mail", run: str = 
         name=name,
         tenant=tenant,
         task_hash=task.hash,
-        task_blob=store.put_blob(canonical(task), "task"),
+        task_blob=sha256(canonical(task)).hexdigest(),
         options={"task": str(keeping.tasks.folder(name, tenant))},
         candidates=(),
         config_hash="",
@@ -50,7 +51,7 @@ def compared(house: Served, tenant: str = "", *, name: str = "mail", run: str = 
         version="1",
         status="done",
     )
-    store.begin(made)
+    store.begin(made, canonical(task))
     samples = [
         _sample(house, run, candidate, at, said)
         for candidate, all in SAID.items()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,6 +20,7 @@ from baimo.gateway.call import Reply
 from baimo.server.surfaces import responses_kept
 from baimo.server.surfaces.responses import Responses
 from baimo.server.surfaces.responses_memory import Remembering, Turn, begun
+from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.responses import KeptResponse
 from baimo.store.responses import Responses as Kept
@@ -367,11 +368,12 @@ class Slow:
         self.kept: list[KeptResponse] = []
         self.error = error
 
-    def put(self, kept: KeptResponse) -> None:
+    def put(self, kept: KeptResponse) -> bool:
         assert self.let.wait(PATIENCE_S)
         if self.error is not None:
             raise self.error
         self.kept.append(kept)
+        return True
 
 
 TURN = Turn(b"", b"[]", "acme", "k", True)
@@ -381,6 +383,21 @@ LAST = b'event: response.completed\ndata: {"type":"response.completed","response
 
 async def drained(client: Client, count: int) -> list[tuple[str, Any]]:
     return [await asyncio.wait_for(client.sent.get(), 10) for _ in range(count)]
+
+
+def test_an_answer_whose_tenant_was_forgotten_while_it_came_says_that_it_is_not_kept(tmp_path: Any) -> None:
+    async def run() -> None:
+        client, memory = Client(), Kept(database)
+        turn = await begun(b'{"input":"x"}', memory, tenant="acme", key="k", data_class="public")
+        Contents(database).forget_tenant("acme")
+        reply = Remembering(client, turn, memory)
+        reply.whole(200, b"", ANSWER)
+        await reply.settled()
+        _, (status, body) = client.sent.get_nowait()
+        assert (status, json.loads(body)["store"], memory.get("acme", "resp_1")) == (200, False, None)
+
+    with closing(Database(f"sqlite:///{tmp_path / 'baimo.db'}")) as database:
+        asyncio.run(run())
 
 
 def test_a_whole_answer_leaves_after_it_is_kept() -> None:

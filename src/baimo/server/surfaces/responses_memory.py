@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from baimo.core.moments import wall_ms
 from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused
 from baimo.gateway.call import Reply
@@ -37,8 +38,8 @@ _ENDS = ("response.completed", "response.incomplete")
 class ResponseMemory(Protocol):
     """Keeps turns per tenant: `store.responses.Responses`. Blocks on the database; called from a thread."""
 
-    def put(self, kept: KeptResponse) -> None:
-        """Keep a turn, and the turns before it for as long."""
+    def put(self, kept: KeptResponse) -> bool:
+        """Keep a turn, and the turns before it for as long; False = its tenant was forgotten since it began."""
         ...
 
     def get(self, tenant: str, id: str) -> KeptResponse | None:
@@ -86,6 +87,8 @@ class Turn(NamedTuple):
     previous: str = ""
     data_class: DataClass = "public"
     """The strictest of this call's own and of everything that it goes on from."""
+    began_ms: int | None = None
+    """When the call began, milliseconds since 1970; what its tenant said until it was forgotten is not kept."""
 
     def answered(self, response: bytes) -> KeptResponse | None:
         """What is to be kept with this answer; None when it is no response that can be continued."""
@@ -102,6 +105,7 @@ class Turn(NamedTuple):
             conversation=self.conversation or row.id,
             previous=self.previous,
             data_class=self.data_class,
+            began_ms=self.began_ms,
             given=self.given,
             response=response,
             items=tuple(item.id for item in row.output if item.id),
@@ -141,6 +145,7 @@ async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str, d
     Raises:
         CallRefused: the body cannot be read, or the turn to go on from is not kept for this tenant.
     """
+    began_ms = wall_ms()
     head = wirejson.read(_head, body)
     given, named = _listed(head.input), list[KeptResponse]()
     if b'"id"' in body:
@@ -165,7 +170,9 @@ async def begun(body: bytes, memory: ResponseMemory, *, tenant: str, key: str, d
     kept = head.store is not False
     classes: list[DataClass] = [data_class, *(turn.data_class for turn in (*turns, *named))]
     strict = strictest(*classes)
-    return Turn(whole, wirejson.written(given), tenant, key, kept, conversation, before or "", strict)
+    return Turn(
+        whole, wirejson.written(given), tenant, key, kept, conversation, before or "", strict, began_ms
+    )
 
 
 async def _resolved(
@@ -310,8 +317,7 @@ class Remembering:
     async def _put(self, kept: KeptResponse) -> bool:
         """Keep it; False = it cannot be, which a whole answer says (`store`), and the log."""
         try:
-            await asyncio.to_thread(self._memory.put, kept)
-            return True
+            return await asyncio.to_thread(self._memory.put, kept)
         except Exception:
             # the answer is there and paid for: that it cannot be continued is no reason to withhold it
             log.exception("response %s of tenant %r is not kept", kept.id, kept.tenant)
