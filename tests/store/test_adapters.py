@@ -12,6 +12,7 @@ from baimo.errors import Conflict
 from baimo.store.adapters import Adapters
 from baimo.store.engine import Database
 from baimo.store.store import Store
+from tests.store.meeting import meanwhile
 
 
 @pytest.fixture
@@ -77,3 +78,12 @@ def test_only_what_is_ready_may_answer_and_pages_go_on_where_the_last_one_ended(
     mine = [one.id for one in adapters.page("acme", limit=1)]
     rest = [one.id for one in adapters.page("acme", limit=5, after=mine[0])]
     assert {*mine, *rest} == {all[0].id, all[2].id}
+
+
+def test_of_two_that_take_a_name_at_once_one_is_told(adapters: Adapters) -> None:
+    def other() -> Adapter:
+        return made(adapters, name="ft:same")
+
+    with meanwhile(adapters._database, "INSERT INTO revisions", other) as said:
+        assert made(adapters, name="ft:same") == adapters.named("ft:same")
+    assert isinstance(said[0], Conflict)

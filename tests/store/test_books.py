@@ -46,6 +46,7 @@ from baimo.store.entry import Charge, Entry
 from baimo.store.ledger import Ledger
 from baimo.store.writer import BEHIND
 from tests.store.accounting import NOW_MS, Hands, charge, charged, ended, entry
+from tests.store.meeting import meanwhile
 from tests.store.test_journal import dropped
 
 SMALL = 1 << 16
@@ -53,6 +54,13 @@ BUDGET = Limit(counts="cost", amount=100_000, window="month")
 TOKENS = Limit(counts="tokens", amount=9_000, window="day")
 CALLS = Limit(counts="requests", amount=40, window="minute")
 AT_ONCE = Limit(counts="concurrency", amount=6)
+
+
+def silent(database: Database, for_ms: int) -> None:
+    """Whoever is there is on another machine, and was last heard of so much longer ago."""
+    with database.writing() as connection:
+        said = text("UPDATE holders SET host = 'elsewhere', beat_ms = beat_ms - :ms")
+        connection.execute(said, {"ms": for_ms})
 
 
 def books(database: Database, folder: Path, clock: Hands | None = None) -> Books:
@@ -643,20 +651,52 @@ def test_a_living_process_is_not_declared_dead(database: Database, tmp_path: Pat
 
 
 def test_a_silent_process_elsewhere_loses_its_leases_and_notices(database: Database, tmp_path: Path) -> None:
-    clock = Hands()
-    far = books(database, tmp_path / "far", clock)
+    far = books(database, tmp_path / "far")
     obtained(far, (charge(BUDGET, 10),))
-    with database.writing() as connection:
-        connection.execute(text("UPDATE holders SET host = 'elsewhere'"))
-    near = books(database, tmp_path / "near", Hands(NOW_MS + 30_000))
+    silent(database, 30_000)
+    near = books(database, tmp_path / "near")
     assert used(database)[charge(BUDGET, 1).bucket][1] > 0
     near.leave()
-    near = books(database, tmp_path / "near", Hands(NOW_MS + 61_000))
+    silent(database, 31_000)
+    near = books(database, tmp_path / "near")
     assert used(database)[charge(BUDGET, 1).bucket][1] == 0
     far.flush()  # what it believed to have is gone; the call under way is not forgotten
     lease = far._meters.leases[charge(BUDGET, 1).bucket]
     assert (lease.amount, lease.taken) == (0, 10)
     obtained(far, (charge(BUDGET, 10),))
+    far.leave()
+    near.leave()
+
+
+def test_machines_whose_clocks_are_apart_take_each_other_for_living(
+    database: Database, tmp_path: Path
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("its processes share a machine, and its clock")
+    far = books(database, tmp_path / "far")
+    obtained(far, (charge(BUDGET, 10),))
+    silent(database, 0)
+    near = books(database, tmp_path / "near", Hands(NOW_MS + 3_600_000))
+    assert used(database)[charge(BUDGET, 1).bucket][1] > 0
+    far.leave()
+    near.leave()
+
+
+def test_who_is_heard_of_while_somebody_waits_to_declare_it_dead_lives(
+    database: Database, tmp_path: Path
+) -> None:
+    far = books(database, tmp_path / "far")
+    obtained(far, (charge(BUDGET, 10),))
+    silent(database, 61_000)
+
+    def heard() -> None:
+        with database.writing() as connection:
+            recovery.enrol(connection, far.holder, NOW_MS)
+
+    locking = "BEGIN" if database.dialect == "sqlite" else "SELECT seq, chain FROM ledger_head"
+    with meanwhile(database, locking, heard, when=2):  # first it enters itself
+        near = books(database, tmp_path / "near")
+    assert used(database)[charge(BUDGET, 1).bucket][1] > 0
     far.leave()
     near.leave()
 

@@ -14,6 +14,7 @@ from baimo.store.completions import StoredCompletion, StoredCompletions
 from baimo.store.contents import Contents, Kept, put, sealed
 from baimo.store.engine import Database
 from baimo.store.store import Store
+from tests.store.meeting import meanwhile
 
 NOW = 1_800_000_000_000
 
@@ -165,3 +166,38 @@ def test_labels_change_and_a_completion_goes_with_its_content(database: Database
     assert completions.get("acme", "chatcmpl-1") is None and ids(completions.walk("acme")) == ["2"]
     completions.forget("acme", "chatcmpl-2")
     assert ids(completions.walk("acme")) == []
+
+
+def test_two_who_look_at_once_find_all_and_forget_no_label(database: Database) -> None:
+    completions = StoredCompletions(database)
+    said(database, 1, metadata={"case": "a"})
+
+    def other() -> None:
+        completions.look("acme")
+        completions.label("acme", "chatcmpl-1", {"case": "b"})
+
+    with meanwhile(database, "SELECT stored_completions.record", other) as told:
+        completions.look("acme")
+    assert told == [None]
+    one = completions.get("acme", "chatcmpl-1")
+    assert one is not None
+
+    said(database, 2)
+    with meanwhile(database, "INSERT INTO stored_completions_seen", other) as told:
+        completions.look("acme")
+    assert told == [None]
+    one = completions.get("acme", "chatcmpl-1")
+    assert one is not None and one.labels == {"case": "b"}
+
+
+def test_a_line_that_comes_while_somebody_looks_keeps_its_labels(database: Database) -> None:
+    completions = StoredCompletions(database)
+    said(database, 1)
+
+    def other() -> None:
+        said(database, 2, metadata={"case": "a"})
+
+    with meanwhile(database, "SELECT records.seq", other):
+        completions.look("acme")
+    labelled = completions.label("acme", "chatcmpl-2", {"case": "b"})
+    assert [one.labels for one in completions.walk("acme")] == [{}, {"case": "b" if labelled else "a"}]

@@ -13,6 +13,7 @@ from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.evaluation_runs import EvalRun, EvalRuns, ModelTokens, OutputItem, Source
 from baimo.store.evaluations import Evaluation, Evaluations
+from tests.store.meeting import meanwhile
 from tests.store.test_batches import alive
 from tests.store.test_responses import Clock
 
@@ -222,3 +223,15 @@ def test_what_is_deleted_is_gone_with_everything_under_it(evaluations: Evaluatio
     assert evaluations.delete("acme", evaluation.id)
     assert runs.get("acme", run.id) is None and runs.waiting(run) == []
     assert len(runs.waiting(kept)) == 2
+
+
+def test_two_changes_at_once_are_both_kept(evaluations: Evaluations) -> None:
+    one = made(evaluations)
+
+    def other() -> None:
+        evaluations.change("acme", one.id, lambda now: replace(now, metadata={"by": "other"}))
+
+    with meanwhile(evaluations._database, "UPDATE evaluations", other):
+        evaluations.change("acme", one.id, lambda now: replace(now, name="new"))
+    found = evaluations.get("acme", one.id)
+    assert found is not None and (found.name, found.metadata) == ("new", {"by": "other"})

@@ -11,7 +11,9 @@ import pytest
 
 from baimo.errors import TooLarge
 from baimo.store.engine import Database
-from baimo.store.files import Files, StoredFile
+from baimo.store.files import Files, Incoming, StoredFile
+from baimo.store.uploads import Upload, Uploads
+from tests.store.meeting import meanwhile
 from tests.store.test_responses import Clock
 
 
@@ -158,3 +160,77 @@ def test_forgetting_a_tenant_takes_rows_and_contents(files: Files) -> None:
 
 def test_the_owners_files_lie_in_a_folder_that_no_tenant_can_be_called(files: Files) -> None:
     assert files.path("", kept(files, tenant="").id).parent.name == "_"
+
+
+def test_two_uploads_at_once_have_no_more_room_than_one(files: Files) -> None:
+    ways = [files.incoming("acme", 1000) for _ in range(2)]
+    for one in ways:
+        one.write(bytes(60))
+
+    def finished(one: Incoming) -> StoredFile:
+        return files.keep(one, tenant="acme", key="k", name="n", purpose="batch", lives_s=None)
+
+    with meanwhile(files._database, "INSERT INTO files", lambda: finished(ways[1])) as said:
+        finished(ways[0])
+    assert isinstance(said[0], TooLarge) and files.used("acme") == 60
+
+
+def test_a_file_that_is_entered_twice_at_once_is_one_file(files: Files) -> None:
+    facts = {
+        "tenant": "acme",
+        "key": "k",
+        "name": "n",
+        "purpose": "p",
+        "size": 1,
+        "sha256": "0",
+        "lives_s": 9,
+    }
+
+    def entered() -> StoredFile:
+        return files.enter("file-1", **facts)  # type: ignore[arg-type]
+
+    with meanwhile(files._database, "INSERT INTO files", entered) as said:
+        assert entered() == files.get("acme", "file-1")
+    assert said == [files.get("acme", "file-1")]
+
+
+def test_a_file_that_is_extended_while_it_expires_keeps_its_contents(files: Files, clock: Clock) -> None:
+    made = kept(files, lives_s=1)
+    clock.now_ms += 1000
+
+    def extended() -> None:
+        files.extend("acme", made.id, clock.now_ms + 9000)
+
+    with meanwhile(files._database, "DELETE FROM files", extended):
+        gone = files.expire() == 1
+    assert (files.get("acme", made.id) is None) == gone == (not files.path("acme", made.id).exists())
+
+
+def test_two_uploads_that_begin_at_once_have_no_more_room_than_one(files: Files, clock: Clock) -> None:
+    uploads = Uploads(files._database, files, clock)
+
+    def begun() -> Upload:
+        return uploads.begin(tenant="acme", key="k", name="n", purpose="batch", size=60, lives_s=None)
+
+    with meanwhile(files._database, "INSERT INTO uploads", begun) as said:
+        begun()
+    assert isinstance(said[0], TooLarge)
+
+
+def test_an_upload_that_is_completed_while_it_expires_stays_completed(files: Files, clock: Clock) -> None:
+    uploads = Uploads(files._database, files, clock)
+    began = uploads.begin(tenant="acme", key="k", name="n", purpose="batch", size=1, lives_s=None)
+    incoming = uploads.incoming(began)
+    incoming.write(b"x")
+    part = uploads.add(began, incoming)
+    late = Clock()
+    late.now_ms = began.expires_ms + 1
+
+    def expired() -> int:
+        return Uploads(files._database, files, late).expire()
+
+    known = uploads.get("acme", began.id)
+    assert known is not None
+    with meanwhile(files._database, "UPDATE uploads", expired):
+        ended, file = uploads.complete(known, [part.id], None)
+    assert uploads.get("acme", began.id) == ended and ended.file == file.id

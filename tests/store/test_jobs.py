@@ -11,6 +11,7 @@ from baimo.core.registry import Spec
 from baimo.core.tuning import JobStatus, Range, TuneForecast, TuneJob, TuneProgress, TuneSpec
 from baimo.store.engine import Database
 from baimo.store.jobs import Jobs, line_event
+from tests.store.meeting import meanwhile
 from tests.store.test_responses import Clock
 
 
@@ -125,3 +126,11 @@ def test_only_what_has_ended_can_be_forgotten_and_its_events_go_too(jobs: Jobs) 
     jobs.change("acme", made.spec.id, lambda one: replace(one, status=JobStatus.FAILED))
     assert jobs.delete("acme", made.spec.id)
     assert jobs.find(made.spec.id) is None and jobs.events(made.spec.id, limit=9) == []
+
+
+def test_two_who_tell_at_once_are_both_heard(jobs: Jobs) -> None:
+    job = asked(jobs).spec.id
+    with meanwhile(jobs._database, "INSERT INTO job_events", lambda: jobs.tell(job, "two")) as said:
+        one = jobs.tell(job, "one")
+    assert said[0].place != one.place
+    assert [each.kind for each in jobs.events(job, limit=9)] == ["two", "one", "created"]

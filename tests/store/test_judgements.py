@@ -11,6 +11,7 @@ from baimo.store.audit import Actor
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.judgements import Judgement, Judgements, Review
+from tests.store.meeting import meanwhile
 
 
 @pytest.fixture
@@ -106,3 +107,29 @@ def test_what_was_said_comes_with_its_reviews_and_is_forgotten_with_the_tenant(d
     gone = Contents(database).forget_tenant("red")
     assert (gone["reviews"], gone["judgements"]) == (3, 3)
     assert kept.said("red") == [] and kept.page("red", "ann", state="all", limit=9) == []
+
+
+def test_a_judgement_that_is_taken_back_while_another_comes_leaves_the_right_count(
+    database: Database,
+) -> None:
+    kept = Judgements(database)
+    kept.add([review(1, readers=3)], ME, {})
+    kept.judge("red", judged("review_1", "ann"), ME)
+
+    with meanwhile(database, "UPDATE reviews", lambda: kept.retract("red", "review_1", "ann", ME)) as said:
+        kept.judge("red", judged("review_1", "bob"), ME)
+    assert said == [True]
+    found = kept.get("red", "review_1")
+    assert found is not None and found.read == 1
+
+
+def test_two_who_put_the_same_answers_on_the_queue_do_not_wait_for_each_other(database: Database) -> None:
+    kept = Judgements(database)
+    some = [review(number) for number in range(2)]
+
+    def other() -> int:
+        return kept.add(reversed(some), ME, {})
+
+    with meanwhile(database, "INSERT INTO reviews", other, when=2) as said:
+        assert kept.add(some, ME, {}) == 2
+    assert said == [0]

@@ -20,7 +20,7 @@ from baimo.core.call import Usage
 from baimo.core.money import MICROS
 from baimo.core.record import Record, linked
 from baimo.errors import UsageError
-from baimo.store import migrations, rollups
+from baimo.store import migrations, pruning, rollups
 from baimo.store.chain import START, append
 from baimo.store.contents import Kept, put, sealed
 from baimo.store.engine import Database
@@ -30,6 +30,7 @@ from baimo.store.ledger import Ledger
 from baimo.store.lines import clean, line_of, row_of, row_of_record
 from baimo.store.store import Store
 from tests.store.accounting import NOW_MS, ended, entry
+from tests.store.meeting import meanwhile
 
 DAY = 86_400_000
 
@@ -411,3 +412,20 @@ def database_of_the_module(
         url = request.getfixturevalue("postgres_server")
     with closing(Database(url)) as opened:
         yield opened
+
+
+def test_two_who_prune_at_once_both_come_to_an_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "_TOGETHER", 5)
+    written(database, *some())
+    ledger = Ledger(database)
+    told: list[tuple[int, int]] = []
+
+    def other() -> int:
+        return ledger.prune(NOW_MS + 9 * DAY)
+
+    with meanwhile(database, "SELECT seq, chain FROM ledger_head", other) as said:
+        gone = ledger.prune(NOW_MS + 9 * DAY, lambda *place: told.append(place))
+    assert gone + said[0] == 29 and told[-1] == (29, 29)
+    assert ledger.verify().ok

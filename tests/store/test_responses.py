@@ -11,6 +11,7 @@ from baimo.store import tables
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.responses import DAYS, KeptResponse, Responses
+from tests.store.meeting import meanwhile
 
 
 class Clock:
@@ -154,3 +155,24 @@ def test_a_turn_is_found_by_the_items_of_its_answer(responses: Responses, databa
     responses.forget("acme")
     with database.reading() as connection:
         assert connection.execute(select(tables.response_items.c.tenant)).scalars().all() == ["other"]
+
+
+def test_two_turns_at_once_whose_items_have_the_same_ids_are_both_kept(responses: Responses) -> None:
+    def other() -> None:
+        responses.put(turn("b", items=("y", "x")))
+
+    with meanwhile(responses._database, "INSERT INTO response_items", other) as said:
+        responses.put(turn("a", items=("x", "y")))
+    assert said == [None]
+    assert responses.get("acme", "a") is not None and responses.get("acme", "b") is not None
+    assert len(responses.holding("acme", ["x"])) == 1
+
+
+def test_a_response_that_comes_twice_at_once_is_kept_once(responses: Responses) -> None:
+    def other() -> None:
+        responses.put(turn("a", items=("y",)))
+
+    with meanwhile(responses._database, "INSERT INTO responses", other) as said:
+        responses.put(turn("a", items=("x",)))
+    assert said == [None]
+    assert sum(len(responses.holding("acme", [item])) for item in ("x", "y")) == 1

@@ -7,11 +7,13 @@ import os
 import signal
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import inspect, text
@@ -24,9 +26,12 @@ from baimo.core.record import Record
 from baimo.core.run import Run, Sample, Score, StoredAnswer
 from baimo.errors import StoreError, TaskError, UsageError
 from baimo.store import migrations, tables
+from baimo.store.accounts import raise_revision
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.store import Spend, Store
+from tests.conftest import made
+from tests.store.meeting import meanwhile
 from tests.waiting import PATIENCE_S
 
 PRICE = Price(input_per_million=Decimal("2.5"), output_per_million=Decimal(10))
@@ -267,3 +272,80 @@ def test_an_unreachable_postgres_is_named_without_its_password() -> None:
     with pytest.raises(StoreError, match="does not answer") as caught:
         Database("postgresql://someone:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(caught.value) + caught.value.hint
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    copied = request.getfixturevalue("migrated")
+    return made(request.getfixturevalue("postgres_server"), f"t{uuid.uuid4().hex}", f"TEMPLATE {copied}")
+
+
+def raised(database: Database, name: str = "x") -> None:
+    with database.writing() as connection:
+        raise_revision(connection, name)
+
+
+@pytest.mark.postgres
+def test_a_server_that_has_become_a_copy_is_left_for_the_one_that_has_not(
+    postgres_url: str, postgres_server: str
+) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_server, autocommit=True) as server:
+        name = postgres_url.rpartition("/")[2]
+        server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[arg-type]
+        with closing(Database(postgres_url)) as database:
+            server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")  # type: ignore[arg-type]
+            with pytest.raises(StoreError) as refused:
+                raised(database)
+            assert refused.value.key == "store.read_only"
+            raised(database)  # by a new connection
+
+
+@pytest.mark.postgres
+def test_a_connection_that_the_server_ends_is_named_and_the_next_one_works(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database:
+        end = text("SELECT pg_terminate_backend(:pid)")
+        with pytest.raises(StoreError) as lost, database.writing() as connection:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with database.reading() as other:
+                other.execute(end, {"pid": pid})
+            connection.execute(text("SELECT 1"))
+        assert lost.value.key == "store.unreachable"
+        raised(database)
+
+
+@pytest.mark.postgres
+def test_two_who_wait_for_each_other_are_told_that_the_other_was_first(postgres_url: str) -> None:
+    with closing(Database(postgres_url)) as database:
+
+        def backwards() -> None:
+            with database.writing() as connection:
+                raise_revision(connection, "b")
+                raise_revision(connection, "a")
+
+        def forwards() -> None:
+            with database.writing() as connection:
+                raise_revision(connection, "a")
+                raise_revision(connection, "b")
+
+        with meanwhile(database, "INSERT INTO revisions", backwards, when=2) as said:
+            try:
+                forwards()
+            except StoreError as error:
+                first = [error]
+            else:
+                first = []
+        assert [error.key for error in (*first, *said) if error is not None] == ["store.locked"]
+
+
+@pytest.mark.postgres
+def test_nobody_waits_for_ever_for_a_machine_that_is_gone(postgres_url: str) -> None:
+    with closing(Database(f"{postgres_url}?connect_timeout=3")) as database:
+        raised(database)
+        with database.reading() as connection:
+            for name, value in (("lock_timeout", "30s"), ("idle_in_transaction_session_timeout", "1min")):
+                assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
+            driver: Any = connection.connection.dbapi_connection
+            link = driver.info.get_parameters()
+    assert link["connect_timeout"] == "3" and link["tcp_user_timeout"] == "30000"

@@ -11,6 +11,7 @@ from baimo.errors import Conflict, NotFound
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.votes import BAD, TIE, Vote, Votes
+from tests.store.meeting import meanwhile
 
 ASKED = b'[{"role":"user","content":"Which?"}]'
 
@@ -128,3 +129,50 @@ def test_deleted_and_forgotten_votes_are_gone(house: House) -> None:
     assert (gone["votes"], gone["vote_answers"]) == (1, 2)
     with pytest.raises(NotFound):
         house.votes.get("red", second.id)
+
+
+def test_of_two_votes_at_once_one_counts(house: House) -> None:
+    vote = house.answered()
+
+    def other() -> Vote:
+        return house.votes.cast("red", "mine", vote.id, "B")
+
+    with meanwhile(house.database, "UPDATE votes", other) as said:
+        assert house.votes.cast("red", "mine", vote.id, "A").choice == "A"
+    assert isinstance(said[0], Conflict)
+    assert house.votes.get("red", vote.id).choice == "A"
+
+
+def test_an_answer_that_comes_with_the_vote_changes_nothing_after_it(house: House) -> None:
+    vote = house.answered()
+
+    def cast() -> Vote:
+        return house.votes.cast("red", "mine", vote.id, TIE)
+
+    with meanwhile(house.database, "UPDATE vote_answers", cast) as said:
+        house.votes.answered(vote, "A", "rec_new", asked=ASKED, answer="new")
+    told = next(one for one in said[0].answers if one.place == "A")
+    assert told == next(one for one in house.votes.get("red", vote.id).answers if one.place == "A")
+
+
+def test_models_that_are_asked_at_once_are_asked_the_same(house: House) -> None:
+    vote = house.votes.begin("red", "mine", ("a", "b"))
+
+    def other() -> None:
+        house.votes.answered(vote, "B", "rec_b", asked=b"[]", answer="b")
+
+    with meanwhile(house.database, "UPDATE votes", other) as said:
+        house.votes.answered(vote, "A", "rec_a", asked=ASKED, answer="a")
+    assert isinstance(said[0], Conflict)
+    assert house.votes.get("red", vote.id).asked == ASKED
+
+
+def test_a_vote_that_is_deleted_while_an_answer_comes_is_gone(house: House) -> None:
+    def answer() -> None:
+        house.votes.answered(vote, "A", "rec_new", asked=ASKED, answer="new")
+
+    for table in ("votes", "vote_answers"):
+        vote = house.answered()
+        with meanwhile(house.database, f"DELETE FROM {table}", answer) as said:
+            house.votes.delete("red", vote.id)
+        assert said == [None]

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 
 from baimo.core.ids import plain
 from baimo.core.tuning import Adapter
 from baimo.errors import Conflict
 from baimo.store import tables
 from baimo.store.accounts import raise_revision
+from baimo.store.dialects import inserting
 from baimo.store.shelf import Shelf
 from baimo.typed import from_json
 
@@ -45,9 +46,10 @@ class Adapters(Shelf):
         """
         table = tables.adapters
         with self._database.writing() as connection:
-            if connection.execute(select(table.c.id).where(table.c.name == adapter.name)).first():
+            new = inserting(self._database.dialect, table).values(_row(adapter))
+            new = new.on_conflict_do_nothing(index_elements=["name"]).returning(table.c.id)
+            if connection.execute(new).first() is None:
                 raise Conflict("adapters.name_taken", name=adapter.name)
-            connection.execute(insert(table).values(_row(adapter)))
             raise_revision(connection, REVISION)
 
     def get(self, tenant: str, id: str) -> Adapter | None:
@@ -105,9 +107,7 @@ class Adapters(Shelf):
         table = tables.adapters
         which = (table.c.tenant == tenant, table.c.id == id)
         with self._database.writing() as connection:
-            query = select(table).where(*which)
-            locking = query.with_for_update() if self._database.dialect == "postgresql" else query
-            row = connection.execute(locking).first()
+            row = connection.execute(select(table).where(*which).with_for_update()).first()
             if row is None:
                 return None
             after = changed(_adapter(row))

@@ -18,6 +18,7 @@ from sqlalchemy import delete, func, insert, select, update
 from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.contents import opened
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 
 _AT_A_STRETCH = 500
@@ -135,16 +136,22 @@ class StoredCompletions:
                 end = int(connection.execute(select(func.coalesce(func.max(records.c.seq), 0))).scalar_one())
                 if before is not None and int(before) >= end:
                     return
-                rows = connection.execute(query.where(records.c.seq > (before or 0))).all()
+                rows = connection.execute(query.where(records.c.seq.between((before or 0) + 1, end))).all()
             found = [row for row in map(_index_row, rows) if row is not None]
             last = int(rows[-1].seq) if len(rows) == _AT_A_STRETCH else end
-            self._enter(tenant, [{"tenant": tenant, **row} for row in found], last)
-            if last == end:
+            new = [{"tenant": tenant, **row} for row in found]
+            if self._enter(tenant, new, int(before or 0), last) and last == end:
                 return
 
-    def _enter(self, tenant: str, rows: list[dict[str, Any]], seq: int) -> None:
+    def _enter(self, tenant: str, rows: list[dict[str, Any]], before: int, seq: int) -> bool:
+        """Enter what was found in the lines behind `before` up to `seq`; False = somebody else did."""
         table, seen = tables.stored_completions, tables.stored_completions_seen
+        first: Any = inserting(self._database.dialect, seen).values(tenant=tenant, seq=0)
         with self._database.writing() as connection:
+            connection.execute(first.on_conflict_do_nothing())
+            moved = update(seen).where(seen.c.tenant == tenant, seen.c.seq == before).values(seq=seq)
+            if not connection.execute(moved).rowcount:
+                return False
             for row in rows:
                 which = (table.c.tenant == tenant, table.c.id == row["id"])
                 known = connection.execute(select(table.c.record).where(*which)).scalar()
@@ -152,8 +159,7 @@ class StoredCompletions:
                     row["id"] = f"{row['id']}-{row['record'].partition('_')[2]}"
                 connection.execute(delete(table).where(table.c.tenant == tenant, table.c.id == row["id"]))
                 connection.execute(insert(table).values(row))
-            connection.execute(delete(seen).where(seen.c.tenant == tenant))
-            connection.execute(insert(seen).values(tenant=tenant, seq=seq))
+        return True
 
     def _read(self, tenant: str, *which: Any, ascending: bool = True) -> Iterator[StoredCompletion]:
         table, contents = tables.stored_completions, tables.contents

@@ -1,7 +1,8 @@
 """One database behind everything: SQLite (WAL) by default, PostgreSQL by URL, the same statements on both.
 
-Prevents two failures: a driver's traceback where a person needs to hear "the disk is full", and a second process
-that finds the database locked: writers queue for up to half a minute instead.
+Prevents three failures: a driver's traceback where a person needs to hear "the disk is full", a second process that
+finds the database locked: writers queue for up to half a minute instead, and machines that wait for hours for one that
+lost its power in the middle of a transaction, or for a server that is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from baimo.core.registry import require
@@ -21,6 +22,18 @@ from baimo.errors import ConfigError, StoreError
 from baimo.store.migrations import is_current, migrate
 
 BUSY_TIMEOUT_MS = 30_000
+HELD_MS = 60_000
+"""PostgreSQL gives up a transaction in which nothing is said for so long: its machine is gone, and it may hold locks
+that all others wait for."""
+LINK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""How long PostgreSQL's machine may say nothing (seconds; the last: milliseconds), unless the address says otherwise.
+See "Database Connection Control Functions" in its documentation."""
 KINDS = ("sqlite", "postgresql")
 """Databases that the statements are written for."""
 
@@ -50,9 +63,7 @@ class Database:
             raise ConfigError("store.unknown_kind", where=self.where, known=", ".join(KINDS))
         if kind == "postgresql":
             require("psycopg", "postgres", "store.purpose_postgres")
-            self._engine = create_engine(
-                self.url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=4, max_overflow=8
-            )
+            self._engine = _postgres(self.url)
         else:
             self._engine = _sqlite(Path(self.url.database or ":memory:"), self.where)
         try:
@@ -142,11 +153,36 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise _store_error(str(error.orig), self.where) from error
+            raise _store_error(error.orig, self.where) from error
         except driver.Error as error:  # bulk loads go past SQLAlchemy
-            raise _store_error(str(error), self.where) from error
+            raise _store_error(error, self.where) from error
         except SQLAlchemyError as error:
             raise StoreError("store.failed", where=self.where, problem=error) from error
+
+
+def _postgres(url: URL) -> Engine:
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=4,
+        max_overflow=8,
+        connect_args={name: value for name, value in LINK.items() if name not in url.query},
+    )
+
+    def prepared(connection: Any, _: Any) -> None:
+        connection.autocommit = True  # else it would hold for the first transaction
+        connection.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"SET idle_in_transaction_session_timeout = {HELD_MS}")
+        connection.autocommit = False
+
+    def failed(context: ExceptionContext) -> None:
+        # the server has become a copy of another one: a new connection may lead there
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
+
+    event.listen(engine, "connect", prepared)
+    event.listen(engine, "handle_error", failed)
+    return engine
 
 
 def _sqlite(path: Path, where: str) -> Engine:
@@ -174,19 +210,34 @@ def _sqlite(path: Path, where: str) -> Engine:
     return engine
 
 
+_READ_ONLY = "25006"
+_STATES = {
+    _READ_ONLY: "read_only",
+    "53100": "full",
+    "55P03": "locked",
+    "40P01": "locked",
+    **dict.fromkeys(("57P01", "57P02", "57P03", "25P03", "08000", "08003", "08006"), "unreachable"),
+}
+"""PostgreSQL's codes: its messages are in the language of the server."""
 _PROBLEMS = (
     ("full", ("disk is full", "No space left", "DiskFull")),
     ("read_only", ("readonly database", "read-only", "unable to open database file")),
     ("corrupt", ("not a database", "malformed")),
-    ("locked", ("database is locked", "lock timeout")),
+    ("locked", ("database is locked",)),
     (
         "unreachable",
-        ("connection failed", "Connection refused", "could not translate host", "connection to server"),
+        (
+            *("connection failed", "Connection refused", "could not translate host", "connection to server"),
+            *("server closed the connection", "connection is lost", "connection timeout"),
+        ),
     ),
 )
 
 
-def _store_error(problem: str, where: str) -> StoreError:
+def _store_error(error: BaseException | None, where: str) -> StoreError:
+    problem, state = str(error), getattr(error, "sqlstate", None)
+    if state in _STATES:
+        return StoreError(f"store.{_STATES[state]}", where=where, problem=problem)
     for kind, signs in _PROBLEMS:
         if any(sign in problem for sign in signs):
             return StoreError(f"store.{kind}", where=where, problem=problem)

@@ -105,7 +105,8 @@ class Evaluations(Shelf):
         table = tables.evaluations
         which = (table.c.tenant == tenant, table.c.id == id)
         with self._database.writing() as connection:
-            found = connection.execute(select(table.c.evaluation).where(*which)).scalar()
+            query = select(table.c.evaluation).where(*which).with_for_update()
+            found = connection.execute(query).scalar()
             if found is None:
                 return None
             after = changed(from_json(found, Evaluation))

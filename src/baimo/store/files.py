@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
 
 from baimo.core.ids import sortable_id
 from baimo.core.moments import DAY_MS
 from baimo.core.tenant import DataClass
 from baimo.errors import StoreError, TooLarge
 from baimo.store import tables
+from baimo.store.accounts import raise_revision
 from baimo.store.engine import Database
 from baimo.store.shelf import Shelf
 
@@ -255,6 +256,7 @@ class Files(Shelf):
             data_class=data_class,
         )
         with self._database.writing() as connection:
+            one_by_one(connection, tenant)
             which = (table.c.tenant == tenant, table.c.id == id)
             known = connection.execute(select(table).where(*which)).mappings().first()
             if known is not None:
@@ -339,9 +341,9 @@ class Files(Shelf):
         """Delete what has expired and what was never finished; how many files that were."""
         table, now_ms = tables.files, self.now_ms()
         with self._database.writing() as connection:
-            query = select(table.c.tenant, table.c.id).where(table.c.expires_ms <= now_ms)
-            old = [(str(tenant), str(id)) for tenant, id in connection.execute(query)]
-            connection.execute(delete(table).where(table.c.expires_ms <= now_ms))
+            # not looked for first: one that is extended meanwhile stays
+            gone = delete(table).where(table.c.expires_ms <= now_ms).returning(table.c.tenant, table.c.id)
+            old = [(str(tenant), str(id)) for tenant, id in connection.execute(gone)]
         for tenant, id in old:
             self.path(tenant, id).unlink(missing_ok=True)
         for path in self.folder.glob(f"*/*{UNFINISHED}"):
@@ -355,6 +357,11 @@ class Files(Shelf):
     def _alive(self) -> Any:
         expires = tables.files.c.expires_ms
         return or_(expires.is_(None), expires > self.now_ms())
+
+
+def one_by_one(connection: Connection, tenant: str) -> None:
+    """Whoever else wants room for a file of this tenant waits until the transaction ends."""
+    raise_revision(connection, f"files:{tenant}")
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

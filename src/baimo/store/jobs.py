@@ -176,7 +176,10 @@ class Jobs(Shelf):
     def tell(self, id: str, kind: str, **facts: Any) -> JobEvent:
         """Enter something that happened beside the job's folder, behind everything that is known."""
         event = JobEvent(job=id, at_ms=self.now_ms(), kind=kind, facts=plain(facts))
+        table = tables.jobs
         with self._database.writing() as connection:
+            # who else enters something about this job waits: its place is the next one
+            connection.execute(select(table.c.id).where(table.c.id == id).with_for_update()).first()
             return self._enter(connection, [event])[0]
 
     def events(

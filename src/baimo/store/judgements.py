@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -119,7 +120,8 @@ class Judgements(Shelf):
             by: who does it.
             facts: for the audit: where they come from.
         """
-        rows = [_row(one) for one in reviews]
+        # in one order: two who put the same answers on the queue would wait for each other
+        rows = sorted((_row(one) for one in reviews), key=itemgetter("subject"))
         enter = inserting(self._database.dialect, tables.reviews).on_conflict_do_nothing()
         enter = enter.returning(tables.reviews.c.id)
         with self._database.writing() as connection:
@@ -210,6 +212,7 @@ class Judgements(Shelf):
     def retract(self, tenant: str, id: str, reader: str, by: Actor) -> bool:
         """Take a reader's judgement away; whether there was one."""
         with self._database.writing() as connection:
+            self._there(connection, tenant, id)  # who judges it waits
             gone = self._taken(connection, tenant, id, reader)
             if gone:
                 self._counted(connection, tenant, id)
@@ -246,8 +249,7 @@ class Judgements(Shelf):
     def _there(self, connection: Connection, tenant: str, id: str) -> bool:
         table = tables.reviews
         query = select(table.c.id).where(table.c.tenant == tenant, table.c.id == id)
-        lock = self._database.dialect == "postgresql"
-        return connection.execute(query.with_for_update() if lock else query).first() is not None
+        return connection.execute(query.with_for_update()).first() is not None
 
     def _taken(self, connection: Connection, tenant: str, id: str, reader: str) -> bool:
         table = tables.judgements

@@ -36,13 +36,13 @@ def prune(database: Database, before_ms: int, progress: Callable[[int, int], Non
     end = min(keep if keep is not None else newest, newest)
     rollups.count_in(database)  # of what is not a line any more nothing can be counted in
     gone = 0
-    while first + gone < end:
-        upto = min(first + gone + _TOGETHER, end) - 1
+    for start in range(first, end, _TOGETHER):
+        upto = min(start + _TOGETHER, end) - 1
         with database.writing() as connection:
             locked_head(connection)
-            gone += _forget(connection, upto, before_ms)
+            gone += _forget(connection, upto, before_ms)  # none, where somebody else prunes, too
         if progress is not None:
-            progress(gone, end - first)
+            progress(upto + 1 - first, end - first)
     return gone
 
 

@@ -2,7 +2,7 @@
 
 Prevents two failures: a reservation that nobody gives back because its process was killed, and a process that is
 declared dead although it lives. A journal in our folder tells by its file lock; a process on this machine by its
-number and the moment at which it started; one elsewhere by its silence.
+number and the moment at which it started; one elsewhere by its silence, by the clock of the database.
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ class Recovered(NamedTuple):
 
 def enrol(connection: Connection, holder: str, now_ms: int) -> None:
     """Enter this process among those that hold leases, or renew its entry."""
-    row = {"id": holder, "host": place(), "pid": os.getpid(), "started": started(os.getpid()), "beat": now_ms}
-    connection.execute(_ENROL, row)
+    row = {"id": holder, "host": place(), "pid": os.getpid(), "started": started(os.getpid())}
+    connection.execute(_ENROL, {**row, "beat": moment_ms(connection, now_ms)})
+
+
+def moment_ms(connection: Connection, now_ms: int) -> int:
+    """Now, by a clock that all have who share the database: machines' own may be apart by more than a silence."""
+    return now_ms if connection.dialect.name == "sqlite" else int(connection.execute(_CLOCK).scalar_one())
 
 
 def recover(database: Database, folder: Path, own: str, now_ms: int) -> Recovered:
@@ -79,11 +84,13 @@ def recover(database: Database, folder: Path, own: str, now_ms: int) -> Recovere
         total = Recovered(total.ended + replayed.ended, total.interrupted + replayed.interrupted)
     with database.reading() as connection:
         holders = connection.execute(select(tables.holders)).mappings().all()
+        now_ms = moment_ms(connection, now_ms)
     for row in holders:
         if row["id"] != own and row["id"] not in here and _gone(row, now_ms):
             with database.writing() as connection:
                 locked_head(connection)
-                dismiss(connection, row["id"])
+                if _beat(connection, row["id"]) == row["beat_ms"]:  # not heard of while we waited
+                    dismiss(connection, row["id"])
     return total
 
 
@@ -172,6 +179,10 @@ def _gone(row: Any, now_ms: int) -> bool:
     return now_ms - row["beat_ms"] > SILENT_MS
 
 
+def _beat(connection: Connection, holder: str) -> int | None:
+    return connection.execute(select(tables.holders.c.beat_ms).where(tables.holders.c.id == holder)).scalar()
+
+
 def _replay(database: Database, found: Remains, holder: str, now_ms: int) -> Recovered:
     ended = 0
     interrupted = set(found.interrupted)
@@ -202,6 +213,7 @@ def _replay(database: Database, found: Remains, holder: str, now_ms: int) -> Rec
 
 
 _ID, _AT, _TENANT, _BEGAN = (PLACE[name] for name in ("id", "at_ms", "tenant", "began_ms"))
+_CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)")
 _ENROL = text(
     "INSERT INTO holders (id, host, pid, started, beat_ms) VALUES (:id, :host, :pid, :started, :beat)"
     " ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms"

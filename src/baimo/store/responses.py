@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, select, update
 
 from baimo.core.moments import DAY_MS
 from baimo.core.tenant import DataClass
 from baimo.store import tables
 from baimo.store.accounts import forgotten_until, holding_revision
+from baimo.store.dialects import inserting
 from baimo.store.engine import Database
 from baimo.store.shelf import Shelf
 
@@ -67,6 +68,8 @@ class Responses(Shelf):
         """
         super().__init__(database, now_ms)
         self._age_ms = days * DAY_MS
+        self._put = _replacing(database.dialect, tables.responses)
+        self._put_item = _replacing(database.dialect, tables.response_items)
 
     def put(self, kept: KeptResponse) -> bool:
         """Keep a turn, and the turns before it for as long; False = its tenant was forgotten since it began."""
@@ -91,15 +94,15 @@ class Responses(Shelf):
                 return False
             connection.execute(update(table).where(*older).values(expires_ms=row["expires_ms"]))
             # an id is given once; a vendor's that comes twice is the same response
-            connection.execute(delete(table).where(table.c.tenant == kept.tenant, table.c.id == kept.id))
-            connection.execute(insert(table).values(row))
-            if kept.items:
-                items, names = tables.response_items, list(dict.fromkeys(kept.items))
-                connection.execute(
-                    delete(items).where(items.c.tenant == kept.tenant, items.c.item.in_(names))
-                )
-                rows = [{"tenant": kept.tenant, "item": name, "response": kept.id} for name in names]
-                connection.execute(insert(items), rows)
+            connection.execute(self._put, row)
+            items = tables.response_items
+            of_it = (items.c.tenant == kept.tenant, items.c.response == kept.id)
+            connection.execute(delete(items).where(*of_it, items.c.item.not_in(kept.items)))
+            # in one order: two turns whose vendor gives all items the same ids would wait for each other
+            names = sorted(set(kept.items))
+            rows = [{"tenant": kept.tenant, "item": name, "response": kept.id} for name in names]
+            if rows:
+                connection.execute(self._put_item, rows)
         return True
 
     def get(self, tenant: str, id: str) -> KeptResponse | None:
@@ -185,6 +188,13 @@ class Responses(Shelf):
         with self._database.writing() as connection:
             _overwriting(connection)
             return int(connection.execute(delete(tables.responses).where(*which)).rowcount)
+
+
+def _replacing(dialect: str, table: Any) -> Any:
+    """An INSERT that changes the row that there may be."""
+    new = inserting(dialect, table)
+    rest = {column.name: new.excluded[column.name] for column in table.c if not column.primary_key}
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=rest)
 
 
 def _overwriting(connection: Connection) -> None:

@@ -23,7 +23,7 @@ from baimo.core.tenant import DataClass
 from baimo.errors import CallRefused, Conflict, NotFound, TooLarge
 from baimo.store import tables
 from baimo.store.engine import Database
-from baimo.store.files import Files, Incoming, StoredFile, unwritable
+from baimo.store.files import Files, Incoming, StoredFile, one_by_one, unwritable
 from baimo.store.shelf import Shelf
 from baimo.typed import from_json
 
@@ -137,6 +137,7 @@ class Uploads(Shelf):
         )
         most = self._files.most_bytes
         with self._database.writing() as connection:
+            one_by_one(connection, tenant)
             pending = list(self._pending(connection, tenant))
             if len(pending) >= MOST_PENDING:
                 raise TooLarge("uploads.too_many", limit=MOST_PENDING)
@@ -248,7 +249,7 @@ class Uploads(Shelf):
         table, now_ms = tables.uploads, self.now_ms()
         late = (table.c.status == "pending", table.c.expires_ms <= now_ms)
         with self._database.writing() as connection:
-            rows = connection.execute(select(table.c.upload).where(*late)).all()
+            rows = connection.execute(select(table.c.upload).where(*late).with_for_update()).all()
             old = [replace(_decoded(row[0]), status="expired") for row in rows]
             for one in old:
                 connection.execute(update(table).where(*_which(one.tenant, one.id)).values(_row(one)))

@@ -111,7 +111,8 @@ class Votes(Shelf):
         table, answers = tables.votes, tables.vote_answers
         which = (table.c.tenant == vote.tenant, table.c.id == vote.id, table.c.choice == "")
         with self._database.writing() as connection:
-            row = connection.execute(select(table).where(*which)).mappings().first()
+            # the other answers, and the vote itself, wait for this row
+            row = connection.execute(select(table).where(*which).with_for_update()).mappings().first()
             if row is None:
                 return
             if asked is not None and row["asked"] is None:
@@ -139,7 +140,7 @@ class Votes(Shelf):
         table, now_ms = tables.votes, self.now_ms()
         with self._database.writing() as connection:
             which = (table.c.tenant == tenant, table.c.id == id, table.c.key == key)
-            row = connection.execute(select(table).where(*which)).mappings().first()
+            row = connection.execute(select(table).where(*which).with_for_update()).mappings().first()
             if row is None:
                 raise NotFound("votes.unknown", field="/vote")
             vote = self._complete(connection, [row])[0]
@@ -285,5 +286,6 @@ def _of(tenant: str | None) -> list[Any]:
 
 
 def _delete(connection: Connection, votes: Any, answers: Any) -> None:
-    connection.execute(delete(tables.vote_answers).where(answers))
+    # in the order in which answers are written down: two who hold half each would wait for each other
     connection.execute(delete(tables.votes).where(votes))
+    connection.execute(delete(tables.vote_answers).where(answers))
