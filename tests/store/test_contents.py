@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, insert, select
 
 from baimo.core.record import Record
+from baimo.core.run import Run
 from baimo.store import audit, rollups, tables
 from baimo.store.audit import Actor
 from baimo.store.contents import KEPT, Contents, Kept, opened, put, sealed
@@ -102,7 +103,7 @@ def test_a_forgotten_tenant_is_gone_from_every_table_that_holds_what_it_said(dat
             sample = {"run": f"x {tenant}", "candidate": "x", "example": "x", "position": 1}
             connection.execute(insert(tables.samples).values({**sample, "outcome": "x", "sample": "{}"}))
     gone = Contents(database).forget_tenant("acme", Actor("", "boss"), {"adapters": 2})
-    beside = {"contents": 1, "job_events": 1, "samples": 1}
+    beside = {"blobs": 0, "contents": 1, "job_events": 1, "samples": 1}
     assert gone == {**beside, **{table.name: 1 for table in holding}, "adapters": 3}
     with database.reading() as connection:
         assert connection.execute(select(tables.job_events.c.job)).scalars().all() == ["x other"]
@@ -113,6 +114,30 @@ def test_a_forgotten_tenant_is_gone_from_every_table_that_holds_what_it_said(dat
     assert Ledger(database).verify().ok
     act = audit.acts(database)[0]
     assert (act.act, act.subject, act.key, act.facts) == ("tenant.forget", "acme", "boss", {"deleted": gone})
+
+
+def test_the_tasks_that_only_a_forgotten_tenant_compared_are_deleted(database: Database) -> None:
+    store = Store(database)
+    own, other, both = (store.put_blob(data, "task") for data in (b"hers", b"his", b"of both"))
+    for tenant, hashes in (("acme", (own, both)), ("other", (other, both))):
+        for hash in hashes:
+            store.begin(
+                Run(
+                    id=f"run_{tenant}_{hash}",
+                    task="t",
+                    task_hash="h",
+                    task_blob=hash,
+                    options={},
+                    candidates=(),
+                    config_hash="",
+                    seed=0,
+                    started_ms=1,
+                    version="x",
+                    tenant=tenant,
+                )
+            )
+    assert Contents(database).forget_tenant("acme")["blobs"] == 1
+    assert [store.blob(hash) for hash in (own, other, both)] == [None, b"his", b"of both"]
 
 
 def filled(table: Table, tenant: str) -> dict[str, Any]:

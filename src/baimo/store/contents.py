@@ -11,8 +11,10 @@ import hashlib
 import secrets
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.sql import ColumnElement
 
@@ -21,6 +23,7 @@ from baimo.store import audit, tables
 from baimo.store.accounts import raise_forgotten
 from baimo.store.audit import Actor
 from baimo.store.shelf import Shelf
+from baimo.typed import json_decoder
 
 SALT_BYTES = 16
 KEPT = frozenset({"records", "totals", "totals_pruned", "rollups", "tenants", "keys", "audit"})
@@ -66,6 +69,13 @@ def put(connection: Connection, contents: Iterable[Kept]) -> None:
     rows = [content._asdict() for content in contents]
     if rows:
         connection.execute(insert(tables.contents), rows)
+
+
+class _Run(msgspec.Struct):
+    task_blob: str = ""
+
+
+_run = json_decoder(_Run)
 
 
 class Contents(Shelf):
@@ -143,7 +153,9 @@ class Contents(Shelf):
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
             compared = select(runs.c.id).where(runs.c.tenant == tenant)
+            tasks = _tasks(connection, runs.c.tenant == tenant) - _tasks(connection, runs.c.tenant != tenant)
             statements = {
+                "blobs": delete(tables.blobs).where(tables.blobs.c.hash.in_(tasks)),
                 "job_events": delete(events).where(events.c.job.in_(its)),
                 "samples": delete(samples).where(samples.c.run.in_(compared)),
             }
@@ -201,3 +213,12 @@ def _which(tenant: str | None, before_ms: int | None, record: str | None = None)
     if record is not None:
         conditions.append(table.c.record == record)
     return conditions
+
+
+def _tasks(connection: Connection, whose: ColumnElement[bool]) -> set[str]:
+    """Hashes of the tasks of comparisons."""
+    found: set[str] = set()
+    for said in connection.execute(select(tables.runs.c.run).where(whose)).scalars():
+        with suppress(msgspec.DecodeError):  # a broken row must not keep the others
+            found.add(_run(said).task_blob)
+    return found

@@ -118,7 +118,7 @@ class Comparing:
                 candidates = [described(contender) for contender in contenders]
             run = replace(run, candidates=tuple(candidates))
         if enter:
-            self.workspace.store.begin(run)
+            self._enter(run, task)
         return Ordered(run, forecast, fetches)
 
     async def compare(
@@ -177,7 +177,7 @@ class Comparing:
             watcher.forecast(forecast)
             run = replace(run, candidates=tuple(described(contender) for contender in contenders))
             if options.resume is None:
-                self.workspace.store.begin(run)
+                run = self._enter(run, task)
             else:
                 # the path is walked again; a call that failed may be answered now
                 self.workspace.store.forget_samples(run.id)
@@ -212,6 +212,13 @@ class Comparing:
             self.workspace.store.finish(replace(run, status=status, ended_ms=wall_ms()), verdict)
             return verdict
 
+    def _enter(self, run: Run, task: Task) -> Run:
+        """Enter a new run with its task as it is now; what is only forecast leaves nothing behind."""
+        store = self.workspace.store
+        run = replace(run, task_blob=store.put_blob(canonical(task), "task"))
+        store.begin(run)
+        return run
+
     def _begun(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
         """The run to make or to go on with, its task and its options."""
         if options.resume is not None:
@@ -233,7 +240,6 @@ class Comparing:
             id=sortable_id("run", started_ms, os.urandom(7)),
             task=task.name,
             task_hash=task.hash,
-            task_blob=self.workspace.store.put_blob(canonical(task), "task"),
             options=plain(options),
             candidates=(),
             config_hash=self.settings.snapshot().hash,
