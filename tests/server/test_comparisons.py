@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from baimo.core.ids import canonical
 from baimo.core.run import Run
 from baimo.core.tenant import Limit
 from baimo.core.tuning import Adapter
 from baimo.evals.options import CompareOptions
+from baimo.store import tables
 from baimo.store.adapters import Adapters
 from baimo.tuning.folder import JobFolder
 from baimo.workspace.compare_folder import run_folder
@@ -430,10 +432,23 @@ def test_examples_where_the_leaders_differ_come_in_pages(house: Served, engineer
 
 def test_acts_are_in_the_audit_and_a_forgotten_tenant_leaves_no_run(house: Served) -> None:
     admin, red = house.key(role="admin"), house.key(role="engineer", tenant="red")
+    forecast = {"task": "moods", "model": ["acme/small"], "seed": 9, "examples": 3}
+    store, before = house.workspace.store, _tasks(house)
+    assert house.call("POST", "/api/comparisons/forecast", red, forecast).status == 200
+    assert _tasks(house) == before  # what is only forecast leaves nothing behind
     run = begun(house, red, model=["acme/small"], seed=9)
     ended(house, red, run)
+    blob = house.workspace.run(run).task_blob
+    assert blob and store.blob(blob) is not None
     acts = house.call("GET", f"/api/audit?subject={run}", admin).data["data"]
     assert [(one["act"], one["tenant"]) for one in acts] == [("comparison.start", "red")]
     assert house.call("DELETE", "/api/tenants/red/contents", admin).status == 200
     assert house.call("GET", "/api/comparisons", red).data["data"] == []
     assert not run_folder(house.folder / ".baimo", run).path.exists()
+    assert store.blob(blob) is None
+
+
+def _tasks(house: Served) -> int:
+    """How many are kept as they were compared."""
+    with house.workspace.store.database.reading() as connection:
+        return int(connection.execute(select(func.count()).select_from(tables.blobs)).scalar_one())

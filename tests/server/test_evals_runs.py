@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from openai.types.evals import (
 )
 from openai.types.evals.runs import OutputItemListResponse, OutputItemRetrieveResponse
 
+from baimo.core.tenant import Key
+from baimo.gateway import keyring
+from baimo.store.evaluation_runs import EvalRun, EvalRuns
 from baimo.workspace.eval_work import BEAT_S
 from tests.server.evaluated import (
     ASKED,
@@ -304,6 +308,28 @@ def test_a_run_whose_key_is_revoked_fails_and_says_so(house: Served) -> None:
     assert (done["status"], done["error"]["code"]) == ("failed", "revoked_key")
     assert mine[3:15] in done["error"]["message"]
     assert len(items(house, other, evaluation, run)) == done["result_counts"]["total"] < 30
+
+
+def test_a_run_of_a_key_that_was_just_made_in_another_process_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "POLL_S", 3600.0)
+    with served(tmp_path, TOML) as house:
+        mine = house.key(role="app")
+        evaluation = made(house, mine)
+        other = house.workspace.accounts.create_key(Key(role="app")).key
+        runs = EvalRuns(house.workspace.store.database)
+        run = EvalRun(
+            id=runs.new_id(),
+            tenant="",
+            key=other.public,
+            evaluation=evaluation,
+            name="x",
+            model="acme/small",
+            created_ms=runs.now_ms(),
+        )
+        runs.add(run, completions([{"q": "say yes", "a": "yes"}]))
+        assert ended(house, mine, evaluation, run.id)["status"] == "completed"
 
 
 def test_output_items_come_in_pages_and_by_status(house: Served, key: str) -> None:

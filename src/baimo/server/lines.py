@@ -31,13 +31,15 @@ class Lines:
         self._gate = gate
         self._table: Mapping[str, Surface] = surfaces()
 
-    def of_run(self, run: EvalRun, halted: Callable[[], bool]) -> Line:
+    async def of_run(self, run: EvalRun, halted: Callable[[], bool]) -> Line:
         """The way of a run: behind everybody who waits for an answer.
 
         Raises:
             Unauthenticated: its key is gone.
         """
         service = self._service
+        if service.keyring.known(run.key) is None:  # made a moment ago in another process
+            await service.keyring.catch_up()
         key, _ = service.keyring.standing(run.key)
 
         def vendors(name: str) -> frozenset[str]:

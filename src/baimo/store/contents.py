@@ -12,6 +12,7 @@ import hashlib
 import secrets
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -209,7 +210,10 @@ class Contents(Shelf):
 def _unnamed(connection: Connection) -> int:
     """Delete tasks of comparisons that are gone; how many there were."""
     runs, blobs = tables.runs, tables.blobs
-    named = {from_json(run, _Named).task_blob for run in connection.execute(select(runs.c.run)).scalars()}
+    named: set[str] = set()
+    for run in connection.execute(select(runs.c.run)).scalars():
+        with suppress(msgspec.DecodeError):  # a broken row must not keep the others
+            named.add(from_json(run, _Named).task_blob)
     left = [hash for hash in connection.execute(select(blobs.c.hash)).scalars() if hash not in named]
     for hash in left:
         connection.execute(delete(blobs).where(blobs.c.hash == hash))

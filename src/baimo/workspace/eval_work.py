@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -49,7 +49,7 @@ class Tools(NamedTuple):
     kept: Kept
     holder: str
     """`Books.holder` of this process."""
-    line: Callable[[EvalRun, Callable[[], bool]], Line]
+    line: Callable[[EvalRun, Callable[[], bool]], Awaitable[Line]]
     """The way to all models in the name of the run's key; raises BaimoError when it may not ask any more."""
 
 
@@ -154,7 +154,7 @@ class EvalWork:
         self._graders = [(str(row["name"]), grader_of(row)) for row in evaluation.criteria]
         if run.rows is None:
             await asyncio.to_thread(self._enter, evaluation)
-        line = tools.line(self.run, self.halted)
+        line = await tools.line(self.run, self.halted)
         self._line = line._replace(pause=self._pause, send=partial(self._sent, line))
         await asyncio.to_thread(self._recount)
         return None if self._lost or not self.run.active else evaluation
