@@ -12,7 +12,9 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from baimo.store import rollups, tables
 from baimo.store.chain import Tally, locked_head
+from baimo.store.contents import dropped
 from baimo.store.engine import Database
+from baimo.store.erasing import overwriting
 from baimo.store.lines import COLUMNS, PLACE
 from baimo.store.uses import Uses
 
@@ -47,6 +49,7 @@ def prune(database: Database, before_ms: int, progress: Callable[[int, int], Non
 
 
 def _forget(connection: Connection, upto: int, before_ms: int) -> int:
+    overwriting(connection)
     table = tables.records
     query = select(table.c.seq, table.c.chain, *(table.c[name] for name in COLUMNS))
     rows = connection.execute(query.where(table.c.seq <= upto).order_by(table.c.seq)).all()
@@ -62,9 +65,8 @@ def _forget(connection: Connection, upto: int, before_ms: int) -> int:
     connection.execute(insert(tables.ledger_checkpoints).values(checkpoint))
     kept = [line[PLACE["id"]] for line in lines if line[PLACE["content_hash"]]]
     for start in range(0, len(kept), 500):
-        connection.execute(
-            delete(tables.contents).where(tables.contents.c.record.in_(kept[start : start + 500]))
-        )
+        some = kept[start : start + 500]
+        dropped(connection, lambda table, some=some: [table.c.record.in_(some)])
     connection.execute(delete(table).where(table.c.seq <= upto))
     return len(rows)
 
