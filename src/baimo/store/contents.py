@@ -118,7 +118,6 @@ class Contents(Shelf):
             How many were deleted.
         """
         with self._database.writing() as connection:
-            self._overwriting(connection)
             if record is None:
                 now_ms = self.now_ms()
                 until_ms = now_ms if before_ms is None else min(now_ms, before_ms - 1)
@@ -146,7 +145,6 @@ class Contents(Shelf):
             What was deleted: table → rows.
         """
         with self._database.writing() as connection:
-            self._overwriting(connection)
             raise_forgotten(connection, tenant)  # first: who keeps an answer at this moment waits
             forget_until(connection, tenant, self.now_ms())
             # what is on its way out of a journal is here by now, or never will be
@@ -191,16 +189,10 @@ class Contents(Shelf):
             return [*old, table.c.tenant.not_in(list(days_of))]
 
         with self._database.writing() as connection:
-            self._overwriting(connection)
             gone = dropped(connection, others)
             for tenant, own in days_of.items():
                 gone += dropped(connection, partial(_which, tenant, now_ms - own * DAY_MS, None))
         return gone
-
-    def _overwriting(self, connection: Connection) -> None:
-        """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
-        if self._database.dialect == "sqlite":
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
     def _emptied_log(self) -> None:
         """The write-ahead log holds older pages until it is emptied; while others read, it waits for the next time."""

@@ -14,7 +14,6 @@ from baimo.store import rollups, tables
 from baimo.store.chain import Tally, locked_head
 from baimo.store.contents import dropped
 from baimo.store.engine import Database
-from baimo.store.erasing import overwriting
 from baimo.store.lines import COLUMNS, PLACE
 from baimo.store.uses import Uses
 
@@ -49,7 +48,6 @@ def prune(database: Database, before_ms: int, progress: Callable[[int, int], Non
 
 
 def _forget(connection: Connection, upto: int, before_ms: int) -> int:
-    overwriting(connection)
     table = tables.records
     query = select(table.c.seq, table.c.chain, *(table.c[name] for name in COLUMNS))
     rows = connection.execute(query.where(table.c.seq <= upto).order_by(table.c.seq)).all()
