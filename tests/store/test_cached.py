@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import dbapi2
+from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
+from baimo.store import tables
 from baimo.store.cached import Cached
 from baimo.store.engine import Database
 
@@ -50,3 +55,23 @@ def test_an_answer_that_was_under_way_when_its_tenant_was_forgotten_is_not_kept(
     kept = cached.get("b", "other", 0)
     cached.put("b", "other", 30, b"another's", kept.times)
     assert cached.get("b", "other", 0).data == b"another's"
+
+
+def test_what_is_deleted_is_gone_from_the_file_whatever_sqlite_was_built_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = dbapi2.connect
+
+    def built_otherwise(*args: Any, **options: Any) -> dbapi2.Connection:
+        made = connect(*args, **options)
+        made.execute("PRAGMA secure_delete=OFF").close()
+        return made
+
+    monkeypatch.setattr(dbapi2, "connect", built_otherwise)
+    database = Database(str(tmp_path / "baimo.db"))
+    with database.writing() as connection:
+        row = {"tenant": "a", "hash": "h", "at_ms": 1, "data": b"CANARY-" * 2000}
+        connection.execute(insert(tables.cache).values(row))
+    assert Cached(database).expire(2) == 1
+    database.close()
+    assert not [one for one in tmp_path.iterdir() if b"CANARY-CANARY" in one.read_bytes()]

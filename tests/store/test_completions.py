@@ -8,11 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
+from baimo.core.moments import DAY_MS
 from baimo.core.record import Record
+from baimo.store import tables
 from baimo.store.completions import StoredCompletion, StoredCompletions
 from baimo.store.contents import Contents, Kept, put, sealed
 from baimo.store.engine import Database
+from baimo.store.ledger import Ledger
 from baimo.store.store import Store
 from tests.store.meeting import meanwhile
 
@@ -164,8 +168,7 @@ def test_labels_change_and_a_completion_goes_with_its_content(database: Database
     assert ids(completions.walk("acme", labels={"case": "b"})) == ["1"]
     Contents(database).forget(record="rec_1")
     assert completions.get("acme", "chatcmpl-1") is None and ids(completions.walk("acme")) == ["2"]
-    completions.forget("acme", "chatcmpl-2")
-    assert ids(completions.walk("acme")) == []
+    assert left(database) == ["rec_2"]
 
 
 def test_two_who_look_at_once_find_all_and_forget_no_label(database: Database) -> None:
@@ -201,3 +204,37 @@ def test_a_line_that_comes_while_somebody_looks_keeps_its_labels(database: Datab
         completions.look("acme")
     labelled = completions.label("acme", "chatcmpl-2", {"case": "b"})
     assert [one.labels for one in completions.walk("acme")] == [{}, {"case": "b" if labelled else "a"}]
+
+
+def left(database: Database) -> list[str]:
+    """Records of which it is still known how they were labelled."""
+    with database.reading() as connection:
+        return sorted(connection.execute(select(tables.stored_completions.c.record)).scalars())
+
+
+def test_labels_go_with_their_contents_whatever_takes_these_away(database: Database) -> None:
+    completions, contents = StoredCompletions(database), Contents(database, lambda: NOW + 2 * DAY_MS)
+    for number in range(6):
+        said(database, number, metadata={"said": "a secret"}, tenant="acme" if number < 5 else "other")
+    for tenant in ("acme", "other"):
+        completions.look(tenant)
+    Ledger(database).prune(NOW + 1000)
+    assert left(database) == [f"rec_{number}" for number in range(1, 6)]
+    contents.forget(before_ms=NOW + 2000)
+    assert left(database) == [f"rec_{number}" for number in range(2, 6)]
+    assert contents.expire(9, {"other": 1}) == 1
+    assert left(database) == ["rec_2", "rec_3", "rec_4"]
+    assert contents.forget(tenant="acme") == 3
+    assert left(database) == []
+
+
+def test_labels_that_are_looked_for_while_their_contents_are_deleted_do_not_stay(database: Database) -> None:
+    class Slow(StoredCompletions):
+        def _enter(self, tenant: str, rows: list[dict[str, Any]], before: int, seq: int) -> bool:
+            Contents(database).forget(record="rec_1")
+            return super()._enter(tenant, rows, before, seq)
+
+    for number in (1, 2):
+        said(database, number)
+    Slow(database).look("acme")
+    assert left(database) == ["rec_2"]

@@ -19,6 +19,7 @@ from baimo.tuning.folder import JobFolder
 from baimo.workspace.account_options import TenantOptions
 from baimo.workspace.forgetting import stopped
 from baimo.workspace.workspace import Workspace
+from tests.evals.doubles import made_run
 from tests.workspace.test_adapting import adapting, folder_of, job_of
 from tests.workspace.test_queue import SCRIPTED, until
 
@@ -83,6 +84,15 @@ def test_a_tenant_is_forgotten_with_its_jobs_and_models_and_the_other_s_stay(
     assert len(Evaluations(workspace.store.database).page("globex", limit=9)) == 1
     assert workspace.bookkeeping.verify().ok
     assert sorted(record.tenant for record in workspace.store.records()) == ["acme", "globex"]
+
+
+def test_reports_of_comparisons_go_with_them(workspace: Workspace) -> None:
+    (workspace.path / "reports").mkdir()
+    for id, tenant in (("run_a", "acme"), ("run_b", "globex")):
+        workspace.store.begin(replace(made_run(id), tenant=tenant))
+        (workspace.path / "reports" / f"{id}.html").write_text(SECRET)
+    workspace.accounting.forget_tenant("acme")
+    assert [path.name for path in (workspace.path / "reports").iterdir()] == ["run_b.html"]
 
 
 def test_a_child_that_does_not_listen_is_ended_and_a_job_that_was_only_forecast_is_removed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def house(database_url: str, tmp_path: Path, clock: Clock) -> Iterator[House]:
     files = Files(database, tmp_path / "files", clock)
     uploads = Uploads(database, files, clock)
     tenants = [Tenant(id="brief", contents_days=1)]
-    yield House(database, files, uploads, Responses(database, clock), lambda: tenants, clock)
+    yield House(database, files, uploads, Responses(database, clock), lambda: tenants, clock, tmp_path)
     database.close()
 
 
@@ -88,3 +89,14 @@ def kept(house: House, clock: Clock) -> None:
             connection.execute(insert(tables.contents).values(row))
     for id, tenant in (("rec_1", "brief"), ("rec_2", "long")):
         store.settle(Record(id=id, at_ms=clock.now_ms, surface="chat", model="a/b", tenant=tenant))
+
+
+def test_files_of_examples_that_nobody_stored_go_after_a_day(house: House, clock: Clock) -> None:
+    for tenant in (house.folder, house.folder / "tenants" / "acme"):
+        for name, age_ms in (("up_old", DAY_MS + 1), ("up_new", 1)):
+            path = tenant / "task-uploads" / name
+            path.mkdir(parents=True)
+            (path / "rows.jsonl").write_text("said")
+            os.utime(path, ns=(0, (clock.now_ms - age_ms) * 1_000_000))
+    assert swept(house, Settings())["task_uploads"] == 2
+    assert {path.name for path in house.folder.rglob("up_*")} == {"up_new"}

@@ -91,12 +91,8 @@ async def _deleted(request: Request) -> Response:
     one, service = await _completion(request), service_of(request)
     key, tenant = permitted(request, "chat")
 
-    def forget() -> None:
-        by = Actor(tenant, key.public)
-        Contents(service.workspace.store.database).forget(tenant=tenant, record=one.record, by=by)
-        service.completions.forget(tenant, one.id)
-
-    await asyncio.to_thread(forget)
+    contents, by = Contents(service.workspace.store.database), Actor(tenant, key.public)
+    await asyncio.to_thread(contents.forget, tenant=tenant, record=one.record, by=by)
     return json_response({"object": "chat.completion.deleted", "id": one.id, "deleted": True})
 
 

@@ -48,7 +48,7 @@ class StoredCompletion:
 
 
 class StoredCompletions:
-    """Finds, lists and forgets stored completions. All methods block."""
+    """Finds and lists stored completions; `Contents` deletes them. All methods block."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -111,12 +111,6 @@ class StoredCompletions:
             done = connection.execute(change.values(labels=json.dumps(dict(labels))))
         return bool(done.rowcount)
 
-    def forget(self, tenant: str, id: str) -> None:
-        """Forget where a completion lies; its content is deleted with `Contents.forget`."""
-        table = tables.stored_completions
-        with self._database.writing() as connection:
-            connection.execute(delete(table).where(table.c.tenant == tenant, table.c.id == id))
-
     def look(self, tenant: str) -> None:
         """Look for completions among what was kept since the last time.
 
@@ -146,13 +140,18 @@ class StoredCompletions:
     def _enter(self, tenant: str, rows: list[dict[str, Any]], before: int, seq: int) -> bool:
         """Enter what was found in the lines behind `before` up to `seq`; False = somebody else did."""
         table, seen = tables.stored_completions, tables.stored_completions_seen
+        contents = tables.contents
+        there = select(contents.c.record).where(contents.c.record.in_([row["record"] for row in rows]))
         first: Any = inserting(self._database.dialect, seen).values(tenant=tenant, seq=0)
         with self._database.writing() as connection:
             connection.execute(first.on_conflict_do_nothing())
             moved = update(seen).where(seen.c.tenant == tenant, seen.c.seq == before).values(seq=seq)
             if not connection.execute(moved).rowcount:
                 return False
+            kept = set(connection.execute(there.with_for_update(read=True)).scalars())
             for row in rows:
+                if row["record"] not in kept:  # deleted since it was found
+                    continue
                 which = (table.c.tenant == tenant, table.c.id == row["id"])
                 known = connection.execute(select(table.c.record).where(*which)).scalar()
                 if known not in (None, row["record"]):  # some servers give every answer the same id

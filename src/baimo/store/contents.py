@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, select
 from sqlalchemy.sql import ColumnElement
 
 from baimo.core.moments import DAY_MS
@@ -93,7 +94,8 @@ class Contents(Shelf):
 
     def count(self, *, tenant: str | None = None, before_ms: int | None = None) -> int:
         """How many are kept."""
-        query = select(func.count()).select_from(tables.contents).where(*_which(tenant, before_ms))
+        table = tables.contents
+        query = select(func.count()).select_from(table).where(*_which(tenant, before_ms, None, table))
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -116,16 +118,13 @@ class Contents(Shelf):
         Returns:
             How many were deleted.
         """
-        table = tables.contents
-        which = _which(tenant, before_ms, record)
         with self._database.writing() as connection:
-            self._overwriting(connection)
             if record is None:
                 now_ms = self.now_ms()
                 until_ms = now_ms if before_ms is None else min(now_ms, before_ms - 1)
                 forget_until(connection, EVERYBODY if tenant is None else tenant, until_ms)
                 locked_head(connection)
-            gone = int(connection.execute(delete(table).where(*which)).rowcount)
+            gone = dropped(connection, partial(_which, tenant, before_ms, record))
             facts = {"deleted": gone, "before_ms": before_ms, "record": record}
             said = {name: value for name, value in facts.items() if value is not None}
             audit.enter(connection, by, "contents.forget", tenant or "", said, self.now_ms())
@@ -147,7 +146,6 @@ class Contents(Shelf):
             What was deleted: table → rows.
         """
         with self._database.writing() as connection:
-            self._overwriting(connection)
             raise_forgotten(connection, tenant)  # first: who keeps an answer at this moment waits
             forget_until(connection, tenant, self.now_ms())
             # what is on its way out of a journal is here by now, or never will be
@@ -185,20 +183,17 @@ class Contents(Shelf):
         Returns:
             How many were deleted.
         """
-        table, now_ms, gone = tables.contents, self.now_ms(), 0
-        others = table.c.tenant.not_in(list(days_of))
-        ages = [(others, days), *((table.c.tenant == tenant, own) for tenant, own in days_of.items())]
-        with self._database.writing() as connection:
-            self._overwriting(connection)
-            for whose, kept_days in ages:
-                old = table.c.at_ms < now_ms - kept_days * DAY_MS
-                gone += int(connection.execute(delete(table).where(whose, old)).rowcount)
-        return gone
+        now_ms = self.now_ms()
 
-    def _overwriting(self, connection: Connection) -> None:
-        """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
-        if self._database.dialect == "sqlite":
-            connection.exec_driver_sql("PRAGMA secure_delete=ON")
+        def others(table: Table) -> list[ColumnElement[bool]]:
+            old = _which(None, now_ms - days * DAY_MS, None, table)
+            return [*old, table.c.tenant.not_in(list(days_of))]
+
+        with self._database.writing() as connection:
+            gone = dropped(connection, others)
+            for tenant, own in days_of.items():
+                gone += dropped(connection, partial(_which, tenant, now_ms - own * DAY_MS, None))
+        return gone
 
     def _emptied_log(self) -> None:
         """The write-ahead log holds older pages until it is emptied; while others read, it waits for the next time."""
@@ -226,13 +221,25 @@ class _Named(msgspec.Struct):
     task_blob: str = ""
 
 
-def _which(tenant: str | None, before_ms: int | None, record: str | None = None) -> list[ColumnElement[bool]]:
-    table = tables.contents
+def dropped(connection: Connection, which: Callable[[Table], Iterable[ColumnElement[bool]]]) -> int:
+    """Delete contents, and how they were labelled by who stored them; returns how many contents there were."""
+    contents, labels = tables.contents, tables.stored_completions
+    gone = connection.execute(
+        delete(contents).where(*which(contents))
+    )  # first: who enters labels waits, or we do
+    connection.execute(delete(labels).where(*which(labels)))
+    return int(gone.rowcount)
+
+
+def _which(
+    tenant: str | None, before_ms: int | None, record: str | None, table: Table
+) -> list[ColumnElement[bool]]:
     conditions: list[Any] = []
     if tenant is not None:
         conditions.append(table.c.tenant == tenant)
     if before_ms is not None:
-        conditions.append(table.c.at_ms < before_ms)
+        at_ms = table.c.at_ms if table is tables.contents else table.c.created_ms
+        conditions.append(at_ms < before_ms)
     if record is not None:
         conditions.append(table.c.record == record)
     return conditions

@@ -20,7 +20,6 @@ from baimo.errors import NotFound
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
 from baimo.store.contents import opened, sealed
-from baimo.store.erasing import overwriting
 from baimo.store.shelf import Shelf
 
 SHARE_BYTES = 20
@@ -98,7 +97,6 @@ class Conversations(Shelf):
         table = tables.conversations
         values = {"title": changed.title, "updated_ms": now_ms, "content": sealed(changed.content).stored}
         with self._database.writing() as connection:
-            overwriting(connection)
             done = connection.execute(update(table).where(*_own(tenant, key, id)).values(values))
         if not done.rowcount:
             raise NotFound("conversations.unknown", field="/conversation")
@@ -170,7 +168,6 @@ class Conversations(Shelf):
             NotFound: this key keeps no such conversation.
         """
         with self._database.writing() as connection:
-            overwriting(connection)
             if not connection.execute(delete(tables.conversations).where(*_own(tenant, key, id))).rowcount:
                 raise NotFound("conversations.unknown", field="/conversation")
             audit.enter(connection, by, "conversation.delete", id, {}, self.now_ms())
@@ -186,7 +183,6 @@ class Conversations(Shelf):
         others = table.c.tenant.not_in(list(days_of))
         ages = [(others, days), *((table.c.tenant == tenant, own) for tenant, own in days_of.items())]
         with self._database.writing() as connection:
-            overwriting(connection)
             for whose, kept_days in ages:
                 old = table.c.updated_ms < now_ms - kept_days * DAY_MS
                 gone += int(connection.execute(delete(table).where(whose, old)).rowcount)

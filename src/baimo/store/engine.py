@@ -203,7 +203,8 @@ def _sqlite(path: Path, where: str) -> Engine:
     )
 
     def prepared(connection: sqlite3.Connection, _: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        # what is deleted is overwritten: some builds of SQLite do so by themselves, others leave it in the file
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     event.listen(engine, "connect", prepared)

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from baimo.core.ids import base32, sortable_id
 from baimo.core.tenant import DataClass
@@ -195,7 +195,6 @@ class EvalRuns(HeldOrders[EvalRun]):
         """Forget a run with its items, whatever it is at; whether there was one."""
         runs, items = tables.evaluation_runs, tables.evaluation_items
         with self._database.writing() as connection:
-            overwriting(connection)
             self._found(connection, tenant, id, lock=True)  # who enters rows of it waits, or we do
             connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
             gone = connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.id == id))
@@ -337,9 +336,3 @@ def _item(row: Row[Any]) -> OutputItem:
         row=msgspec.json.decode(row.source),
         output=msgspec.json.decode(row.item) if row.item else {},
     )
-
-
-def overwriting(connection: Connection) -> None:
-    """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete=ON")

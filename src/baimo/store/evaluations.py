@@ -15,7 +15,6 @@ from sqlalchemy import delete, insert, select, update
 from baimo.core.ids import plain
 from baimo.core.tenant import DataClass
 from baimo.store import tables
-from baimo.store.evaluation_runs import overwriting
 from baimo.store.shelf import Shelf
 from baimo.typed import from_json
 
@@ -119,7 +118,6 @@ class Evaluations(Shelf):
         of_it = select(runs.c.id).where(runs.c.tenant == tenant, runs.c.evaluation == id)
         table = tables.evaluations
         with self._database.writing() as connection:
-            overwriting(connection)
             connection.execute(of_it.with_for_update())  # who enters rows of one of them waits, or we do
             connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run.in_(of_it)))
             connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.evaluation == id))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from baimo.store import rollups, tables
 from baimo.store.chain import Tally, locked_head
+from baimo.store.contents import dropped
 from baimo.store.engine import Database
 from baimo.store.lines import COLUMNS, PLACE
 from baimo.store.uses import Uses
@@ -62,9 +63,8 @@ def _forget(connection: Connection, upto: int, before_ms: int) -> int:
     connection.execute(insert(tables.ledger_checkpoints).values(checkpoint))
     kept = [line[PLACE["id"]] for line in lines if line[PLACE["content_hash"]]]
     for start in range(0, len(kept), 500):
-        connection.execute(
-            delete(tables.contents).where(tables.contents.c.record.in_(kept[start : start + 500]))
-        )
+        some = kept[start : start + 500]
+        dropped(connection, lambda table, some=some: [table.c.record.in_(some)])
     connection.execute(delete(table).where(table.c.seq <= upto))
     return len(rows)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, select, update
+from sqlalchemy import RowMapping, delete, select, update
 
 from baimo.core.moments import DAY_MS
 from baimo.core.tenant import DataClass
@@ -186,7 +186,6 @@ class Responses(Shelf):
 
     def _delete(self, *which: Any) -> int:
         with self._database.writing() as connection:
-            _overwriting(connection)
             return int(connection.execute(delete(tables.responses).where(*which)).rowcount)
 
 
@@ -195,12 +194,6 @@ def _replacing(dialect: str, table: Any) -> Any:
     new = inserting(dialect, table)
     rest = {column.name: new.excluded[column.name] for column in table.c if not column.primary_key}
     return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=rest)
-
-
-def _overwriting(connection: Connection) -> None:
-    """Deleted pages are filled with zeros. PostgreSQL does as much when it vacuums."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
 _FACTS = ("id", "tenant", "key", "conversation", "previous", "data_class", "created_ms")

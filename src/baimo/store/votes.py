@@ -21,7 +21,6 @@ from baimo.errors import Conflict, NotFound
 from baimo.store import audit, tables
 from baimo.store.audit import Actor
 from baimo.store.contents import opened, sealed
-from baimo.store.erasing import overwriting
 from baimo.store.shelf import Shelf
 
 PLACES = "ABCD"
@@ -232,7 +231,6 @@ class Votes(Shelf):
         """
         vote = self.get(tenant, id)
         with self._database.writing() as connection:
-            overwriting(connection)
             _delete(connection, tables.votes.c.id == vote.id, tables.vote_answers.c.vote == vote.id)
             audit.enter(connection, by, "vote.delete", id, {}, self.now_ms())
 
@@ -248,7 +246,6 @@ class Votes(Shelf):
         others = table.c.tenant.not_in(list(days_of))
         ages = [(others, days), *((table.c.tenant == tenant, own) for tenant, own in days_of.items())]
         with self._database.writing() as connection:
-            overwriting(connection)
             dropped = select(table.c.id).where(table.c.choice == "", table.c.created_ms < now_ms - DAY_MS)
             ids = list(connection.execute(dropped).scalars())
             for start in range(0, len(ids), _AT_A_STRETCH):

@@ -183,7 +183,7 @@ class CompareQueue:
         return [run for run in self.runs.waiting() if self.standing(run) in ("queued", "running")]
 
     def forget(self, tenant: str) -> None:
-        """End the comparisons of a tenant, and remove their folders; their rows go with everything else."""
+        """End the comparisons of a tenant, and remove their folders and reports; their rows go with everything else."""
         for run in self.runs.waiting():
             if run.tenant == tenant:
                 with contextlib.suppress(Conflict):
@@ -194,6 +194,7 @@ class CompareQueue:
             gone += [one.run.id for one in page]
             after = gone[-1]
         for id in gone:
+            (self._workspace.path / "reports" / f"{id}.html").unlink(missing_ok=True)  # of the command line
             folder = run_folder(self._workspace.path, id)
             if folder.path.exists():
                 Child(folder).signalled(signal.SIGKILL)

@@ -6,7 +6,10 @@ all sweep the same rows.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import update
@@ -41,6 +44,8 @@ class House(NamedTuple):
     responses: Responses
     tenants: Callable[[], list[Tenant]]
     now_ms: Callable[[], int]
+    folder: Path
+    """Workspace.path."""
 
 
 def due(house: House) -> bool:
@@ -63,6 +68,7 @@ def swept(house: House, settings: Settings) -> dict[str, int]:
     gone = {
         "files": house.files.expire(),
         "uploads": house.uploads.expire(),
+        "task_uploads": left_behind(house.folder, house.now_ms()),
         **outlived(house.database, settings, house.tenants(), house.responses, house.now_ms),
     }
     if days is not None:
@@ -72,6 +78,23 @@ def swept(house: House, settings: Settings) -> dict[str, int]:
         with house.database.writing() as connection:
             audit.enter(connection, Actor(), "house.sweep", "", deleted, house.now_ms())
     return deleted
+
+
+def left_behind(workspace: Path, now_ms: int) -> int:
+    """Delete files of examples that nobody has stored in a task within a day; how many there were.
+
+    Args:
+        workspace: `Workspace.path`.
+        now_ms: wall clock, milliseconds since 1970.
+    """
+    gone = 0
+    for pattern in ("task-uploads/up_*", "tenants/*/task-uploads/up_*"):
+        for path in workspace.glob(pattern):
+            with suppress(FileNotFoundError):  # somebody has stored it just now
+                if path.stat().st_mtime * 1000 < now_ms - DAY_MS:
+                    shutil.rmtree(path, ignore_errors=True)
+                    gone += 1
+    return gone
 
 
 def outlived(

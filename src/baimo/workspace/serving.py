@@ -384,7 +384,13 @@ class Service:
         """Bring the ledger's roll-ups up to date; delete what is too old, if no other process did so this hour."""
         accounts, database = self.workspace.accounts, self.workspace.store.database
         house = House(
-            database, self.files, self.uploads, self.responses, accounts.tenants, self.batches.now_ms
+            database,
+            self.files,
+            self.uploads,
+            self.responses,
+            accounts.tenants,
+            self.batches.now_ms,
+            self.workspace.path,
         )
         while True:
             try:

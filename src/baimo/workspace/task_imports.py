@@ -24,12 +24,11 @@ from baimo.evals.tasks.formats.columns import Columns
 from baimo.evals.tasks.formats.recognise import Contents, columns_of, read_file
 from baimo.evals.tasks.notes import Note, Notebook
 from baimo.typed import from_json
+from baimo.workspace.housekeeping import left_behind
 from baimo.workspace.task_keeping import Placed, Split, TaskKeeping, placed_of, with_examples
 
 LARGEST = 24 * 2**20
 """Bytes of a file; larger ones go by `baimo tasks import`."""
-KEPT_MS = 86_400_000
-"""A file that is not stored as examples is forgotten after a day."""
 CHARSETS = ("utf-8", "gb18030", "big5", "shift_jis", "utf-16", "windows-1252")
 Doubles = Literal["leave_out", "replace"]
 _ID = re.compile(r"up_[0-9a-z]+")
@@ -96,7 +95,6 @@ class TaskImports:
         Raises:
             UsageError: it is not written in this charset.
         """
-        self._forget(tenant)
         name = re.sub(r"[\x00-\x1f/\\]", "_", wanted.name).strip(". ")[-120:] or "examples.jsonl"
         if charset != "utf-8":
             try:
@@ -104,6 +102,7 @@ class TaskImports:
             except (UnicodeDecodeError, LookupError):
                 raise UsageError("tasks.bad_charset", charset=charset, field="/charset") from None
         now = self._keeping.now_ms()
+        left_behind(self._keeping.workspace.path, now)
         upload = replace(
             wanted, id=sortable_id("up", now, os.urandom(7)), name=name, bytes=len(data), created_ms=now
         )
@@ -244,13 +243,6 @@ class TaskImports:
 
     def _write(self, folder: Path, upload: Upload) -> None:
         (folder / "upload.json").write_bytes(msgspec.json.encode(plain(upload)))
-
-    def _forget(self, tenant: str) -> None:
-        """What waited too long."""
-        home, now = self._home(tenant), self._keeping.now_ms()
-        for path in home.iterdir() if home.is_dir() else ():
-            if _ID.fullmatch(path.name) and path.stat().st_mtime * 1000 < now - KEPT_MS:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def freed(id: str, taken: set[str]) -> str:
