@@ -196,8 +196,9 @@ class EvalRuns(HeldOrders[EvalRun]):
         runs, items = tables.evaluation_runs, tables.evaluation_items
         with self._database.writing() as connection:
             overwriting(connection)
-            connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
+            # first: whoever enters rows waits, and then finds none
             gone = connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.id == id))
+            connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
         return bool(gone.rowcount)
 
     # items
@@ -206,9 +207,12 @@ class EvalRuns(HeldOrders[EvalRun]):
         """Enter rows of data, in place of whatever was entered of them before.
 
         Not in one transaction: a long file must not keep the ledger waiting. That all are there, `EvalRun.rows` says.
+        Once the run is deleted, nothing more is entered.
         """
         items = tables.evaluation_items
         with self._database.writing() as connection:
+            if self._found(connection, run.tenant, run.id, lock=True) is None:
+                return
             connection.execute(delete(items).where(items.c.tenant == run.tenant, items.c.run == run.id))
         rest = iter(sources)
         while stretch := list(islice(rest, _AT_A_STRETCH)):
@@ -224,6 +228,8 @@ class EvalRuns(HeldOrders[EvalRun]):
                 for one in stretch
             ]
             with self._database.writing() as connection:
+                if self._found(connection, run.tenant, run.id, lock=True) is None:
+                    return
                 connection.execute(insert(items), rows)
 
     def finish(self, run: EvalRun, done: Sequence[OutputItem]) -> None:
