@@ -14,6 +14,7 @@ from baimo.store.audit import Actor
 from baimo.store.contents import Contents
 from baimo.store.conversations import Conversations
 from baimo.store.engine import Database
+from tests.store.meeting import meanwhile
 
 
 class House:
@@ -122,3 +123,16 @@ def test_deleted_words_are_not_in_the_file_any_more(tmp_path: Path) -> None:
     database.close()
     files = [one for one in tmp_path.iterdir() if one.name.startswith("store.db")]
     assert files and not any(title.encode() in one.read_bytes() for one in files)
+
+
+def test_a_title_that_comes_with_new_words_does_not_take_them_away(house: House) -> None:
+    id = house.keep("old")
+
+    def said() -> None:
+        house.kept.change("red", "mine", id, content=b"new")
+
+    statement = "BEGIN" if house.database.dialect == "sqlite" else "UPDATE conversations"
+    with meanwhile(house.database, statement, said):
+        house.kept.change("red", "mine", id, title="another")
+    now = house.kept.get("red", "mine", id)
+    assert (now.title, now.content) == ("another", b"new")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, select
 
-from baimo.store import tables
+from baimo.store import evaluation_runs, tables
 from baimo.store.contents import Contents
 from baimo.store.engine import Database
 from baimo.store.evaluation_runs import EvalRun, EvalRuns, ModelTokens, OutputItem, Source
@@ -235,3 +235,24 @@ def test_two_changes_at_once_are_both_kept(evaluations: Evaluations) -> None:
         evaluations.change("acme", one.id, lambda now: replace(now, name="new"))
     found = evaluations.get("acme", one.id)
     assert found is not None and (found.name, found.metadata) == ("new", {"by": "other"})
+
+
+@pytest.mark.parametrize("way", ["run", "evaluation", "tenant"])
+def test_no_row_outlives_its_run(
+    evaluations: Evaluations, runs: EvalRuns, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation_runs, "_AT_A_STRETCH", 2)
+    one = made(evaluations)
+    run = ordered(runs, one.id)
+
+    def deleted() -> object:
+        if way == "run":
+            return runs.delete("acme", run.id)
+        if way == "evaluation":
+            return evaluations.delete("acme", one.id)
+        return Contents(runs._database).forget_tenant("acme")
+
+    rows = [Source(place, {"item": {"n": place}}) for place in range(5)]
+    with meanwhile(runs._database, "INSERT INTO evaluation_items", deleted, when=2) as said:
+        runs.enter(run, rows)
+    assert said[0] and runs.waiting(run) == []

@@ -156,9 +156,13 @@ class Contents(Shelf):
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
             compared = select(runs.c.id).where(runs.c.tenant == tenant)
+            evaluated, votes = tables.evaluation_runs, tables.votes
             statements = {
                 "job_events": delete(events).where(events.c.job.in_(its)),
                 "samples": delete(samples).where(samples.c.run.in_(compared)),
+                # before what belongs to them: whoever adds to one waits, and then finds none
+                "evaluation_runs": delete(evaluated).where(evaluated.c.tenant == tenant),
+                "votes": delete(votes).where(votes.c.tenant == tenant),
             }
             for table in tables.metadata.sorted_tables:
                 if "tenant" in table.c and table.name not in KEPT:

@@ -87,20 +87,15 @@ class Conversations(Shelf):
         Raises:
             NotFound: this key keeps no such conversation.
         """
-        known, now_ms = self.get(tenant, key, id), self.now_ms()
-        changed = replace(
-            known,
-            title=known.title if title is None else title,
-            content=known.content if content is None else content,
-            updated_ms=now_ms,
-        )
         table = tables.conversations
-        values = {"title": changed.title, "updated_ms": now_ms, "content": sealed(changed.content).stored}
+        values: dict[str, Any] = {"updated_ms": self.now_ms()}
+        if title is not None:
+            values["title"] = title
+        if content is not None:
+            values["content"] = sealed(content).stored
         with self._database.writing() as connection:
-            done = connection.execute(update(table).where(*_own(tenant, key, id)).values(values))
-        if not done.rowcount:
-            raise NotFound("conversations.unknown", field="/conversation")
-        return changed
+            connection.execute(update(table).where(*_own(tenant, key, id)).values(values))
+        return self.get(tenant, key, id)
 
     def share(self, tenant: str, key: str, id: str, shared: bool, by: Actor = Actor()) -> Conversation:
         """Let others of the tenant read it, under a new name; or nobody any more.

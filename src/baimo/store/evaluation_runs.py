@@ -195,9 +195,9 @@ class EvalRuns(HeldOrders[EvalRun]):
         """Forget a run with its items, whatever it is at; whether there was one."""
         runs, items = tables.evaluation_runs, tables.evaluation_items
         with self._database.writing() as connection:
-            self._found(connection, tenant, id, lock=True)  # who enters rows of it waits, or we do
-            connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
+            # first: whoever enters rows waits, and then finds none
             gone = connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.id == id))
+            connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == id))
         return bool(gone.rowcount)
 
     # items
@@ -209,6 +209,8 @@ class EvalRuns(HeldOrders[EvalRun]):
         """
         items = tables.evaluation_items
         with self._database.writing() as connection:
+            if self._found(connection, run.tenant, run.id, lock=True) is None:
+                return
             connection.execute(delete(items).where(items.c.tenant == run.tenant, items.c.run == run.id))
         rest = iter(sources)
         while stretch := list(islice(rest, _AT_A_STRETCH)):

@@ -115,12 +115,11 @@ class Evaluations(Shelf):
     def delete(self, tenant: str, id: str) -> bool:
         """Forget one with its runs, whatever they are at; whether there was one."""
         runs, items = tables.evaluation_runs, tables.evaluation_items
-        of_it = select(runs.c.id).where(runs.c.tenant == tenant, runs.c.evaluation == id)
+        of_it = delete(runs).where(runs.c.tenant == tenant, runs.c.evaluation == id).returning(runs.c.id)
         table = tables.evaluations
         with self._database.writing() as connection:
-            connection.execute(of_it.with_for_update())  # who enters rows of one of them waits, or we do
-            connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run.in_(of_it)))
-            connection.execute(delete(runs).where(runs.c.tenant == tenant, runs.c.evaluation == id))
+            for run in connection.execute(of_it).scalars().all():  # first: whoever enters rows waits
+                connection.execute(delete(items).where(items.c.tenant == tenant, items.c.run == run))
             gone = connection.execute(delete(table).where(table.c.tenant == tenant, table.c.id == id))
         return bool(gone.rowcount)
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from baimo.core.ids import canonical
 from baimo.core.verdict import Forecast, Progress, Verdict
 from baimo.errors import BaimoError, Forbidden, Unauthenticated
 from baimo.tuning.folder import JobFolder
@@ -50,6 +51,18 @@ def run_folder(workspace: Path, run: str) -> JobFolder:
         run: its id.
     """
     return JobFolder(workspace / FOLDER / run)
+
+
+def order(folder: JobFolder, limits: Mapping[str, float | int]) -> None:
+    """Have a run that is entered gone on with, by whoever looks after this folder.
+
+    Args:
+        folder: of the run.
+        limits: `max_cost`, `max_calls` and `max_minutes`, instead of those that it had.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    asked = {"task": "", "resume": folder.path.name, **limits}
+    (folder.path / "order.json").write_bytes(canonical(asked))
 
 
 class Told:

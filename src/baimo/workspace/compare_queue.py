@@ -38,7 +38,7 @@ from baimo.text import language, text
 from baimo.tuning.folder import JobFolder
 from baimo.tuning.launch import Child, Launch, last_lines
 from baimo.typed import converted
-from baimo.workspace.compare_folder import FOLDER, run_folder
+from baimo.workspace.compare_folder import FOLDER, order, run_folder
 from baimo.workspace.known_tasks import KnownTasks
 from baimo.workspace.queue import free_place
 
@@ -160,10 +160,9 @@ class CompareQueue:
         """
         folder = self._at(run)
         if run.status not in _ENDED or folder.alive:
-            why = "compare.all_done" if run.status == "done" else "compare.under_way"
-            raise Conflict(why, run=run.id)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        self._order(run.id, limits)
+            key = "compare.all_done" if run.status == "done" else "compare.under_way"
+            raise Conflict(key, run=run.id)
+        order(folder, {name: most for name, most in limits.items() if name in LIMITS and most is not None})
         folder.wish("")
         folder.tell("queued")
         payer = key.public if key.tenant == run.tenant else run.key
@@ -257,7 +256,7 @@ class CompareQueue:
                 return
             stack.enter_context(place)
             if not self._order_of(run).exists():
-                self._order(run.id, {})
+                order(folder, {})
             folder.tell("launched")
             child = self._launch().started(folder, slot=place.fileno())
             hold.push(stack.pop_all())
@@ -283,14 +282,10 @@ class CompareQueue:
         return self._at(run).path / "order.json"
 
     def _is_ours(self, run: Run) -> bool:
-        """Whether a client of the endpoint began it: who begins one on the command line also sees to it."""
-        return run.status == "queued" or self._order_of(run).exists()
-
-    def _order(self, id: str, limits: Mapping[str, float | int | None]) -> None:
-        folder = run_folder(self._workspace.path, id)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        given = {name: value for name, value in limits.items() if name in LIMITS and value is not None}
-        (folder.path / "order.json").write_bytes(canonical({"task": "", "resume": id, **given}))
+        """Whether a client of the endpoint began it, and here: who begins one on the command line also sees to it, and
+        so do other machines that share the database and not the folder."""
+        alone = self._workspace.store.database.dialect == "sqlite"
+        return (alone and run.status == "queued") or self._order_of(run).exists()
 
     def _launch(self) -> Launch:
         workspace = self._workspace

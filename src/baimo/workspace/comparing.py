@@ -37,7 +37,7 @@ from baimo.providers.pace import SystemClock
 from baimo.providers.pool import Providers
 from baimo.text import text
 from baimo.typed import converted
-from baimo.workspace.compare_folder import Told, obeyed, run_folder
+from baimo.workspace.compare_folder import Told, obeyed, order, run_folder
 from baimo.workspace.known_tasks import KnownTasks
 from baimo.workspace.payers import Rights, rights
 
@@ -119,6 +119,9 @@ class Comparing:
                 candidates = [described(contender) for contender in contenders]
             run = replace(run, candidates=tuple(candidates))
         if enter:
+            order(
+                run_folder(self.workspace.path, run.id), {}
+            )  # first: of a run without one nobody knows whose
             self.workspace.store.begin(run, canonical(task))
         return Ordered(run, forecast, fetches)
 
