@@ -160,8 +160,8 @@ class CompareQueue:
         """
         folder = self._at(run)
         if run.status not in _ENDED or folder.alive:
-            key = "compare.all_done" if run.status == "done" else "compare.under_way"
-            raise Conflict(key, run=run.id)
+            why = "compare.all_done" if run.status == "done" else "compare.under_way"
+            raise Conflict(why, run=run.id)
         order(folder, {name: most for name, most in limits.items() if name in LIMITS and most is not None})
         folder.wish("")
         folder.tell("queued")
