@@ -394,6 +394,25 @@ def test_a_process_that_has_lost_a_batch_stops_asking(place: Place) -> None:
     assert after.status == "in_progress" and len(place.asked) == 4
 
 
+def test_a_batch_that_is_forgotten_at_its_end_leaves_no_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, change = place.ordered(written(1)), place.batches.change
+
+    def forgotten(tenant: str, id: str, changed: Callable[[Batch], Batch], **facts: Any) -> Batch | None:
+        now = place.batches.get(tenant, id)
+        if now is not None and changed(now).status == "finalizing":
+            with place.database.writing() as connection:
+                connection.execute(tables.batches.delete())
+            place.files.forget("acme")
+        return change(tenant, id, changed, **facts)
+
+    monkeypatch.setattr(place.batches, "change", forgotten)
+    asyncio.run(Work(place.tools(), batch).done())
+    assert place.asked == ["c1"]
+    assert place.files.page("acme", limit=10) == []
+
+
 def test_a_disk_that_is_full_stops_the_batch_and_it_goes_on_when_there_is_room(place: Place) -> None:
     batch = place.ordered(written(1) + written(2))
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -259,6 +259,8 @@ class Work:
                     status="finalizing" if one.status == "in_progress" else one.status,
                 )
             )
+            if self._lost:
+                return
         cancelled = self.batch.status == "cancelling"
         code = "batch_cancelled" if cancelled else "batch_expired"
         message = text("batches.cancelled" if cancelled else "batches.expired")
