@@ -466,7 +466,13 @@ def test_a_child_is_told_whom_its_job_may_ask(workspace: Workspace) -> None:
 
     assert told("sft", key=key.public) is None  # it asks nobody
     assert told("grpo") == Permit(data_class="internal")
-    ours = Permit(key=key.public, models=("local/*",), data_class="confidential", limited=True)
+    ours = Permit(
+        key=key.public,
+        tenant="acme",
+        models=("local/*",),
+        data_class="confidential",
+        limited=True,
+    )
     assert told("grpo", key=key.public) == ours
     open_ = workspace.accounts.create_key(Key()).key
     strict = told("distill", key=open_.public, data_class="confidential")
