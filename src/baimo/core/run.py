@@ -67,14 +67,17 @@ class Score:
     @classmethod
     def unscored(cls, reason: str, hint: str = "") -> Score:
         """No judgement: the sample leaves the denominator; `hint` says what to do about it."""
-        details = {"hint": hint} if hint else {}
-        return cls(lenient=None, strict=None, outcome=Outcome.UNSCORED, explanation=reason, details=details)
+        return cls._without(Outcome.UNSCORED, reason, hint)
 
     @classmethod
     def failed(cls, reason: str, hint: str = "") -> Score:
         """No answer: the sample leaves the denominator; `hint` says what to do about it."""
+        return cls._without(Outcome.FAILED, reason, hint)
+
+    @classmethod
+    def _without(cls, outcome: Outcome, reason: str, hint: str) -> Score:
         details = {"hint": hint} if hint else {}
-        return cls(lenient=None, strict=None, outcome=Outcome.FAILED, explanation=reason, details=details)
+        return cls(lenient=None, strict=None, outcome=outcome, explanation=reason, details=details)
 
 
 class Scorer(Protocol):

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from baimo.errors import UsageError
 
+LIMITS = ("max_cost", "max_calls", "max_minutes")
+"""Options that may change when a comparison goes on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions:

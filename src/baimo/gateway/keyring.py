@@ -191,6 +191,16 @@ class Keyring:
             raise Forbidden("gateway.tenant_disabled", tenant=tenant.id)
         return key, tenant
 
+    async def ordered_by(self, public: str) -> tuple[Key, Tenant]:
+        """`standing`, after a look at the accounts where the key may have been made a moment ago in another process.
+
+        Raises:
+            Unauthenticated, Forbidden: as there.
+        """
+        if self.known(public) is None:
+            await self.catch_up()
+        return self.standing(public)
+
     def known(self, public: str) -> Key | None:
         """A key by its public part, whether or not it is still valid; None = it is held no more."""
         found = self._held.get(public.encode())

@@ -110,9 +110,7 @@ def _tools(service: Service) -> Tools:
     table = surfaces()
 
     async def ask(batch: Batch, line: Line, request_id: str, reply: Collected) -> None:
-        if service.keyring.known(batch.key) is None:  # made a moment ago in another process
-            await service.keyring.catch_up()
-        key, tenant = service.keyring.standing(batch.key)
+        key, tenant = await service.keyring.ordered_by(batch.key)
         surface, body, headers = table[batch.endpoint], line.body, _headers(batch.data_class)
         remembering: Remembering | None = None
         if batch.endpoint == "/v1/responses":

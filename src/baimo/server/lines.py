@@ -38,9 +38,7 @@ class Lines:
             Unauthenticated: its key is gone.
         """
         service = self._service
-        if service.keyring.known(run.key) is None:  # made a moment ago in another process
-            await service.keyring.catch_up()
-        key, _ = service.keyring.standing(run.key)
+        key, _ = await service.keyring.ordered_by(run.key)
 
         def vendors(name: str) -> frozenset[str]:
             return frozenset(model.vendor for model in service.parts.router.behind(name, key))

@@ -173,8 +173,8 @@ class StoredCompletions:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         for row in rows:
-            content = opened(bytes(row.content))
-            request, answer = _decoded(content)
+            content: Mapping[str, Any] = msgspec.msgpack.decode(opened(bytes(row.content)))
+            request, answer = _bodies(content)
             yield StoredCompletion(
                 id=row.id,
                 record=row.record,
@@ -183,7 +183,7 @@ class StoredCompletions:
                 labels=json.loads(row.labels),
                 request=request,
                 answer=answer,
-                data_class=msgspec.msgpack.decode(content).get("data_class", "public"),
+                data_class=content.get("data_class", "public"),
             )
 
 
@@ -202,7 +202,7 @@ def _index_row(row: Any) -> dict[str, Any] | None:
     content = opened(bytes(row.content))
     if _MARK not in content:
         return None
-    request, answer = _decoded(content)
+    request, answer = _bodies(msgspec.msgpack.decode(content))
     id = answer.get("id")
     if request.get("store") is not True or not isinstance(id, str) or not id:
         return None
@@ -217,9 +217,8 @@ def _index_row(row: Any) -> dict[str, Any] | None:
     }
 
 
-def _decoded(content: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Bodies of request and answer; empty where they were too long to be kept whole."""
-    row: Mapping[str, Any] = msgspec.msgpack.decode(content)
+def _bodies(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Of request and answer; empty where they were too long to be kept whole."""
     if row.get("cut"):
         return {}, {}
     try:

@@ -150,12 +150,11 @@ class Contents(Shelf):
             forget_until(connection, tenant, self.now_ms())
             # what is on its way out of a journal is here by now, or never will be
             locked_head(connection)
-            for table in (tables.runs, tables.evaluation_runs):  # who adds to one of them waits, or we do
-                connection.execute(select(table.c.id).where(table.c.tenant == tenant).with_for_update())
             jobs, events = tables.jobs, tables.job_events
             its = select(jobs.c.id).where(jobs.c.tenant == tenant)
             runs, samples = tables.runs, tables.samples
             compared = select(runs.c.id).where(runs.c.tenant == tenant)
+            connection.execute(compared.with_for_update())  # who adds to one of them waits, or we do
             evaluated, votes = tables.evaluation_runs, tables.votes
             statements = {
                 "job_events": delete(events).where(events.c.job.in_(its)),
@@ -228,9 +227,8 @@ class _Named(msgspec.Struct):
 def dropped(connection: Connection, which: Callable[[Table], Iterable[ColumnElement[bool]]]) -> int:
     """Delete contents, and how they were labelled by who stored them; returns how many contents there were."""
     contents, labels = tables.contents, tables.stored_completions
-    gone = connection.execute(
-        delete(contents).where(*which(contents))
-    )  # first: who enters labels waits, or we do
+    # contents first: who enters labels waits, or we do
+    gone = connection.execute(delete(contents).where(*which(contents)))
     connection.execute(delete(labels).where(*which(labels)))
     return int(gone.rowcount)
 

@@ -32,7 +32,7 @@ from baimo.core.run import Run
 from baimo.core.tenant import Key
 from baimo.core.verdict import Forecast
 from baimo.errors import BaimoError, Conflict, Overloaded
-from baimo.evals.options import CompareOptions
+from baimo.evals.options import LIMITS, CompareOptions
 from baimo.store.comparisons import WAITING, Comparisons
 from baimo.text import language, text
 from baimo.tuning.folder import JobFolder
@@ -55,7 +55,6 @@ RETRIES = 2
 """How often a process is started again that died without having got any further."""
 GRACE_S = 60.0
 """How long a comparison that is to stop may take before it is killed."""
-LIMITS = ("max_cost", "max_calls", "max_minutes")
 _ENDED = ("stopped", "failed", "running")
 """Statuses from which a run can go on; of `running` only if nobody runs it."""
 

@@ -29,7 +29,7 @@ from baimo.errors import BaimoError, Conflict, NotFound, UsageError
 from baimo.evals.answers import JUDGE, Answers, Limits, route_to
 from baimo.evals.compare import Comparison, Contender, Watcher, resolved
 from baimo.evals.lineup import described, is_unpriced, judgeable, lineup, lineup_of, subset
-from baimo.evals.options import CompareOptions
+from baimo.evals.options import LIMITS, CompareOptions
 from baimo.evals.report.report import Report
 from baimo.evals.setting_up import contest, expected_micros, forecast_of
 from baimo.models.pull import located, pull
@@ -44,9 +44,7 @@ from baimo.workspace.payers import Rights, rights
 if TYPE_CHECKING:
     from baimo.workspace.workspace import Workspace
 
-_LIMITS = ("max_cost", "max_calls", "max_minutes")
-"""Options that may change when a run goes on."""
-_OF_THE_CALL = frozenset({*_LIMITS, "resume", "forecast", "require"})
+_OF_THE_CALL = frozenset({*LIMITS, "resume", "forecast", "require"})
 """Options that are of a command and not of its run."""
 
 
@@ -119,10 +117,9 @@ class Comparing:
                 candidates = [described(contender) for contender in contenders]
             run = replace(run, candidates=tuple(candidates))
         if enter:
-            order(
-                run_folder(self.workspace.path, run.id), {}
-            )  # first: of a run without one nobody knows whose
-            self.workspace.store.begin(run, canonical(task))
+            # the order first: whose a run without one is, nobody knows
+            order(run_folder(self.workspace.path, run.id), {})
+            run = self._enter(run, task)
         return Ordered(run, forecast, fetches)
 
     async def compare(
@@ -133,10 +130,8 @@ class Comparing:
     ) -> Verdict:
         """See `Workspace.compare`."""
         run, task, options = self._begun(options, watcher or Silent())
-        folder, allowed = (
-            run_folder(self.workspace.path, run.id),
-            rights(self.workspace, run, task.data_class),
-        )
+        folder = run_folder(self.workspace.path, run.id)
+        allowed = rights(self.workspace, run, task.data_class)
         with ExitStack() as held:
             if not held.enter_context(folder.held()):
                 raise Conflict("compare.under_way", run=run.id)
@@ -181,7 +176,7 @@ class Comparing:
             watcher.forecast(forecast)
             run = replace(run, candidates=tuple(described(contender) for contender in contenders))
             if options.resume is None:
-                self.workspace.store.begin(run, canonical(task))
+                run = self._enter(run, task)
             else:
                 # the path is walked again; a call that failed may be answered now
                 self.workspace.store.forget_samples(run.id)
@@ -216,6 +211,13 @@ class Comparing:
             self.workspace.store.finish(replace(run, status=status, ended_ms=wall_ms()), verdict)
             return verdict
 
+    def _enter(self, run: Run, task: Task) -> Run:
+        """Enter a new run with its task as it is now."""
+        data = canonical(task)
+        run = replace(run, task_blob=hashlib.sha256(data).hexdigest())
+        self.workspace.store.begin(run, data)
+        return run
+
     def _begun(self, options: CompareOptions, watcher: Watcher) -> tuple[Run, Task, CompareOptions]:
         """The run to make or to go on with, its task and its options."""
         if options.resume is not None:
@@ -237,7 +239,6 @@ class Comparing:
             id=sortable_id("run", started_ms, os.urandom(7)),
             task=task.name,
             task_hash=task.hash,
-            task_blob=hashlib.sha256(canonical(task)).hexdigest(),
             options=plain(options),
             candidates=(),
             config_hash=self.settings.snapshot().hash,
@@ -263,7 +264,7 @@ class Comparing:
         before = converted(dict(run.options), CompareOptions)
         if changed := self._changed(options, before):
             raise UsageError("compare.resumes_as_asked", run=run.id, options=", ".join(changed))
-        given = {name: getattr(options, name) for name in _LIMITS}
+        given = {name: getattr(options, name) for name in LIMITS}
         changes = {name: value for name, value in given.items() if value is not None}
         options = replace(before, resume=run.id, **changes)
         try:

@@ -46,7 +46,6 @@ class Rights:
         self._permit = permit(workspace.settings.policy, key, tenant, data)
         self._checked: dict[str, Model] = {}
         limits = () if key is None or tenant is None else money_limits(key, tenant)
-        self._limited = bool(limits)
         self.purse = Purse(workspace.store.database, limits)
         self.payer = Payer(
             tenant=run.tenant,
@@ -86,7 +85,7 @@ class Rights:
         Raises:
             UsageError: money is limited, and nobody said how much of it the comparison may take.
         """
-        if self._limited and max_cost is None:
+        if self._permit.limited and max_cost is None:
             raise UsageError("compare.wants_max_cost", field="/max_cost")
 
     def fill(self, max_cost: float | None) -> None:

@@ -16,6 +16,7 @@ from baimo.console.pages.compare_form import PATTERNS, asked, filled, form_field
 from baimo.console.visit import Visit, words
 from baimo.core.tuned_name import briefs
 from baimo.core.verdict import Progress, Verdict
+from baimo.evals.options import LIMITS
 from baimo.evals.report import differing, html
 from baimo.evals.report import figures as amounts
 from baimo.evals.report.html import Pair, Side, cards, flagged, heat, standing, state
@@ -28,7 +29,6 @@ STATUSES = ("queued", "running", "interrupted", "done", "stopped", "failed")
 SORTS = ("started", "task", "status", "winner", "candidates", "calls", "cost")
 ACTIVE = ("queued", "running")
 FILTERS = ("text", "task", "status", "tenant")
-LIMITS = ("max_cost", "max_calls", "max_minutes")
 ROWS = 20
 """Candidates that the table of a comparison under way shows."""
 PAIRS = 10

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from baimo.core.moments import shown
 from baimo.errors import NotFound, UsageError
-from baimo.evals.options import CompareOptions
+from baimo.evals.options import LIMITS, CompareOptions
 from baimo.evals.report.report import Report, asked, expected
 from baimo.server.admin.columns import MEDIA
 from baimo.server.admin.comparison_forms import (
@@ -47,7 +47,7 @@ from baimo.server.admin.streams import Events
 from baimo.store import audit
 from baimo.store.comparisons import Entered
 from baimo.workspace.compare_folder import latest, run_folder
-from baimo.workspace.compare_queue import LIMITS, Prepared
+from baimo.workspace.compare_queue import Prepared
 
 MOST = 100
 """Events of one look."""
